@@ -1,0 +1,7 @@
+//! The AuthGuardian control plane. Rooms, from the ground up; each may use
+//! only what stands before it (a test reads the sources and checks):
+//! `clock db error metrics` ← `audit events` ← `policy` ← `identity` ←
+//! `registry` ← `grants` ← `grpc http jobs` ← `app serve` ← `cli`.
+
+pub mod clock;
+pub mod error;

@@ -1,0 +1,3 @@
+//! The `edge-agent` binary.
+
+fn main() {}

@@ -1,0 +1,251 @@
+//! Credentials that people and programs carry, each a type whose `Debug`
+//! shows its id and never its secret, wiped from memory on drop.
+//!
+//! | form | what |
+//! |---|---|
+//! | `agk_<id>_<secret>` | API key: an Ed25519 seed |
+//! | `aga_<id>_<secret>` | admin token: 32 random bytes, hashed at the server |
+//! | `agj_<id>_<secret>_<fingerprint>` | join token: secret, and SHA-256 of the CA certificate |
+
+use std::{fmt, str::FromStr};
+
+use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
+use uuid::Uuid;
+use zeroize::Zeroizing;
+
+use crate::{
+    base62,
+    ids::{AdminTokenId, ApiKeyId, JoinTokenId, ParseIdError},
+};
+
+/// What a client signs before the nonce, so that the signature can be used
+/// for nothing else; a zero byte ends it.
+pub const LOGIN_CONTEXT: &[u8] = b"authguardian-login-v1\0";
+
+/// An API key: `agk_<22>_<43>`, base62.
+pub struct ApiKey {
+    id: ApiKeyId,
+    seed: Zeroizing<[u8; 32]>,
+}
+
+/// An admin token: `aga_<22>_<43>`, base62.
+pub struct AdminToken {
+    id: AdminTokenId,
+    secret: Zeroizing<[u8; 32]>,
+}
+
+/// A join token: `agj_<22>_<43>_<43>`, base62.
+pub struct JoinToken {
+    id: JoinTokenId,
+    secret: Zeroizing<[u8; 32]>,
+    ca_fingerprint: [u8; 32],
+}
+
+impl ApiKey {
+    /// Puts a key together from its id and a fresh seed.
+    pub fn new(id: ApiKeyId, seed: [u8; 32]) -> Self {
+        Self { id, seed: Zeroizing::new(seed) }
+    }
+
+    /// The public part.
+    pub fn id(&self) -> ApiKeyId {
+        self.id
+    }
+
+    /// The Ed25519 public key, 32 bytes (RFC 8032); the server keeps no more.
+    pub fn public_key(&self) -> Option<[u8; 32]> {
+        public_key_of(&self.seed)
+    }
+
+    /// Signs a login nonce: Ed25519 over [`LOGIN_CONTEXT`] and the nonce.
+    /// `None` only when the crypto library refuses the seed.
+    pub fn sign_nonce(&self, nonce: &[u8]) -> Option<Vec<u8>> {
+        let pair = Ed25519KeyPair::from_seed_unchecked(&*self.seed).ok()?;
+        Some(pair.sign(&login_message(nonce)).as_ref().to_vec())
+    }
+
+    /// The full text; only for showing it to its owner once.
+    pub fn expose(&self) -> Zeroizing<String> {
+        Zeroizing::new(format!(
+            "agk_{}_{}",
+            base62::encode(self.id.as_uuid().as_bytes()),
+            base62::encode(&*self.seed)
+        ))
+    }
+}
+
+impl AdminToken {
+    /// Puts a token together from its id and fresh random bytes.
+    pub fn new(id: AdminTokenId, secret: [u8; 32]) -> Self {
+        Self { id, secret: Zeroizing::new(secret) }
+    }
+
+    /// The public part.
+    pub fn id(&self) -> AdminTokenId {
+        self.id
+    }
+
+    /// SHA-256 of the secret, as the server keeps it.
+    pub fn hash(&self) -> [u8; 32] {
+        sha256(&*self.secret)
+    }
+
+    /// The full text; only for showing it to its owner once.
+    pub fn expose(&self) -> Zeroizing<String> {
+        Zeroizing::new(format!(
+            "aga_{}_{}",
+            base62::encode(self.id.as_uuid().as_bytes()),
+            base62::encode(&*self.secret)
+        ))
+    }
+}
+
+impl JoinToken {
+    /// Puts a token together.
+    pub fn new(id: JoinTokenId, secret: [u8; 32], ca_fingerprint: [u8; 32]) -> Self {
+        Self { id, secret: Zeroizing::new(secret), ca_fingerprint }
+    }
+
+    /// The public part.
+    pub fn id(&self) -> JoinTokenId {
+        self.id
+    }
+
+    /// SHA-256 of the secret, as the server keeps it.
+    pub fn hash(&self) -> [u8; 32] {
+        sha256(&*self.secret)
+    }
+
+    /// SHA-256 of the CA certificate (DER) that the server's chain must end in.
+    pub fn ca_fingerprint(&self) -> [u8; 32] {
+        self.ca_fingerprint
+    }
+
+    /// The full text; only for showing it to its owner once.
+    pub fn expose(&self) -> Zeroizing<String> {
+        Zeroizing::new(format!(
+            "agj_{}_{}_{}",
+            base62::encode(self.id.as_uuid().as_bytes()),
+            base62::encode(&*self.secret),
+            base62::encode(&self.ca_fingerprint)
+        ))
+    }
+}
+
+/// What [`ApiKey::sign_nonce`] signs.
+pub fn login_message(nonce: &[u8]) -> Vec<u8> {
+    [LOGIN_CONTEXT, nonce].concat()
+}
+
+/// SHA-256 (FIPS 180-4).
+pub fn sha256(bytes: &[u8]) -> [u8; 32] {
+    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, bytes);
+    let mut out = [0; 32];
+    out.copy_from_slice(digest.as_ref());
+    out
+}
+
+fn public_key_of(seed: &[u8; 32]) -> Option<[u8; 32]> {
+    let pair = Ed25519KeyPair::from_seed_unchecked(seed).ok()?;
+    pair.public_key().as_ref().try_into().ok()
+}
+
+fn uuid_part(text: &str) -> Option<Uuid> {
+    base62::decode::<16>(text).map(Uuid::from_bytes)
+}
+
+impl FromStr for ApiKey {
+    type Err = ParseIdError;
+
+    fn from_str(text: &str) -> Result<Self, ParseIdError> {
+        let parse = || {
+            let (id, seed) = text.strip_prefix("agk_")?.split_once('_')?;
+            Some(Self::new(ApiKeyId::from_uuid(uuid_part(id)?), base62::decode(seed)?))
+        };
+        parse().ok_or(ParseIdError { expected: "an API key, `agk_<22 characters>_<43 characters>`" })
+    }
+}
+
+impl FromStr for AdminToken {
+    type Err = ParseIdError;
+
+    fn from_str(text: &str) -> Result<Self, ParseIdError> {
+        let parse = || {
+            let (id, secret) = text.strip_prefix("aga_")?.split_once('_')?;
+            Some(Self::new(AdminTokenId::from_uuid(uuid_part(id)?), base62::decode(secret)?))
+        };
+        parse().ok_or(ParseIdError { expected: "an admin token, `aga_<22 characters>_<43 characters>`" })
+    }
+}
+
+impl FromStr for JoinToken {
+    type Err = ParseIdError;
+
+    fn from_str(text: &str) -> Result<Self, ParseIdError> {
+        let parse = || {
+            let (id, rest) = text.strip_prefix("agj_")?.split_once('_')?;
+            let (secret, fingerprint) = rest.split_once('_')?;
+            Some(Self::new(
+                JoinTokenId::from_uuid(uuid_part(id)?),
+                base62::decode(secret)?,
+                base62::decode(fingerprint)?,
+            ))
+        };
+        parse().ok_or(ParseIdError {
+            expected: "a join token, `agj_<22 characters>_<43 characters>_<43 characters>`",
+        })
+    }
+}
+
+macro_rules! redacted_debug {
+    ($($name:ident),*) => {$(
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, concat!(stringify!($name), "({}, redacted)"), self.id)
+            }
+        }
+    )*};
+}
+
+redacted_debug!(ApiKey, AdminToken, JoinToken);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn credentials_read_back_and_never_show_their_secret() {
+        let key = ApiKey::new(ApiKeyId::from_uuid(Uuid::from_u128(1)), [7; 32]);
+        let text = key.expose();
+        let read: ApiKey = text.parse().unwrap();
+        assert_eq!((read.id(), read.public_key()), (key.id(), key.public_key()));
+        assert!(!format!("{key:?}").contains(text.split('_').next_back().unwrap()));
+
+        let join = JoinToken::new(JoinTokenId::from_uuid(Uuid::from_u128(2)), [1; 32], [2; 32]);
+        let read: JoinToken = join.expose().parse().unwrap();
+        assert_eq!((read.hash(), read.ca_fingerprint()), (join.hash(), [2; 32]));
+
+        let admin = AdminToken::new(AdminTokenId::from_uuid(Uuid::from_u128(3)), [1; 32]);
+        let read: AdminToken = admin.expose().parse().unwrap();
+        assert_eq!((read.id(), read.hash()), (admin.id(), admin.hash()));
+    }
+
+    #[test]
+    fn rubbish_is_refused() {
+        for text in ["", "agk_", "agk__", "agk_a_b", "aga_0_0", "agj_0_0_0", "agk_\u{1F600}_x"] {
+            assert!(text.parse::<ApiKey>().is_err());
+            assert!(text.parse::<AdminToken>().is_err());
+            assert!(text.parse::<JoinToken>().is_err());
+        }
+    }
+
+    #[test]
+    fn a_signed_nonce_verifies_with_the_public_key_only() {
+        use aws_lc_rs::signature::{ED25519, UnparsedPublicKey};
+        let key = ApiKey::new(ApiKeyId::from_uuid(Uuid::from_u128(1)), [7; 32]);
+        let signature = key.sign_nonce(b"nonce").unwrap();
+        let public = UnparsedPublicKey::new(&ED25519, key.public_key().unwrap());
+        assert!(public.verify(&login_message(b"nonce"), &signature).is_ok());
+        assert!(public.verify(b"nonce", &signature).is_err());
+    }
+}

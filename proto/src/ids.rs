@@ -1,0 +1,230 @@
+//! Every id, in one list. Ids of things that the system makes are UUIDv7
+//! (RFC 9562), printed as a prefix and 22 base62 digits, so that they sort by
+//! age; names that people choose are checked strings.
+
+use std::{fmt, str::FromStr};
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use uuid::Uuid;
+
+use crate::base62;
+
+/// An id or name that is not of its form.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("expected {expected}")]
+pub struct ParseIdError {
+    /// What a right one looks like.
+    pub expected: &'static str,
+}
+
+macro_rules! uuid_ids {
+    ($($(#[$doc:meta])* $name:ident = $prefix:literal;)*) => {$(
+        $(#[$doc])*
+        #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub struct $name(Uuid);
+
+        impl $name {
+            /// What its text form starts with.
+            pub const PREFIX: &'static str = $prefix;
+
+            /// Takes a UUID as it comes from the generator or the database.
+            pub const fn from_uuid(uuid: Uuid) -> Self {
+                Self(uuid)
+            }
+
+            /// The UUID, as stored.
+            pub const fn as_uuid(self) -> Uuid {
+                self.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "{}{}", $prefix, base62::encode(self.0.as_bytes()))
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                fmt::Display::fmt(self, f)
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = ParseIdError;
+
+            fn from_str(text: &str) -> Result<Self, ParseIdError> {
+                text.strip_prefix($prefix)
+                    .and_then(base62::decode::<16>)
+                    .map(|bytes| Self(Uuid::from_bytes(bytes)))
+                    .ok_or(ParseIdError {
+                        expected: concat!("`", $prefix, "` and 22 characters of `0-9A-Za-z`"),
+                    })
+            }
+        }
+
+        impl Serialize for $name {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.collect_str(self)
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+            }
+        }
+    )*};
+}
+
+uuid_ids! {
+    /// A grant or a denial.
+    GrantId = "grt_";
+    /// An enrolled machine.
+    MachineId = "mch_";
+    /// An API key of agents.
+    ApiKeyId = "apk_";
+    /// A one-time join token.
+    JoinTokenId = "jtk_";
+    /// An admin token.
+    AdminTokenId = "adm_";
+    /// A session of an API key at one machine.
+    SessionId = "ses_";
+    /// A key that the control plane signs with; the `kid` of its tokens.
+    SigningKeyId = "key_";
+}
+
+macro_rules! name_ids {
+    ($($(#[$doc:meta])* $name:ident: $check:ident, $expected:literal;)*) => {$(
+        $(#[$doc])*
+        #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub struct $name(Box<str>);
+
+        impl $name {
+            /// What a right one looks like, for error messages.
+            pub const EXPECTED: &'static str = $expected;
+
+            /// The checked text.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = ParseIdError;
+
+            fn from_str(text: &str) -> Result<Self, ParseIdError> {
+                if $check(text) {
+                    Ok(Self(text.into()))
+                } else {
+                    Err(ParseIdError { expected: $expected })
+                }
+            }
+        }
+
+        impl Serialize for $name {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.serialize_str(&self.0)
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+            }
+        }
+    )*};
+}
+
+name_ids! {
+    /// An agent, as its owner named it.
+    AgentId: is_agent_id, "1 to 128 characters of `A-Z a-z 0-9 _ - . : /`, a letter or digit first";
+    /// A resource type; the audience of its tokens.
+    ResourceTypeName: is_resource_type, "1 to 64 characters of `A-Z 0-9 _`, a letter first";
+    /// A machine's unique name; a valid DNS name, since certificates carry it.
+    MachineName: is_machine_name, "1 to 63 characters of `a-z 0-9 - .`, a letter or digit first and last";
+    /// A caller's id for one mutating request.
+    RequestId: is_request_id, "1 to 128 printable ASCII characters without spaces";
+}
+
+fn is_agent_id(text: &str) -> bool {
+    (1..=128).contains(&text.len())
+        && text.as_bytes()[0].is_ascii_alphanumeric()
+        && text
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b"_-.:/".contains(&b))
+}
+
+fn is_resource_type(text: &str) -> bool {
+    (1..=64).contains(&text.len())
+        && text.as_bytes()[0].is_ascii_uppercase()
+        && text
+            .bytes()
+            .all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_')
+}
+
+fn is_machine_name(text: &str) -> bool {
+    let edge = |b: Option<&u8>| b.is_some_and(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
+    (1..=63).contains(&text.len())
+        && edge(text.as_bytes().first())
+        && edge(text.as_bytes().last())
+        && text
+            .bytes()
+            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'.')
+}
+
+fn is_request_id(text: &str) -> bool {
+    (1..=128).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn an_id_of_another_kind_is_refused() {
+        let grant = GrantId::from_uuid(Uuid::from_u128(7)).to_string();
+        assert_eq!(grant, "grt_0000000000000000000007");
+        assert!(grant.parse::<GrantId>().is_ok());
+        assert!(grant.parse::<MachineId>().is_err());
+        assert!("grt_7".parse::<GrantId>().is_err());
+    }
+
+    #[test]
+    fn names_are_checked() {
+        assert!("data_analyst".parse::<AgentId>().is_ok());
+        for bad in ["", "a b", "é", "-x", &"a".repeat(129), "a\0"] {
+            assert!(bad.parse::<AgentId>().is_err(), "{bad:?}");
+        }
+        assert!("SAP_API".parse::<ResourceTypeName>().is_ok());
+        for bad in ["", "sap", "1A", "A-B"] {
+            assert!(bad.parse::<ResourceTypeName>().is_err(), "{bad:?}");
+        }
+        assert!("build-7".parse::<MachineName>().is_ok());
+        for bad in ["", "Build", "-a", "a-", "a_b"] {
+            assert!(bad.parse::<MachineName>().is_err(), "{bad:?}");
+        }
+        assert!("a b".parse::<RequestId>().is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn ids_survive_their_text_form(number: u128) {
+            let id = ApiKeyId::from_uuid(Uuid::from_u128(number));
+            prop_assert_eq!(id.to_string().parse::<ApiKeyId>(), Ok(id));
+        }
+    }
+}
