@@ -37,7 +37,10 @@ pub struct SystemClock {
 }
 
 impl Clock for SystemClock {
-    #[expect(clippy::disallowed_methods, reason = "the one place that asks the system")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the one place that asks the system"
+    )]
     fn now(&self) -> OffsetDateTime {
         let now = micros(OffsetDateTime::now_utc());
         from_micros(now.max(self.floor_micros.load(Ordering::Relaxed)))
@@ -52,7 +55,8 @@ impl Clock for SystemClock {
     }
 
     fn raise_floor(&self, floor: OffsetDateTime) {
-        self.floor_micros.fetch_max(micros(floor), Ordering::Relaxed);
+        self.floor_micros
+            .fetch_max(micros(floor), Ordering::Relaxed);
     }
 }
 
@@ -66,7 +70,10 @@ pub struct ManualClock {
 impl ManualClock {
     /// Starts at a wall-clock time; since-boot starts at one hour.
     pub fn at(start: OffsetDateTime) -> Self {
-        Self { micros: AtomicI64::new(micros(start)), boot_micros: AtomicI64::new(3_600_000_000) }
+        Self {
+            micros: AtomicI64::new(micros(start)),
+            boot_micros: AtomicI64::new(3_600_000_000),
+        }
     }
 
     /// Moves both clocks on.
@@ -100,9 +107,14 @@ impl Entropy {
     ///
     /// # Errors
     /// When the operating system has no randomness to give.
-    #[expect(clippy::disallowed_methods, reason = "the one place that asks the system")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the one place that asks the system"
+    )]
     pub fn from_system() -> Result<Self, rand::rngs::SysError> {
-        Ok(Self(Mutex::new(StdRng::try_from_rng(&mut rand::rngs::SysRng)?)))
+        Ok(Self(Mutex::new(StdRng::try_from_rng(
+            &mut rand::rngs::SysRng,
+        )?)))
     }
 
     /// The same numbers for the same seed.
@@ -113,7 +125,10 @@ impl Entropy {
     /// `N` random bytes.
     pub fn bytes<const N: usize>(&self) -> [u8; N] {
         let mut bytes = [0; N];
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).fill_bytes(&mut bytes);
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .fill_bytes(&mut bytes);
         bytes
     }
 

@@ -30,8 +30,11 @@ impl Error {
 
     /// A failure of ours; `cause` goes to the log.
     pub fn internal(cause: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
-        Self::new(Reason::Internal, "the control plane failed; its log has the cause")
-            .caused_by(cause)
+        Self::new(
+            Reason::Internal,
+            "the control plane failed; its log has the cause",
+        )
+        .caused_by(cause)
     }
 
     /// Adds what the log is to know.
@@ -52,13 +55,16 @@ impl Error {
     }
 
     /// What only the log is told.
-    pub fn cause(&self) -> Option<&(dyn StdError + Send + Sync)> {
+    pub fn cause(&self) -> Option<&(dyn StdError + Send + Sync + 'static)> {
         self.cause.as_deref()
     }
 }
 
 impl From<Problem> for Error {
     fn from(problem: Problem) -> Self {
-        Self { problem, cause: None }
+        Self {
+            problem,
+            cause: None,
+        }
     }
 }

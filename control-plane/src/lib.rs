@@ -3,5 +3,8 @@
 //! `clock db error metrics` ← `audit events` ← `policy` ← `identity` ←
 //! `registry` ← `grants` ← `grpc http jobs` ← `app serve` ← `cli`.
 
+pub mod audit;
 pub mod clock;
+pub mod db;
 pub mod error;
+pub mod events;

@@ -44,7 +44,10 @@ pub struct JoinToken {
 impl ApiKey {
     /// Puts a key together from its id and a fresh seed.
     pub fn new(id: ApiKeyId, seed: [u8; 32]) -> Self {
-        Self { id, seed: Zeroizing::new(seed) }
+        Self {
+            id,
+            seed: Zeroizing::new(seed),
+        }
     }
 
     /// The public part.
@@ -77,7 +80,10 @@ impl ApiKey {
 impl AdminToken {
     /// Puts a token together from its id and fresh random bytes.
     pub fn new(id: AdminTokenId, secret: [u8; 32]) -> Self {
-        Self { id, secret: Zeroizing::new(secret) }
+        Self {
+            id,
+            secret: Zeroizing::new(secret),
+        }
     }
 
     /// The public part.
@@ -103,7 +109,11 @@ impl AdminToken {
 impl JoinToken {
     /// Puts a token together.
     pub fn new(id: JoinTokenId, secret: [u8; 32], ca_fingerprint: [u8; 32]) -> Self {
-        Self { id, secret: Zeroizing::new(secret), ca_fingerprint }
+        Self {
+            id,
+            secret: Zeroizing::new(secret),
+            ca_fingerprint,
+        }
     }
 
     /// The public part.
@@ -160,9 +170,14 @@ impl FromStr for ApiKey {
     fn from_str(text: &str) -> Result<Self, ParseIdError> {
         let parse = || {
             let (id, seed) = text.strip_prefix("agk_")?.split_once('_')?;
-            Some(Self::new(ApiKeyId::from_uuid(uuid_part(id)?), base62::decode(seed)?))
+            Some(Self::new(
+                ApiKeyId::from_uuid(uuid_part(id)?),
+                base62::decode(seed)?,
+            ))
         };
-        parse().ok_or(ParseIdError { expected: "an API key, `agk_<22 characters>_<43 characters>`" })
+        parse().ok_or(ParseIdError {
+            expected: "an API key, `agk_<22 characters>_<43 characters>`",
+        })
     }
 }
 
@@ -172,9 +187,14 @@ impl FromStr for AdminToken {
     fn from_str(text: &str) -> Result<Self, ParseIdError> {
         let parse = || {
             let (id, secret) = text.strip_prefix("aga_")?.split_once('_')?;
-            Some(Self::new(AdminTokenId::from_uuid(uuid_part(id)?), base62::decode(secret)?))
+            Some(Self::new(
+                AdminTokenId::from_uuid(uuid_part(id)?),
+                base62::decode(secret)?,
+            ))
         };
-        parse().ok_or(ParseIdError { expected: "an admin token, `aga_<22 characters>_<43 characters>`" })
+        parse().ok_or(ParseIdError {
+            expected: "an admin token, `aga_<22 characters>_<43 characters>`",
+        })
     }
 }
 
@@ -232,7 +252,15 @@ mod tests {
 
     #[test]
     fn rubbish_is_refused() {
-        for text in ["", "agk_", "agk__", "agk_a_b", "aga_0_0", "agj_0_0_0", "agk_\u{1F600}_x"] {
+        for text in [
+            "",
+            "agk_",
+            "agk__",
+            "agk_a_b",
+            "aga_0_0",
+            "agj_0_0_0",
+            "agk_\u{1F600}_x",
+        ] {
             assert!(text.parse::<ApiKey>().is_err());
             assert!(text.parse::<AdminToken>().is_err());
             assert!(text.parse::<JoinToken>().is_err());

@@ -75,7 +75,8 @@ pub struct KeySet {
 impl KeySet {
     /// Adds a key: Ed25519 public key, 32 bytes.
     pub fn insert(&mut self, kid: SigningKeyId, public_key: &[u8; 32]) {
-        self.keys.insert(kid.to_string(), DecodingKey::from_ed_der(public_key));
+        self.keys
+            .insert(kid.to_string(), DecodingKey::from_ed_der(public_key));
     }
 
     /// Reads a JWK set, taking its Ed25519 keys and passing over any other.
@@ -213,7 +214,10 @@ mod tests {
             restrictions: vec!["read_only".into()],
             machine: MachineId::from_uuid(Uuid::from_u128(6)),
             zone: Zone::LocalMachine,
-            rev: Rev { epoch: 1, revision: 9 },
+            rev: Rev {
+                epoch: 1,
+                revision: 9,
+            },
             policies: vec!["permit".into()],
             iat: 1000,
             nbf: 1000,
@@ -237,9 +241,15 @@ mod tests {
     #[test]
     fn a_foreign_key_is_told_from_a_forgery() {
         let foreign = sign(&claims(), kid(2), &key(2).0).unwrap();
-        assert_eq!(verify_signature(&foreign, &keys()), Err(Reason::TokenForeignKey));
+        assert_eq!(
+            verify_signature(&foreign, &keys()),
+            Err(Reason::TokenForeignKey)
+        );
         let forged = sign(&claims(), kid(1), &key(2).0).unwrap();
-        assert_eq!(verify_signature(&forged, &keys()), Err(Reason::TokenInvalid));
+        assert_eq!(
+            verify_signature(&forged, &keys()),
+            Err(Reason::TokenInvalid)
+        );
     }
 
     #[test]
@@ -250,22 +260,37 @@ mod tests {
             r#"{{"alg":"none","typ":"grant+jwt","kid":"{}"}}"#,
             kid(1)
         ));
-        for token in [format!("{none}.{body}."), format!("{none}.{body}.AAAA"), String::new(), "a.b.c".into()] {
-            assert_eq!(verify_signature(&token, &keys()), Err(Reason::TokenInvalid), "{token}");
+        for token in [
+            format!("{none}.{body}."),
+            format!("{none}.{body}.AAAA"),
+            String::new(),
+            "a.b.c".into(),
+        ] {
+            assert_eq!(
+                verify_signature(&token, &keys()),
+                Err(Reason::TokenInvalid),
+                "{token}"
+            );
         }
 
         let mut header = Header::new(Algorithm::EdDSA);
         header.kid = Some(kid(1).to_string());
         header.typ = Some("session+jwt".into());
         let session = jsonwebtoken::encode(&header, &claims(), &key(1).0).unwrap();
-        assert_eq!(verify_signature(&session, &keys()), Err(Reason::TokenInvalid));
+        assert_eq!(
+            verify_signature(&session, &keys()),
+            Err(Reason::TokenInvalid)
+        );
 
         let mut hmac = Header::new(Algorithm::HS256);
         hmac.kid = Some(kid(1).to_string());
         hmac.typ = Some(GRANT_TYP.into());
         let confused =
             jsonwebtoken::encode(&hmac, &claims(), &EncodingKey::from_secret(&key(1).1)).unwrap();
-        assert_eq!(verify_signature(&confused, &keys()), Err(Reason::TokenInvalid));
+        assert_eq!(
+            verify_signature(&confused, &keys()),
+            Err(Reason::TokenInvalid)
+        );
     }
 
     #[test]
@@ -278,7 +303,10 @@ mod tests {
         assert_eq!(check(&analyst, &sap, 969), Err(Reason::TokenInvalid));
         assert_eq!(check(&analyst, &sap, 1299), Ok(()));
         assert_eq!(check(&analyst, &sap, 1300), Err(Reason::GrantExpired));
-        assert_eq!(check(&"other".parse().unwrap(), &sap, 1000), Err(Reason::AgentMismatch));
+        assert_eq!(
+            check(&"other".parse().unwrap(), &sap, 1000),
+            Err(Reason::AgentMismatch)
+        );
         assert_eq!(
             check(&analyst, &"DATA_EXPORT".parse().unwrap(), 1000),
             Err(Reason::ResourceMismatch)

@@ -174,7 +174,10 @@ reasons! {
 impl Reason {
     /// Reads the stable text.
     pub fn parse(text: &str) -> Option<Self> {
-        Self::ALL.iter().copied().find(|reason| reason.as_str() == text)
+        Self::ALL
+            .iter()
+            .copied()
+            .find(|reason| reason.as_str() == text)
     }
 }
 
@@ -198,7 +201,11 @@ pub struct Problem {
 impl Problem {
     /// An error that no single field is at fault for.
     pub fn new(reason: Reason, detail: impl Into<String>) -> Self {
-        Self { reason, detail: detail.into(), field: None }
+        Self {
+            reason,
+            detail: detail.into(),
+            field: None,
+        }
     }
 
     /// Names the field at fault.

@@ -29,7 +29,9 @@ pub fn to_status(problem: &Problem) -> Status {
 /// transport or from tonic itself: for a mutating call whose reply was lost,
 /// the caller has to treat [`Reason::Unavailable`] as an unknown outcome.
 pub fn from_status(status: &Status) -> Problem {
-    if let Some(info) = status.get_details_error_info().filter(|info| info.domain == DOMAIN)
+    if let Some(info) = status
+        .get_details_error_info()
+        .filter(|info| info.domain == DOMAIN)
         && let Some(reason) = Reason::parse(&info.reason)
     {
         return Problem {

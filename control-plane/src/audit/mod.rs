@@ -1,0 +1,183 @@
+//! Who did what, when, and what came of it: appended in the transaction of the
+//! act itself. No entry holds a secret; a token appears as its grant's id.
+
+mod store;
+mod tail;
+
+use std::net::IpAddr;
+
+use authguardian_proto::{
+    ids::{AdminTokenId, AgentId, ApiKeyId, MachineId, RequestId},
+    reason::Reason,
+    zone::Zone,
+};
+use sqlx::PgConnection;
+pub use tail::Tail;
+use time::OffsetDateTime;
+
+use crate::error::Result;
+
+/// Who acts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Actor {
+    /// An agent, or the API key that may speak for it where none is named.
+    Agent(Option<AgentId>, ApiKeyId),
+    /// An admin.
+    Admin(AdminTokenId),
+    /// A machine on its own behalf.
+    Machine(MachineId),
+    /// The control plane itself.
+    System,
+    /// Nobody known.
+    Anonymous,
+}
+
+/// From where and for which request somebody acts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Context {
+    /// Who.
+    pub actor: Actor,
+    /// The machine that the call came through.
+    pub machine_id: Option<MachineId>,
+    /// The peer of the control plane; `None` when local.
+    pub peer: Option<IpAddr>,
+    /// Where the agent reached its edge from.
+    pub zone: Option<Zone>,
+    /// The caller's id for the request.
+    pub request_id: Option<RequestId>,
+    /// W3C trace id, 32 hex digits.
+    pub trace_id: Option<String>,
+}
+
+impl Context {
+    /// The control plane acting by itself.
+    pub fn system() -> Self {
+        Self {
+            actor: Actor::System,
+            machine_id: None,
+            peer: None,
+            zone: None,
+            request_id: None,
+            trace_id: None,
+        }
+    }
+}
+
+/// What came of an act.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// Done.
+    Ok,
+    /// Judged, and denied.
+    Denied,
+    /// Not even tried: no right to.
+    Refused,
+    /// Tried, and failed.
+    Failed,
+}
+
+impl Outcome {
+    /// The stable name.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Denied => "denied",
+            Self::Refused => "refused",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+/// One act, as it is appended.
+#[derive(Debug, Clone)]
+pub struct Entry {
+    /// Who, from where.
+    pub context: Context,
+    /// What: `<noun>.<verb>`.
+    pub action: &'static str,
+    /// On what, in its text form.
+    pub subject: String,
+    /// Whose affair it is: the agent that sees it in `grants://audit`.
+    pub agent_id: Option<AgentId>,
+    /// What came of it.
+    pub outcome: Outcome,
+    /// Why not.
+    pub reason: Option<Reason>,
+}
+
+impl Entry {
+    /// An act that was done.
+    pub fn ok(context: Context, action: &'static str, subject: impl Into<String>) -> Self {
+        Self {
+            context,
+            action,
+            subject: subject.into(),
+            agent_id: None,
+            outcome: Outcome::Ok,
+            reason: None,
+        }
+    }
+
+    /// Names the agent whose affair it is.
+    #[must_use]
+    pub fn about(mut self, agent_id: AgentId) -> Self {
+        self.agent_id = Some(agent_id);
+        self
+    }
+
+    /// An act that did not succeed.
+    #[must_use]
+    pub fn not_ok(mut self, outcome: Outcome, reason: Option<Reason>) -> Self {
+        self.outcome = outcome;
+        self.reason = reason;
+        self
+    }
+}
+
+/// One entry, as it is read.
+#[derive(Debug, Clone)]
+#[expect(
+    missing_docs,
+    reason = "the fields are those of Entry in audit/v1/audit.proto"
+)]
+pub struct Record {
+    pub sequence: i64,
+    pub occurred_at: OffsetDateTime,
+    pub caller: String,
+    pub key_id: Option<String>,
+    pub machine_id: Option<MachineId>,
+    pub peer_address: Option<String>,
+    pub zone: Option<String>,
+    pub action: String,
+    pub subject: String,
+    pub outcome: String,
+    pub reason: Option<String>,
+    pub request_id: Option<String>,
+    pub trace_id: Option<String>,
+    pub count: i64,
+}
+
+/// Appends entries in the transaction of the acts that they tell of.
+///
+/// # Errors
+/// When the database refuses.
+pub async fn append(
+    connection: &mut PgConnection,
+    now: OffsetDateTime,
+    entries: &[Entry],
+) -> Result<()> {
+    store::append(connection, now, entries).await
+}
+
+/// Newest entries about the given agents, older than `before` (a sequence).
+///
+/// # Errors
+/// When the database refuses.
+pub async fn about_agents(
+    connection: &mut PgConnection,
+    agents: &[AgentId],
+    before: Option<i64>,
+    limit: i64,
+) -> Result<Vec<Record>> {
+    store::about_agents(connection, agents, before, limit).await
+}

@@ -1,0 +1,89 @@
+//! The database: pools, group commit, the write promise, idempotent requests.
+
+pub mod batch;
+pub mod constraint;
+pub mod pool;
+pub mod quorum;
+pub mod request;
+
+use std::sync::Arc;
+
+pub use pool::Pools;
+pub use quorum::Quorum;
+use sqlx::{PgConnection, Postgres, Transaction};
+
+use crate::error::Result;
+
+/// All migrations, in order; see `migrations/README.md`.
+pub static MIGRATOR: sqlx::migrate::Migrator = sqlx::migrate!("../migrations");
+
+/// The database as services take it.
+#[derive(Debug, Clone)]
+pub struct Db {
+    /// Where connections come from.
+    pub pools: Pools,
+    /// What a commit has to have reached.
+    pub quorum: Arc<Quorum>,
+    /// Woken after each commit, so that changes are published without delay.
+    pub committed: Arc<tokio::sync::Notify>,
+}
+
+impl Db {
+    /// Puts pools and promise together.
+    pub fn new(pools: Pools, quorum: Arc<Quorum>) -> Self {
+        Self {
+            pools,
+            quorum,
+            committed: Arc::default(),
+        }
+    }
+
+    /// Begins a writing transaction.
+    ///
+    /// # Errors
+    /// `UNAVAILABLE` when the database or the write quorum cannot be reached.
+    pub async fn begin(&self) -> Result<Transaction<'static, Postgres>> {
+        begin(&self.pools.writes, &self.quorum).await
+    }
+
+    /// Begins a transaction on the connections kept for revocations, which a
+    /// flood of other writes cannot use up.
+    ///
+    /// # Errors
+    /// As [`Db::begin`].
+    pub async fn begin_revocation(&self) -> Result<Transaction<'static, Postgres>> {
+        begin(&self.pools.revocations, &self.quorum).await
+    }
+
+    /// Commits what has to have reached the write quorum before anybody is
+    /// told, and wakes the publisher.
+    ///
+    /// # Errors
+    /// `OUTCOME_UNKNOWN` when it may or may not have been committed.
+    pub async fn commit(&self, tx: Transaction<'_, Postgres>) -> Result<()> {
+        self.quorum.commit(tx).await?;
+        self.committed.notify_one();
+        Ok(())
+    }
+
+    /// A connection for reads.
+    ///
+    /// # Errors
+    /// `UNAVAILABLE` when the database cannot be reached.
+    pub async fn read(&self) -> Result<sqlx::pool::PoolConnection<Postgres>> {
+        Ok(self.pools.reads.acquire().await?)
+    }
+
+    /// Proves what was just read on `connection`: see [`Quorum::barrier`].
+    ///
+    /// # Errors
+    /// `UNAVAILABLE` when it cannot be proved now.
+    pub async fn barrier(&self, connection: &mut PgConnection) -> Result<()> {
+        self.quorum.barrier(connection).await
+    }
+}
+
+async fn begin(pool: &sqlx::PgPool, quorum: &Quorum) -> Result<Transaction<'static, Postgres>> {
+    quorum.check()?;
+    Ok(pool.begin().await?)
+}

@@ -1,0 +1,272 @@
+//! The write promise: how many nodes must have flushed a commit before anybody
+//! is told of it, and the barrier that proves what was read.
+//!
+//! PostgreSQL makes a commit visible and durable in two steps, and with
+//! replication each step can fail alone: a wait for standbys that is cancelled
+//! returns success with a warning; a commit that waits for an absent standby
+//! becomes visible after a restart. So nothing that was read proves an outcome
+//! until a *later* quorum commit on the same server has succeeded: everything
+//! visible before it is then at least as durable.
+//!
+//! With `write_quorum = 1` the same code runs; the standby checks find nothing
+//! to check.
+
+use std::{
+    fmt,
+    sync::atomic::{AtomicU32, Ordering},
+    time::Duration,
+};
+
+use authguardian_proto::reason::Reason;
+use sqlx::{PgConnection, Postgres, Transaction};
+
+use super::constraint::is_unreachable;
+use crate::error::{Error, Result};
+
+/// How long standbys may take to confirm a commit that PostgreSQL has already
+/// called done, before its outcome is called unknown.
+const CONFIRMATION: Duration = Duration::from_secs(2);
+
+/// How long a commit or barrier may take; then its connection is dropped and
+/// its outcome unknown. PostgreSQL itself never gives up a sync wait.
+const COMMIT_DEADLINE: Duration = Duration::from_secs(20);
+
+/// The promise, and how well it can be kept now.
+pub struct Quorum {
+    /// Nodes that must have flushed, the primary included; 1 at least.
+    write_quorum: u32,
+    /// Nodes that would flush a commit made now, the primary included.
+    copies: AtomicU32,
+}
+
+impl Quorum {
+    /// A promise of `write_quorum` nodes; nothing is known of standbys until
+    /// [`Quorum::observe`] has run.
+    pub fn new(write_quorum: u32) -> Self {
+        Self {
+            write_quorum: write_quorum.max(1),
+            copies: AtomicU32::new(1),
+        }
+    }
+
+    /// The promise.
+    pub fn write_quorum(&self) -> u32 {
+        self.write_quorum
+    }
+
+    /// Nodes that would flush a commit made now, the primary included.
+    pub fn copies(&self) -> u32 {
+        self.copies.load(Ordering::Acquire)
+    }
+
+    /// Whether the promise can be kept now.
+    ///
+    /// # Errors
+    /// `UNAVAILABLE`: strong work is refused rather than weakened.
+    pub fn check(&self) -> Result<()> {
+        let copies = self.copies();
+        if copies >= self.write_quorum {
+            return Ok(());
+        }
+        Err(Error::new(
+            Reason::Unavailable,
+            format!(
+                "{copies} of {} database nodes confirm writes; try again when more are back",
+                self.write_quorum
+            ),
+        ))
+    }
+
+    /// Reads how many nodes confirm writes; run once before serving and about
+    /// every second.
+    ///
+    /// # Errors
+    /// When the database cannot be asked; nothing is promised from then on.
+    pub async fn observe(&self, connection: &mut PgConnection) -> Result<u32> {
+        let observed = observe_copies(connection).await;
+        self.copies
+            .store(*observed.as_ref().unwrap_or(&0), Ordering::Release);
+        Ok(observed?)
+    }
+
+    /// Nothing is known of the database any more.
+    pub fn lost(&self) {
+        self.copies.store(0, Ordering::Release);
+    }
+
+    /// Commits, and returns only when the promise has been kept.
+    ///
+    /// # Errors
+    /// `OUTCOME_UNKNOWN` when it may or may not have been committed, or is on
+    /// fewer nodes than promised; a definite refusal by PostgreSQL (a deferred
+    /// constraint) as itself.
+    pub async fn commit(&self, tx: Transaction<'_, Postgres>) -> Result<()> {
+        let outcome = tokio::time::timeout(COMMIT_DEADLINE, async {
+            if self.write_quorum == 1 {
+                return tx.commit().await.map_err(after_commit);
+            }
+            let mut tx = tx;
+            // COMMIT by hand keeps the connection at hand for the confirmation
+            sqlx::query("COMMIT")
+                .execute(&mut *tx)
+                .await
+                .map_err(after_commit)?;
+            let confirmed = self.confirm(&mut tx).await;
+            // the transaction is over on the server; this only settles the client's books
+            tx.commit().await.map_err(after_commit)?;
+            confirmed
+        })
+        .await;
+        outcome.unwrap_or_else(|_| Err(unknown("the commit did not end in time")))
+    }
+
+    /// Proves that all that was read on `connection` before this call can no
+    /// longer be undone by a failover, and that its server is still the
+    /// primary: a commit with a WAL record of its own, confirmed like any
+    /// write. Call it outside of a transaction, after the reads.
+    ///
+    /// # Errors
+    /// `UNAVAILABLE` when it cannot be proved now.
+    pub async fn barrier(&self, connection: &mut PgConnection) -> Result<()> {
+        self.check()?;
+        let proof = async {
+            sqlx::query(EMIT).execute(&mut *connection).await?;
+            if self.write_quorum > 1 {
+                self.confirm(connection).await?;
+            }
+            Ok::<(), Error>(())
+        };
+        match tokio::time::timeout(COMMIT_DEADLINE, proof).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => Err(unproved().caused_by(error)),
+            Err(_) => Err(unproved()),
+        }
+    }
+
+    /// Ends a transaction that has only read with a barrier of its own: a
+    /// commit with a WAL record, begun after the reads.
+    ///
+    /// # Errors
+    /// `UNAVAILABLE` when what was read cannot be proved now.
+    pub async fn commit_as_barrier(&self, mut tx: Transaction<'_, Postgres>) -> Result<()> {
+        sqlx::query(EMIT).execute(&mut *tx).await?;
+        self.commit(tx)
+            .await
+            .map_err(|error| unproved().caused_by(error))
+    }
+
+    /// PostgreSQL says that the commit is done. A cancelled sync wait says so
+    /// too, with no more than a warning; so ask the standbys themselves.
+    async fn confirm(&self, connection: &mut PgConnection) -> Result<()> {
+        let wanted = i64::from(self.write_quorum) - 1;
+        let confirmed = sqlx::query_scalar::<_, bool>(CONFIRMED_BY)
+            .bind(wanted)
+            .bind(i64::try_from(CONFIRMATION.as_millis()).unwrap_or(i64::MAX));
+        match confirmed.fetch_one(connection).await {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(unknown("too few nodes confirmed the commit")),
+            Err(error) => Err(after_commit(error)),
+        }
+    }
+}
+
+/// A WAL record that belongs to the transaction, so that its commit has to be
+/// flushed and confirmed although no row was written.
+const EMIT: &str = "SELECT pg_logical_emit_message(true, 'authguardian', '')";
+
+/// Whether `$1` standbys have flushed all WAL written up to now. One
+/// statement, so that it costs one round trip: the recursion asks again until
+/// they have or `$2` milliseconds are over.
+const CONFIRMED_BY: &str = "
+    WITH RECURSIVE target AS MATERIALIZED (
+        SELECT pg_current_wal_insert_lsn() AS lsn, clock_timestamp() AS began
+    ), ask (confirmed, asked) AS (
+        SELECT (SELECT count(*) FROM pg_stat_get_wal_senders() w
+                WHERE w.sync_state IN ('sync', 'quorum') AND w.flush_lsn >= target.lsn), 1
+        FROM target
+        UNION ALL
+        SELECT (SELECT count(*) FROM pg_stat_get_wal_senders() w, (SELECT pg_sleep(0.0005)) AS pause
+                WHERE w.sync_state IN ('sync', 'quorum') AND w.flush_lsn >= target.lsn), ask.asked + 1
+        FROM ask, target
+        WHERE ask.confirmed < $1
+          AND clock_timestamp() < target.began + $2 * interval '1 millisecond'
+    )
+    SELECT coalesce(bool_or(confirmed >= $1), false) FROM ask";
+
+/// `ANY k (…)` promises k standbys besides the primary; a priority list
+/// (`FIRST k`) names fixed nodes and is no quorum, so it counts for none.
+async fn observe_copies(connection: &mut PgConnection) -> sqlx::Result<u32> {
+    let (names, streaming): (String, i64) = sqlx::query_as(
+        "SELECT current_setting('synchronous_standby_names'),
+                (SELECT count(*) FROM pg_stat_replication
+                 WHERE state = 'streaming' AND sync_state = 'quorum')",
+    )
+    .fetch_one(connection)
+    .await?;
+    let promised = promised_standbys(&names);
+    Ok(1 + promised.min(u32::try_from(streaming).unwrap_or(u32::MAX)))
+}
+
+fn promised_standbys(names: &str) -> u32 {
+    let mut words = names
+        .split(|c: char| c.is_whitespace() || c == '(')
+        .filter(|word| !word.is_empty());
+    match (words.next(), words.next()) {
+        (Some(any), Some(count)) if any.eq_ignore_ascii_case("any") => count.parse().unwrap_or(0),
+        _ => 0,
+    }
+}
+
+fn after_commit(error: sqlx::Error) -> Error {
+    if is_unreachable(&error) {
+        unknown("the connection to the database was lost during the commit").caused_by(error)
+    } else {
+        error.into()
+    }
+}
+
+fn unknown(what: &str) -> Error {
+    Error::new(
+        Reason::OutcomeUnknown,
+        format!(
+            "{what}: it may or may not have happened; repeat the request with the same request id"
+        ),
+    )
+}
+
+fn unproved() -> Error {
+    Error::new(
+        Reason::Unavailable,
+        "the database could not confirm what it answered; try again",
+    )
+}
+
+impl fmt::Debug for Quorum {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Quorum({} of {})", self.copies(), self.write_quorum)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_quorum_list_promises_copies() {
+        assert_eq!(promised_standbys("ANY 1 (a, b)"), 1);
+        assert_eq!(promised_standbys("any 2(a,b,c)"), 2);
+        for none in ["", "*", "FIRST 1 (a)", "a, b", "ANY"] {
+            assert_eq!(promised_standbys(none), 0, "{none}");
+        }
+    }
+
+    #[test]
+    fn work_is_refused_when_the_promise_cannot_be_kept() {
+        let quorum = Quorum::new(2);
+        assert_eq!(quorum.check().unwrap_err().reason(), Reason::Unavailable);
+        assert!(Quorum::new(1).check().is_ok());
+        let lost = Quorum::new(1);
+        lost.lost();
+        assert!(lost.check().is_err());
+    }
+}

@@ -1,0 +1,207 @@
+//! One publisher for each process: reads new changes, passes a barrier, then
+//! sends. Nobody ever sees what a failover could still undo.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use authguardian_proto::reason::Reason;
+use tokio::sync::{Notify, broadcast, watch};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use super::{Change, Position, Stream, Subscription, epoch, store, wakeup};
+use crate::{
+    db::Db,
+    error::{Error, Result},
+};
+
+/// Without a wake-up, how long a change waits at most; also the interval of
+/// progress marks.
+const POLL: Duration = Duration::from_secs(1);
+
+/// Most changes read at once.
+pub(super) const PAGE: i64 = 1000;
+
+/// Published batches that a slow subscriber may be behind before it gets `LAGGED`.
+const BACKLOG: usize = 1024;
+
+/// What subscribers get: changes of all streams, or only a mark that all up to
+/// these heads has been sent.
+#[derive(Debug, Clone)]
+pub(super) struct Published {
+    pub(super) changes: Arc<[Change]>,
+    pub(super) heads: Arc<Heads>,
+}
+
+/// Head of each stream.
+pub type Heads = BTreeMap<Stream, Position>;
+
+/// Publishes committed changes to the subscriptions of this process.
+#[derive(Debug)]
+pub struct Publisher {
+    db: Db,
+    sender: broadcast::Sender<Published>,
+    published: watch::Sender<Option<Arc<Heads>>>,
+    wake: Arc<Notify>,
+}
+
+impl Publisher {
+    /// Starts publishing until `stop`; its tasks are counted in `tasks`.
+    pub fn start(db: Db, tasks: &TaskTracker, stop: &CancellationToken) -> Arc<Self> {
+        let publisher = Arc::new(Self {
+            sender: broadcast::Sender::new(BACKLOG),
+            published: watch::Sender::new(None),
+            wake: Arc::default(),
+            db,
+        });
+        let outgoing = Arc::new(Notify::new());
+        let pools = &publisher.db.pools;
+        tasks.spawn(wakeup::tell_others(
+            pools.clone(),
+            Arc::clone(&outgoing),
+            stop.clone(),
+        ));
+        tasks.spawn(wakeup::hear_others(
+            pools.clone(),
+            Arc::clone(&publisher.wake),
+            stop.clone(),
+        ));
+        tasks.spawn(Arc::clone(&publisher).run(outgoing, stop.clone()));
+        publisher
+    }
+
+    /// Changes after the given positions, and everything from then on. `None`
+    /// begins at the head.
+    ///
+    /// # Errors
+    /// `COMPACTED` when a position is of another epoch, ahead of the head, or
+    /// too old; `UNAVAILABLE` before anything was published.
+    pub async fn subscribe(
+        self: &Arc<Self>,
+        after: &[(Stream, Option<Position>)],
+    ) -> Result<Subscription> {
+        // first the live feed, then the backlog up to it: nothing falls between
+        let feed = self.sender.subscribe();
+        let heads = self.heads().await?;
+        let mut connection = self.db.read().await?;
+        let floors: BTreeMap<_, _> = store::heads(&mut connection)
+            .await?
+            .iter()
+            .map(|head| (head.stream, head.floor))
+            .collect();
+        let mut from = Heads::new();
+        for (stream, position) in after {
+            let head = heads.get(stream).copied().ok_or_else(not_yet)?;
+            let position = position.unwrap_or(head);
+            let floor = floors.get(stream).copied().unwrap_or(0);
+            if position.epoch != head.epoch
+                || position.revision > head.revision
+                || position.revision < floor
+            {
+                return Err(compacted(*stream));
+            }
+            from.insert(*stream, position);
+        }
+        Ok(Subscription::new(self.db.clone(), feed, from, heads))
+    }
+
+    /// Heads up to which everything has been published.
+    ///
+    /// # Errors
+    /// `UNAVAILABLE` when nothing could be published within 5 s of the start.
+    pub async fn heads(&self) -> Result<Arc<Heads>> {
+        let mut published = self.published.subscribe();
+        let waited =
+            tokio::time::timeout(Duration::from_secs(5), published.wait_for(Option::is_some));
+        match waited.await {
+            Ok(Ok(heads)) => heads.clone().ok_or_else(not_yet),
+            _ => Err(not_yet()),
+        }
+    }
+
+    async fn run(self: Arc<Self>, outgoing: Arc<Notify>, stop: CancellationToken) {
+        let mut at: Option<Arc<Heads>> = None;
+        loop {
+            match self.publish(at.as_deref()).await {
+                Ok((heads, more)) => {
+                    at = Some(heads);
+                    if more {
+                        continue;
+                    }
+                }
+                Err(error) => {
+                    tracing::warn!(%error, cause = error.cause().map(tracing::field::display), "cannot publish changes now");
+                }
+            }
+            tokio::select! {
+                () = self.db.committed.notified() => outgoing.notify_one(),
+                () = self.wake.notified() => {}
+                () = tokio::time::sleep(POLL) => {}
+                () = stop.cancelled() => return,
+            }
+        }
+    }
+
+    /// Publishes what came after `at`; returns the new heads and whether more waits.
+    async fn publish(&self, at: Option<&Heads>) -> Result<(Arc<Heads>, bool)> {
+        let mut connection = self.db.read().await?;
+        epoch::refresh(&mut connection).await?;
+        let current = store::heads(&mut connection).await?;
+        let mut heads = Heads::new();
+        let mut changes = Vec::new();
+        let mut more = false;
+        for head in current {
+            let known = at.and_then(|at| at.get(&head.stream)).copied();
+            let sent = match known {
+                Some(known) if known.epoch == head.position.epoch => {
+                    let (epoch, up_to) = (head.position.epoch, head.position.revision);
+                    let new = store::read(
+                        &mut connection,
+                        head.stream,
+                        epoch,
+                        known.revision,
+                        up_to,
+                        PAGE,
+                    )
+                    .await?;
+                    let last = new
+                        .last()
+                        .map_or(known.revision, |change| change.position.revision);
+                    more |= last < up_to;
+                    changes.extend(new);
+                    Position {
+                        epoch,
+                        revision: last,
+                    }
+                }
+                // at the start and in a new epoch subscribers list for themselves
+                _ => head.position,
+            };
+            heads.insert(head.stream, sent);
+        }
+        self.db.barrier(&mut connection).await?;
+        let heads = Arc::new(heads);
+        // nobody listening is fine
+        let _ = self.sender.send(Published {
+            changes: changes.into(),
+            heads: Arc::clone(&heads),
+        });
+        self.published.send_replace(Some(Arc::clone(&heads)));
+        Ok((heads, more))
+    }
+}
+
+fn not_yet() -> Error {
+    Error::new(
+        Reason::Unavailable,
+        "changes cannot be read from the database now; try again",
+    )
+}
+
+pub(super) fn compacted(stream: Stream) -> Error {
+    Error::new(
+        Reason::Compacted,
+        format!(
+            "the position in stream `{}` can no longer be served: list again and begin at the head",
+            stream.as_str()
+        ),
+    )
+}

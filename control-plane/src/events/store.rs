@@ -1,0 +1,226 @@
+//! All SQL of the change streams.
+
+use sqlx::{PgConnection, types::Json};
+use time::OffsetDateTime;
+
+use super::{Change, ChangeBody, Position, Stream};
+use crate::error::{Error, Result};
+
+/// A stream's ends.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Head {
+    pub(super) stream: Stream,
+    pub(super) position: Position,
+    /// Changes up to here are gone.
+    pub(super) floor: i64,
+}
+
+#[tracing::instrument(name = "db.change.append", skip_all, fields(stream = stream.as_str()))]
+pub(super) async fn append(
+    connection: &mut PgConnection,
+    stream: Stream,
+    now: OffsetDateTime,
+    bodies: &[ChangeBody],
+) -> Result<Vec<Position>> {
+    if bodies.is_empty() {
+        return Ok(Vec::new());
+    }
+    let count = i64::try_from(bodies.len()).map_err(Error::internal)?;
+    let bodies = bodies
+        .iter()
+        .map(serde_json::to_value)
+        .collect::<serde_json::Result<Vec<_>>>()
+        .map_err(Error::internal)?;
+    let row = sqlx::query!(
+        r#"WITH head AS (
+               UPDATE stream_head SET revision = revision + $2 WHERE stream = $1 RETURNING revision
+           ), appended AS (
+               INSERT INTO change (stream, revision, occurred_at, body)
+               SELECT $1, head.revision - $2 + item.number, $3, item.body
+               FROM head, unnest($4::json[]) WITH ORDINALITY AS item (body, number)
+           )
+           SELECT head.revision AS "revision!", installation.epoch AS "epoch!" FROM head, installation"#,
+        stream.as_str(),
+        count,
+        now,
+        &bodies[..],
+    )
+    .fetch_one(connection)
+    .await?;
+    Ok((1..=count)
+        .map(|number| Position {
+            epoch: row.epoch,
+            revision: row.revision - count + number,
+        })
+        .collect())
+}
+
+#[tracing::instrument(name = "db.change.heads", skip_all)]
+pub(super) async fn heads(connection: &mut PgConnection) -> Result<Vec<Head>> {
+    let rows = sqlx::query!(
+        "SELECT stream, revision, floor, epoch FROM stream_head, installation ORDER BY stream"
+    )
+    .fetch_all(connection)
+    .await?;
+    Ok(rows
+        .into_iter()
+        .filter_map(|row| {
+            Some(Head {
+                stream: Stream::parse(&row.stream)?,
+                position: Position {
+                    epoch: row.epoch,
+                    revision: row.revision,
+                },
+                floor: row.floor,
+            })
+        })
+        .collect())
+}
+
+/// Changes of one stream in `(after, up_to]`, at most `limit`, in order.
+#[tracing::instrument(name = "db.change.read", skip_all, fields(stream = stream.as_str()))]
+pub(super) async fn read(
+    connection: &mut PgConnection,
+    stream: Stream,
+    epoch: i64,
+    after: i64,
+    up_to: i64,
+    limit: i64,
+) -> Result<Vec<Change>> {
+    let rows = sqlx::query!(
+        r#"SELECT revision, occurred_at, body AS "body: Json<ChangeBody>" FROM change
+           WHERE stream = $1 AND revision > $2 AND revision <= $3
+           ORDER BY revision LIMIT $4"#,
+        stream.as_str(),
+        after,
+        up_to,
+        limit,
+    )
+    .fetch_all(connection)
+    .await?;
+    Ok(rows
+        .into_iter()
+        .map(|row| Change {
+            stream,
+            position: Position {
+                epoch,
+                revision: row.revision,
+            },
+            occurred_at: row.occurred_at,
+            body: row.body.0,
+        })
+        .collect())
+}
+
+pub(super) async fn compact(
+    connection: &mut PgConnection,
+    before: OffsetDateTime,
+    limit: i64,
+) -> Result<u64> {
+    let mut dropped = 0;
+    for stream in Stream::ALL {
+        let row = sqlx::query!(
+            r#"WITH gone AS (
+                   DELETE FROM change WHERE (stream, revision) IN (
+                       SELECT stream, revision FROM change
+                       WHERE stream = $1 AND occurred_at < $2 ORDER BY revision LIMIT $3)
+                   RETURNING revision
+               ), floor AS (
+                   UPDATE stream_head SET floor = greatest(floor, (SELECT max(revision) FROM gone))
+                   WHERE stream = $1 AND EXISTS (SELECT FROM gone)
+               )
+               SELECT count(*) AS "count!" FROM gone"#,
+            stream.as_str(),
+            before,
+            limit,
+        )
+        .fetch_one(&mut *connection)
+        .await?;
+        dropped += row.count.unsigned_abs();
+    }
+    Ok(dropped)
+}
+
+/// What the server is, and what the installation remembers of it.
+pub(super) struct Server {
+    pub(super) epoch: i64,
+    pub(super) known_identifier: String,
+    pub(super) known_timeline: i64,
+    pub(super) identifier: String,
+    pub(super) timeline: i64,
+}
+
+/// The timeline is read from the name of the WAL file being written: the
+/// control file still shows the old one until the first checkpoint after a
+/// promotion.
+pub(super) async fn server(connection: &mut PgConnection) -> Result<Server> {
+    Ok(sqlx::query_as!(
+        Server,
+        r#"SELECT epoch, system_identifier AS known_identifier, timeline AS known_timeline,
+                  (SELECT system_identifier::text FROM pg_control_system()) AS "identifier!",
+                  ('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::bigint AS "timeline!"
+           FROM installation"#
+    )
+    .fetch_one(connection)
+    .await?)
+}
+
+/// Begins a new epoch unless another control plane has just done so.
+pub(super) async fn begin_epoch(connection: &mut PgConnection, server: &Server) -> Result<bool> {
+    let done = sqlx::query!(
+        "UPDATE installation SET epoch = epoch + 1, system_identifier = $1, timeline = $2
+         WHERE epoch = $3",
+        server.identifier,
+        server.timeline,
+        server.epoch,
+    )
+    .execute(connection)
+    .await?;
+    Ok(done.rows_affected() == 1)
+}
+
+/// Inserts the installation's row unless it is there.
+pub(super) async fn install(
+    connection: &mut PgConnection,
+    id: uuid::Uuid,
+    trust_domain: &str,
+    now: OffsetDateTime,
+) -> Result<()> {
+    sqlx::query!(
+        "INSERT INTO installation (id, trust_domain, epoch, system_identifier, timeline, time_floor, created_at)
+         SELECT $1, $2, 1, system_identifier::text,
+                ('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::bigint, $3, $3
+         FROM pg_control_system()
+         ON CONFLICT DO NOTHING",
+        id,
+        trust_domain,
+        now,
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+pub(super) async fn installation(
+    connection: &mut PgConnection,
+) -> Result<super::epoch::Installation> {
+    Ok(sqlx::query_as!(
+        super::epoch::Installation,
+        "SELECT id, trust_domain, epoch, time_floor FROM installation"
+    )
+    .fetch_one(connection)
+    .await?)
+}
+
+pub(super) async fn raise_time_floor(
+    connection: &mut PgConnection,
+    floor: OffsetDateTime,
+) -> Result<()> {
+    sqlx::query!(
+        "UPDATE installation SET time_floor = greatest(time_floor, $1)",
+        floor
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
