@@ -11,11 +11,16 @@ use authguardian_proto::{
     reason::Reason,
     zone::Zone,
 };
+use serde::Serialize;
 use sqlx::PgConnection;
 pub use tail::Tail;
 use time::OffsetDateTime;
 
-use crate::error::Result;
+use crate::{
+    clock::Ambient,
+    db::request::RequestKey,
+    error::{Error, Result},
+};
 
 /// Who acts.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,6 +55,39 @@ pub struct Context {
 }
 
 impl Context {
+    /// Whose request ids these are: `apk_…`, `adm_…`, `mch_…`, `system` or `anonymous`.
+    pub fn principal(&self) -> String {
+        match &self.actor {
+            Actor::Agent(_, key) => key.to_string(),
+            Actor::Admin(token) => token.to_string(),
+            Actor::Machine(machine) => machine.to_string(),
+            Actor::System => "system".to_owned(),
+            Actor::Anonymous => "anonymous".to_owned(),
+        }
+    }
+
+    /// The key under which the outcome of `request` is kept. A caller that gave
+    /// no request id gets a fresh one, which no repeat can match.
+    ///
+    /// # Errors
+    /// When `request` cannot be written as JSON.
+    pub fn request_key(
+        &self,
+        ambient: &Ambient,
+        method: &'static str,
+        request: &impl Serialize,
+    ) -> Result<RequestKey> {
+        let request_id = match &self.request_id {
+            Some(given) => given.clone(),
+            None => ambient
+                .uuid()
+                .to_string()
+                .parse()
+                .map_err(Error::internal)?,
+        };
+        RequestKey::new(self.principal(), method, request_id, request)
+    }
+
     /// The control plane acting by itself.
     pub fn system() -> Self {
         Self {

@@ -1,0 +1,241 @@
+//! Our own keys, opened: the CA, and what signs grant and session tokens.
+
+use authguardian_proto::{grant_token::KeySet, ids::SigningKeyId};
+use aws_lc_rs::{
+    encoding::{AsDer, Pkcs8V1Der},
+    signature::{Ed25519KeyPair, KeyPair},
+};
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use jsonwebtoken::{DecodingKey, EncodingKey};
+use rustls_pki_types::CertificateDer;
+use serde_json::json;
+use sqlx::PgConnection;
+use zeroize::Zeroizing;
+
+use super::{
+    Settings,
+    ca::{self, Ca},
+    seal::MasterKey,
+    store,
+};
+use crate::{
+    clock::Ambient,
+    db::Db,
+    error::{Error, Result},
+};
+
+/// What a key is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// Certificates.
+    Ca,
+    /// Grant tokens.
+    Grant,
+    /// Session tokens.
+    Session,
+}
+
+impl Purpose {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Ca, Self::Grant, Self::Session];
+
+    /// The stable name.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Ca => "ca",
+            Self::Grant => "grant",
+            Self::Session => "session",
+        }
+    }
+}
+
+/// A key as it lies in the database.
+pub(super) struct StoredKey {
+    pub(super) id: SigningKeyId,
+    pub(super) purpose: Purpose,
+    pub(super) active: bool,
+    /// The CA's certificate (DER), or an Ed25519 public key.
+    pub(super) public: Vec<u8>,
+    pub(super) sealed: Vec<u8>,
+}
+
+/// A key that signs tokens.
+pub struct Signer {
+    /// The `kid`.
+    pub id: SigningKeyId,
+    /// Ed25519, PKCS #8.
+    pub key: EncodingKey,
+}
+
+/// All of our keys that count now.
+pub struct Keyring {
+    ca: Ca,
+    ca_certificates: Vec<CertificateDer<'static>>,
+    grant_signer: Signer,
+    grant_keys: KeySet,
+    jwks: String,
+    session_signer: Signer,
+    session_keys: Vec<(SigningKeyId, DecodingKey)>,
+}
+
+impl Keyring {
+    /// Opens the stored keys, making them at the very first start.
+    pub(super) async fn open(
+        db: &Db,
+        ambient: &Ambient,
+        settings: &Settings,
+        master: &MasterKey,
+    ) -> Result<Self> {
+        let mut tx = db.begin().await?;
+        // a second control plane that starts at the same time waits here
+        store::lock_own_keys(&mut tx).await?;
+        let mut keys = store::own_keys(&mut tx).await?;
+        if keys.is_empty() {
+            create_all(&mut tx, ambient, settings, master).await?;
+            keys = store::own_keys(&mut tx).await?;
+        }
+        let keyring = Self::from_stored(&keys, master)?;
+        db.commit(tx).await?;
+        Ok(keyring)
+    }
+
+    fn from_stored(keys: &[StoredKey], master: &MasterKey) -> Result<Self> {
+        let active = |purpose: Purpose| {
+            keys.iter()
+                .find(|key| key.purpose == purpose && key.active)
+                .ok_or_else(|| {
+                    Error::internal(format!("no active `{}` key is stored", purpose.as_str()))
+                })
+        };
+        let signer = |purpose| -> Result<Signer> {
+            let stored = active(purpose)?;
+            let secret = master.open(stored.id, &stored.sealed)?;
+            Ok(Signer {
+                id: stored.id,
+                key: EncodingKey::from_ed_der(&secret),
+            })
+        };
+        let of = |purpose| {
+            keys.iter()
+                .filter(move |key: &&StoredKey| key.purpose == purpose)
+        };
+
+        let ca = active(Purpose::Ca)?;
+        let mut grant_keys = KeySet::default();
+        let mut jwks = Vec::new();
+        for key in of(Purpose::Grant) {
+            let public = ed25519_public(key)?;
+            grant_keys.insert(key.id, &public);
+            jwks.push(json!({
+                "kty": "OKP", "crv": "Ed25519", "use": "sig", "alg": "EdDSA",
+                "kid": key.id.to_string(), "x": URL_SAFE_NO_PAD.encode(public),
+            }));
+        }
+        Ok(Self {
+            ca: Ca::load(ca.public.clone(), &master.open(ca.id, &ca.sealed)?)?,
+            ca_certificates: of(Purpose::Ca)
+                .map(|key| CertificateDer::from(key.public.clone()))
+                .collect(),
+            grant_signer: signer(Purpose::Grant)?,
+            grant_keys,
+            jwks: json!({ "keys": jwks }).to_string(),
+            session_signer: signer(Purpose::Session)?,
+            session_keys: of(Purpose::Session)
+                .map(|key| Ok((key.id, DecodingKey::from_ed_der(&ed25519_public(key)?))))
+                .collect::<Result<_>>()?,
+        })
+    }
+
+    /// The CA in use.
+    pub fn ca(&self) -> &Ca {
+        &self.ca
+    }
+
+    /// Every CA certificate that peers are to trust.
+    pub fn ca_certificates(&self) -> &[CertificateDer<'static>] {
+        &self.ca_certificates
+    }
+
+    /// Signs grant tokens.
+    pub fn grant_signer(&self) -> &Signer {
+        &self.grant_signer
+    }
+
+    /// Checks grant tokens.
+    pub fn grant_keys(&self) -> &KeySet {
+        &self.grant_keys
+    }
+
+    /// The public keys of grant tokens as a JWK set (RFC 7517), JSON text.
+    pub fn jwks(&self) -> &str {
+        &self.jwks
+    }
+
+    pub(super) fn session_signer(&self) -> &Signer {
+        &self.session_signer
+    }
+
+    pub(super) fn session_key(&self, kid: &str) -> Option<&DecodingKey> {
+        self.session_keys
+            .iter()
+            .find(|(id, _)| id.to_string() == kid)
+            .map(|(_, key)| key)
+    }
+}
+
+async fn create_all(
+    connection: &mut PgConnection,
+    ambient: &Ambient,
+    settings: &Settings,
+    master: &MasterKey,
+) -> Result<()> {
+    let now = ambient.clock.now();
+    for purpose in Purpose::ALL {
+        let id = SigningKeyId::from_uuid(ambient.uuid());
+        let (public, secret) = match purpose {
+            Purpose::Ca => {
+                let (certificate, key) =
+                    ca::generate(&settings.trust_domain, &ambient.entropy, now)?;
+                (certificate.to_vec(), key)
+            }
+            Purpose::Grant | Purpose::Session => generate_ed25519(ambient)?,
+        };
+        store::insert_own_key(
+            connection,
+            id,
+            purpose,
+            &public,
+            &master.seal(id, &secret)?,
+            now,
+        )
+        .await?;
+    }
+    Ok(())
+}
+
+fn generate_ed25519(ambient: &Ambient) -> Result<(Vec<u8>, Zeroizing<Vec<u8>>)> {
+    let seed = Zeroizing::new(ambient.entropy.bytes::<32>());
+    let pair = Ed25519KeyPair::from_seed_unchecked(&*seed).map_err(Error::internal)?;
+    let pkcs8 = AsDer::<Pkcs8V1Der<'_>>::as_der(&pair).map_err(Error::internal)?;
+    Ok((
+        pair.public_key().as_ref().to_vec(),
+        Zeroizing::new(pkcs8.as_ref().to_vec()),
+    ))
+}
+
+fn ed25519_public(key: &StoredKey) -> Result<[u8; 32]> {
+    key.public
+        .as_slice()
+        .try_into()
+        .map_err(|_| Error::internal(format!("key {} is not 32 bytes", key.id)))
+}
+
+impl std::fmt::Debug for Keyring {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            f,
+            "Keyring(grant {}, session {})",
+            self.grant_signer.id, self.session_signer.id
+        )
+    }
+}

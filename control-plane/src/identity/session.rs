@@ -1,0 +1,288 @@
+//! Sessions: an API key proved once at one machine, then carried by a signed
+//! token (EdDSA JWT, `typ: session+jwt`) that is good at that machine only.
+
+use authguardian_proto::{
+    credential::{login_message, sha256},
+    grant_token::MAX_TOKEN_LEN,
+    ids::{AgentId, ApiKeyId, MachineId, SessionId},
+    reason::Reason,
+    zone::Zone,
+};
+use aws_lc_rs::signature::{ED25519, UnparsedPublicKey};
+use jsonwebtoken::{Algorithm, Header, Validation};
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+use time::{Duration, OffsetDateTime};
+
+use super::{Identity, api_key::unknown, machine::active_machine, store};
+use crate::{
+    audit::{self, Actor, Context, Entry},
+    error::{Error, Result},
+};
+
+/// How long a session lives.
+pub const SESSION_TTL: Duration = Duration::minutes(15);
+
+/// How long a nonce may wait for its signature.
+pub const NONCE_TTL: Duration = Duration::seconds(60);
+
+const SESSION_TYP: &str = "session+jwt";
+
+/// A proved API key at one machine; what a session token says.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Session {
+    iss: String,
+    /// The session.
+    pub jti: SessionId,
+    /// The key that was proved.
+    #[serde(rename = "sub")]
+    pub api_key_id: ApiKeyId,
+    /// Agents that it may speak for.
+    pub agents: Vec<AgentId>,
+    /// Whether it may check tokens of other agents.
+    pub validator: bool,
+    /// The only machine that it is good at.
+    pub machine: MachineId,
+    /// Where the agent reached that machine from.
+    pub zone: Zone,
+    iat: i64,
+    /// When it ends, seconds since 1970.
+    pub exp: i64,
+}
+
+impl Session {
+    /// Whether it may act as this agent.
+    ///
+    /// # Errors
+    /// `AGENT_MISMATCH` (`agent_id`).
+    pub fn speaks_for(&self, agent: &AgentId) -> Result<()> {
+        if self.agents.contains(agent) {
+            return Ok(());
+        }
+        Err(authguardian_proto::reason::Problem::new(
+            Reason::AgentMismatch,
+            format!("this API key may not speak for agent `{agent}`"),
+        )
+        .at("agent_id")
+        .into())
+    }
+
+    /// When it ends.
+    pub fn expires_at(&self) -> OffsetDateTime {
+        OffsetDateTime::from_unix_timestamp(self.exp).unwrap_or(OffsetDateTime::UNIX_EPOCH)
+    }
+}
+
+/// A nonce as it lies in the database.
+pub(super) struct StoredNonce {
+    pub(super) api_key_id: ApiKeyId,
+    pub(super) machine_id: MachineId,
+    pub(super) expires_at: OffsetDateTime,
+    pub(super) already_used: bool,
+}
+
+/// Sessions whose signature was checked, by SHA-256 of their token; entries
+/// leave when the session has ended.
+#[derive(Debug, Default)]
+pub(super) struct Cache(papaya::HashMap<[u8; 32], Arc<Session>>);
+
+impl Identity {
+    /// Makes a nonce for one key at one machine.
+    ///
+    /// # Errors
+    /// `API_KEY_UNKNOWN`, `API_KEY_REVOKED`, `API_KEY_EXPIRED`, `MACHINE_BANNED`.
+    pub async fn create_challenge(
+        &self,
+        machine: MachineId,
+        api_key: ApiKeyId,
+    ) -> Result<([u8; 32], OffsetDateTime)> {
+        let now = self.ambient.clock.now();
+        let mut tx = self.db.begin().await?;
+        active_machine(&mut tx, machine).await?;
+        store::api_key(&mut tx, api_key)
+            .await?
+            .ok_or_else(unknown)?
+            .check(now)?;
+        let nonce = self.ambient.entropy.bytes();
+        let expires_at = now + NONCE_TTL;
+        store::insert_nonce(&mut tx, &nonce, api_key, machine, expires_at).await?;
+        self.db.commit(tx).await?;
+        Ok((nonce, expires_at))
+    }
+
+    /// Trades a signed nonce for a session. The nonce is spent whatever the
+    /// signature.
+    ///
+    /// # Errors
+    /// `NONCE_EXPIRED`, `NONCE_USED`, `SIGNATURE_INVALID`, and those of the key
+    /// and the machine.
+    pub async fn create_session(
+        &self,
+        mut context: Context,
+        machine: MachineId,
+        api_key: ApiKeyId,
+        nonce: &[u8; 32],
+        signature: &[u8],
+        zone: Zone,
+    ) -> Result<(String, Arc<Session>)> {
+        let now = self.ambient.clock.now();
+        let mut tx = self.db.begin().await?;
+        let max_zone = active_machine(&mut tx, machine).await?.max_zone;
+        let spent = store::use_nonce(&mut tx, nonce, now).await?;
+        let checked = check_nonce(spent, machine, api_key, now);
+        if let Err(error) = checked {
+            self.db.commit(tx).await?;
+            return Err(error);
+        }
+        let key = store::api_key(&mut tx, api_key)
+            .await?
+            .ok_or_else(unknown)?;
+        key.check(now)?;
+        let verified = UnparsedPublicKey::new(&ED25519, key.public_key)
+            .verify(&login_message(nonce), signature);
+        if verified.is_err() {
+            self.db.commit(tx).await?;
+            return Err(Error::new(
+                Reason::SignatureInvalid,
+                "the signature is not one of this API key over this nonce",
+            ));
+        }
+        let session = Arc::new(Session {
+            iss: format!("https://{}", self.settings.trust_domain),
+            jti: SessionId::from_uuid(self.ambient.uuid()),
+            api_key_id: api_key,
+            agents: key.agent_ids,
+            validator: key.validator,
+            machine,
+            zone: zone.min(max_zone),
+            iat: now.unix_timestamp(),
+            exp: (now + SESSION_TTL).unix_timestamp(),
+        });
+        context.actor = Actor::Agent(None, api_key);
+        context.zone = Some(session.zone);
+        audit::append(
+            &mut tx,
+            now,
+            &[Entry::ok(
+                context,
+                "session.create",
+                session.jti.to_string(),
+            )],
+        )
+        .await?;
+        self.db.commit(tx).await?;
+        Ok((self.sign_session(&session)?, session))
+    }
+
+    /// The session of a token, if it is good at this machine. Whether its API
+    /// key still counts is checked with the act itself.
+    ///
+    /// # Errors
+    /// `UNAUTHENTICATED`, `SESSION_EXPIRED`.
+    pub fn authenticate(&self, token: &str, machine: MachineId) -> Result<Arc<Session>> {
+        let now = self.ambient.clock.now().unix_timestamp();
+        let hash = sha256(token.as_bytes());
+        let cached = self.sessions.0.pin().get(&hash).cloned();
+        let session = match cached {
+            Some(session) => session,
+            None => {
+                let session = Arc::new(self.verify_session(token)?);
+                if session.exp > now {
+                    self.sessions.0.pin().insert(hash, Arc::clone(&session));
+                }
+                session
+            }
+        };
+        if session.machine != machine {
+            return Err(Error::new(
+                Reason::Unauthenticated,
+                "this session belongs to another machine",
+            ));
+        }
+        if session.exp <= now {
+            return Err(Error::new(
+                Reason::SessionExpired,
+                "this session has ended; log in again",
+            ));
+        }
+        Ok(session)
+    }
+
+    /// Drops ended sessions and old nonces; returns how many.
+    ///
+    /// # Errors
+    /// When the database refuses.
+    pub async fn forget_ended(&self, limit: i64) -> Result<u64> {
+        let now = self.ambient.clock.now();
+        self.sessions
+            .0
+            .pin()
+            .retain(|_, session| session.exp > now.unix_timestamp());
+        let mut tx = self.db.begin().await?;
+        let dropped = store::delete_nonces(&mut tx, now - NONCE_TTL, limit).await?;
+        self.db.commit(tx).await?;
+        Ok(dropped)
+    }
+
+    fn sign_session(&self, session: &Session) -> Result<String> {
+        let signer = self.keyring.session_signer();
+        let mut header = Header::new(Algorithm::EdDSA);
+        header.typ = Some(SESSION_TYP.to_owned());
+        header.kid = Some(signer.id.to_string());
+        jsonwebtoken::encode(&header, session, &signer.key).map_err(Error::internal)
+    }
+
+    fn verify_session(&self, token: &str) -> Result<Session> {
+        let refused = || {
+            Error::new(
+                Reason::Unauthenticated,
+                "this is no session token of this control plane",
+            )
+        };
+        if token.len() > MAX_TOKEN_LEN {
+            return Err(refused());
+        }
+        let header = jsonwebtoken::decode_header(token).map_err(|_| refused())?;
+        if header.alg != Algorithm::EdDSA || header.typ.as_deref() != Some(SESSION_TYP) {
+            return Err(refused());
+        }
+        let key = header
+            .kid
+            .as_deref()
+            .and_then(|kid| self.keyring.session_key(kid))
+            .ok_or_else(refused)?;
+        let mut validation = Validation::new(Algorithm::EdDSA);
+        // times are checked by the caller, with its own clock
+        validation.validate_exp = false;
+        validation.validate_aud = false;
+        validation.required_spec_claims.clear();
+        jsonwebtoken::decode::<Session>(token, key, &validation)
+            .map(|data| data.claims)
+            .map_err(|_| refused())
+    }
+}
+
+fn check_nonce(
+    nonce: Option<StoredNonce>,
+    machine: MachineId,
+    api_key: ApiKeyId,
+    now: OffsetDateTime,
+) -> Result<()> {
+    let expired = || {
+        Error::new(
+            Reason::NonceExpired,
+            "this nonce is not known or has expired; ask for another",
+        )
+    };
+    let nonce = nonce.ok_or_else(expired)?;
+    if nonce.already_used {
+        return Err(Error::new(
+            Reason::NonceUsed,
+            "this nonce was used already; ask for another",
+        ));
+    }
+    if nonce.machine_id != machine || nonce.api_key_id != api_key || nonce.expires_at <= now {
+        return Err(expired());
+    }
+    Ok(())
+}
