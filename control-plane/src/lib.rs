@@ -9,3 +9,5 @@ pub mod db;
 pub mod error;
 pub mod events;
 pub mod identity;
+#[cfg(feature = "testing")]
+pub mod testing;

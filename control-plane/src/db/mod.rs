@@ -3,6 +3,7 @@
 pub mod batch;
 pub mod constraint;
 pub mod pool;
+pub mod private_postgres;
 pub mod quorum;
 pub mod request;
 
