@@ -5,9 +5,14 @@
 
 pub mod audit;
 pub mod clock;
+pub mod config;
 pub mod db;
 pub mod error;
 pub mod events;
+pub mod http;
 pub mod identity;
+pub mod lifecycle;
+pub mod metrics;
+pub mod telemetry;
 #[cfg(feature = "testing")]
 pub mod testing;

@@ -1,0 +1,139 @@
+//! Configuration: one file per section. A key is taken from the first place
+//! that names it: `--set section.key=value`, the environment
+//! (`AUTHGUARDIAN_SECTION__KEY`), the TOML file, the default.
+
+mod database;
+mod identity;
+mod listen;
+mod log;
+mod source;
+
+use serde::{Deserialize, Serialize};
+
+pub use self::{
+    database::{Database, DatabaseUrl},
+    identity::Identity,
+    listen::Listen,
+    log::{Log, LogFormat},
+    source::{ENVIRONMENT_PREFIX, Sources},
+};
+
+/// Everything that can be configured; `deploy/control-plane.toml` documents
+/// every key with its default.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Where it listens.
+    pub listen: Listen,
+    /// PostgreSQL.
+    pub database: Database,
+    /// Trust domain, keys and certificates.
+    pub identity: Identity,
+    /// What is logged, and how.
+    pub log: Log,
+}
+
+impl Config {
+    /// Reads all sources, the strongest last, and checks the outcome.
+    ///
+    /// # Errors
+    /// A source that cannot be read, a key that does not exist, a value that
+    /// does not fit; the message names the source and the key.
+    pub fn load(sources: &Sources) -> Result<Self, ConfigError> {
+        let config = sources.merge()?;
+        config.validate()?;
+        Ok(config)
+    }
+
+    /// Checks what single values cannot show.
+    ///
+    /// # Errors
+    /// The first finding, with its key.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        self.listen.validate()?;
+        self.database.validate()?;
+        self.identity.validate()?;
+        self.log.validate()
+    }
+}
+
+/// Why a configuration was refused.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file is not there or may not be read.
+    #[error("cannot read the configuration file `{path}`: {source}")]
+    Unreadable {
+        /// The file.
+        path: std::path::PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// A source holds an unknown key or a value of another type.
+    #[error("{origin}: {message}")]
+    Malformed {
+        /// The file, flag or environment variable.
+        origin: String,
+        /// What is wrong; names the key.
+        message: String,
+    },
+    /// A value is of the right type and still cannot be used.
+    #[error("`{key}`: {message}")]
+    Invalid {
+        /// Section and key, such as `database.url`.
+        key: &'static str,
+        /// What was expected.
+        message: String,
+    },
+}
+
+impl ConfigError {
+    fn invalid(key: &'static str, message: impl Into<String>) -> Self {
+        Self::Invalid {
+            key,
+            message: message.into(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SHIPPED: &str = include_str!(concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../deploy/control-plane.toml"
+    ));
+
+    #[test]
+    fn the_shipped_file_is_the_default_with_every_key_documented() {
+        assert_eq!(
+            toml::from_str::<Config>(SHIPPED).unwrap(),
+            Config::default()
+        );
+        let defaults = toml::Table::try_from(Config::default()).unwrap();
+        for (section, keys) in &defaults {
+            let body = SHIPPED.split_once(&format!("[{section}]")).unwrap().1;
+            let body = body.split("\n[").next().unwrap();
+            for key in keys.as_table().unwrap().keys() {
+                assert!(
+                    body.contains(&format!("\n{key} = ")),
+                    "`{section}.{key}` is not shipped"
+                );
+                let lines: Vec<_> = body.lines().collect();
+                let at = lines
+                    .iter()
+                    .position(|line| line.starts_with(&format!("{key} = ")))
+                    .unwrap();
+                assert!(
+                    lines[at - 1].starts_with('#'),
+                    "`{section}.{key}` is not documented"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn the_default_is_valid() {
+        Config::default().validate().unwrap();
+    }
+}
