@@ -16,3 +16,4 @@ pub mod metrics;
 pub mod telemetry;
 #[cfg(feature = "testing")]
 pub mod testing;
+pub mod policy;
