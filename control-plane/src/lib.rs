@@ -13,7 +13,7 @@ pub mod http;
 pub mod identity;
 pub mod lifecycle;
 pub mod metrics;
+pub mod policy;
 pub mod telemetry;
 #[cfg(feature = "testing")]
 pub mod testing;
-pub mod policy;
