@@ -82,7 +82,9 @@ impl Drop for TestDatabase {
         let dropped = on_thread(async move {
             let mut maintenance = server.options("postgres").connect().await?;
             let drop = format!(r#"DROP DATABASE IF EXISTS "{name}" WITH (FORCE)"#);
-            sqlx::query(AssertSqlSafe(drop)).execute(&mut maintenance).await?;
+            sqlx::query(AssertSqlSafe(drop))
+                .execute(&mut maintenance)
+                .await?;
             maintenance.close().await
         });
         if let Some(Err(error)) = dropped {
@@ -114,14 +116,22 @@ impl TestServer {
 
     async fn start() -> Self {
         if let Ok(url) = std::env::var(SERVER_VARIABLE) {
-            let options = url.parse().expect("AUTHGUARDIAN_TEST_POSTGRES_URL is a URL");
-            return Self { options, private: None };
+            let options = url
+                .parse()
+                .expect("AUTHGUARDIAN_TEST_POSTGRES_URL is a URL");
+            return Self {
+                options,
+                private: None,
+            };
         }
         let dir = tempfile::tempdir().expect("the temporary directory is writable");
         let server = PrivatePostgres::start(Options::new(dir.path())).await;
         let server = server.unwrap_or_else(|error| panic!("{error}"));
         let options = server.url().parse().expect("a private server's URL is one");
-        Self { options, private: Some((server, dir)) }
+        Self {
+            options,
+            private: Some((server, dir)),
+        }
     }
 
     fn options(&self, database: &str) -> PgConnectOptions {
@@ -129,15 +139,22 @@ impl TestServer {
     }
 
     async fn connect(&self, database: &str) -> PgConnection {
-        self.options(database).connect().await.expect("the test server takes connections")
+        self.options(database)
+            .connect()
+            .await
+            .expect("the test server takes connections")
     }
 
     async fn clone_template(&self, maintenance: &mut PgConnection, name: &str) {
         let template = template_name();
         let clone = format!(r#"CREATE DATABASE "{name}" TEMPLATE "{template}""#);
-        let cloned = sqlx::query(AssertSqlSafe(clone.clone())).execute(&mut *maintenance).await;
+        let cloned = sqlx::query(AssertSqlSafe(clone.clone()))
+            .execute(&mut *maintenance)
+            .await;
         match cloned {
-            Err(sqlx::Error::Database(error)) if error.code().as_deref() == Some(NO_SUCH_DATABASE) => {
+            Err(sqlx::Error::Database(error))
+                if error.code().as_deref() == Some(NO_SUCH_DATABASE) =>
+            {
                 self.make_template(maintenance, &template).await;
                 execute(maintenance, clone).await;
             }
@@ -159,16 +176,33 @@ impl TestServer {
             .expect("the test server answers");
         if exists.is_none() {
             let making = format!("{template}_making");
-            execute(maintenance, format!(r#"DROP DATABASE IF EXISTS "{making}" WITH (FORCE)"#)).await;
+            execute(
+                maintenance,
+                format!(r#"DROP DATABASE IF EXISTS "{making}" WITH (FORCE)"#),
+            )
+            .await;
             execute(maintenance, format!(r#"CREATE DATABASE "{making}""#)).await;
             let mut connection = self.connect(&making).await;
-            MIGRATOR.run(&mut connection).await.expect("the migrations apply to an empty database");
+            MIGRATOR
+                .run(&mut connection)
+                .await
+                .expect("the migrations apply to an empty database");
             connection.close().await.expect("the test server answers");
             // ends what is left of that session, which would be in the way of all that follows
-            execute(maintenance, format!(r#"ALTER DATABASE "{making}" ALLOW_CONNECTIONS false"#)).await;
-            let sessions = format!("SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE datname = '{making}'");
+            execute(
+                maintenance,
+                format!(r#"ALTER DATABASE "{making}" ALLOW_CONNECTIONS false"#),
+            )
+            .await;
+            let sessions = format!(
+                "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE datname = '{making}'"
+            );
             execute(maintenance, sessions).await;
-            execute(maintenance, format!(r#"ALTER DATABASE "{making}" RENAME TO "{template}""#)).await;
+            execute(
+                maintenance,
+                format!(r#"ALTER DATABASE "{making}" RENAME TO "{template}""#),
+            )
+            .await;
         }
         execute(maintenance, lock("pg_advisory_unlock")).await;
     }
@@ -186,7 +220,10 @@ impl Drop for TestServer {
 }
 
 async fn execute(connection: &mut PgConnection, statement: String) {
-    sqlx::query(AssertSqlSafe(statement)).execute(connection).await.expect("the statement is right");
+    sqlx::query(AssertSqlSafe(statement))
+        .execute(connection)
+        .await
+        .expect("the statement is right");
 }
 
 /// One template per set of migrations: a server may outlive a change to them.
@@ -206,14 +243,21 @@ fn unique_name() -> String {
     static COUNT: AtomicU32 = AtomicU32::new(0);
     let count = COUNT.fetch_add(1, Ordering::Relaxed);
     let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
-    format!("test_{}_{}_{}_{count}", std::process::id(), now.tv_sec, now.tv_nsec)
+    format!(
+        "test_{}_{}_{}_{count}",
+        std::process::id(),
+        now.tv_sec,
+        now.tv_nsec
+    )
 }
 
 /// Runs a future to its end on a thread with a runtime of its own; `None` when
 /// that panicked.
 fn on_thread<T: Send + 'static>(future: impl Future<Output = T> + Send + 'static) -> Option<T> {
     let run = || {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build();
         runtime.expect("a runtime can be built").block_on(future)
     };
     thread::spawn(run).join().ok()

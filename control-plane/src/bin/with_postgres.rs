@@ -45,9 +45,14 @@ struct Arguments {
 async fn main() -> anyhow::Result<ExitCode> {
     let arguments = Arguments::parse();
     let temporary = tempfile::tempdir().context("cannot make a temporary directory")?;
-    let data_dir = arguments.data_dir.unwrap_or_else(|| temporary.path().to_owned());
+    let data_dir = arguments
+        .data_dir
+        .unwrap_or_else(|| temporary.path().to_owned());
     // every test process has pools of its own
-    let options = Options { max_connections: 500, ..Options::new(data_dir) };
+    let options = Options {
+        max_connections: 500,
+        ..Options::new(data_dir)
+    };
     let server = PrivatePostgres::start(options).await?;
     let status = run(&server, &arguments.command).await;
     server.stop().await;
@@ -64,7 +69,9 @@ async fn run(server: &PrivatePostgres, command: &[String]) -> anyhow::Result<Exi
     command.args(arguments);
     command.env(testing::SERVER_VARIABLE, server.url_of("postgres"));
     command.env("DATABASE_URL", server.url());
-    let child = command.spawn().with_context(|| format!("cannot execute `{program}`"))?;
+    let child = command
+        .spawn()
+        .with_context(|| format!("cannot execute `{program}`"))?;
     wait(child).await
 }
 
@@ -73,7 +80,10 @@ async fn run(server: &PrivatePostgres, command: &[String]) -> anyhow::Result<Exi
 async fn wait(mut child: Child) -> anyhow::Result<ExitStatus> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
-    let pid = child.id().and_then(|pid| i32::try_from(pid).ok()).and_then(Pid::from_raw);
+    let pid = child
+        .id()
+        .and_then(|pid| i32::try_from(pid).ok())
+        .and_then(Pid::from_raw);
     loop {
         tokio::select! {
             status = child.wait() => return Ok(status?),
@@ -90,5 +100,6 @@ async fn wait(mut child: Child) -> anyhow::Result<ExitStatus> {
 /// A command that a signal ended has 128 + its number, as in a shell.
 fn exit_code(status: ExitStatus) -> ExitCode {
     let code = status.code().or_else(|| Some(128 + status.signal()?));
-    code.and_then(|code| u8::try_from(code).ok()).map_or(ExitCode::FAILURE, ExitCode::from)
+    code.and_then(|code| u8::try_from(code).ok())
+        .map_or(ExitCode::FAILURE, ExitCode::from)
 }

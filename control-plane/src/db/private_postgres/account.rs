@@ -49,7 +49,10 @@ impl Account {
         }
         let owner = fs::metadata(cluster).ok().filter(|meta| meta.uid() != 0);
         owner
-            .map(|meta| Self::Other { uid: meta.uid(), gid: meta.gid() })
+            .map(|meta| Self::Other {
+                uid: meta.uid(),
+                gid: meta.gid(),
+            })
             .into_iter()
             .chain(CANDIDATES.iter().filter_map(|name| Self::named(name)))
             .chain([Self::Mapped])
@@ -63,7 +66,10 @@ impl Account {
             let output = Command::new("id").args([flag, name]).output().ok()?;
             String::from_utf8(output.stdout).ok()?.trim().parse().ok()
         };
-        Some(Self::Other { uid: id("-u")?, gid: id("-g")? })
+        Some(Self::Other {
+            uid: id("-u")?,
+            gid: id("-g")?,
+        })
     }
 
     /// Tried rather than computed from mode bits, which are not all there is
@@ -101,7 +107,11 @@ impl Account {
         }
         command.args(["--pdeathsig", "INT", "sh", "-c", GUARD]);
         command.arg(std::process::id().to_string()).arg(program);
-        command.env_clear().envs(ENVIRONMENT.iter().filter_map(|name| Some((name, env::var_os(name)?))));
+        command.env_clear().envs(
+            ENVIRONMENT
+                .iter()
+                .filter_map(|name| Some((name, env::var_os(name)?))),
+        );
         command.env("LC_ALL", "C"); // messages that we can read
         command.current_dir("/"); // ours may be closed to that account
         std::os::unix::process::CommandExt::process_group(&mut command, 0);

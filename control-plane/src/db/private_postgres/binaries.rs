@@ -35,8 +35,15 @@ impl Binaries {
 
     fn in_dir(dir: &Path) -> Option<Self> {
         // symlinks resolved, since PostgreSQL finds its libraries relative to itself
-        let program = |name| fs::canonicalize(dir.join(name)).ok().filter(|path| path.is_file());
-        Some(Self { initdb: program("initdb")?, postgres: program("postgres")? })
+        let program = |name| {
+            fs::canonicalize(dir.join(name))
+                .ok()
+                .filter(|path| path.is_file())
+        };
+        Some(Self {
+            initdb: program("initdb")?,
+            postgres: program("postgres")?,
+        })
     }
 }
 
@@ -64,7 +71,10 @@ mod tests {
             fs::create_dir(root.path().join(version)).unwrap();
         }
         let found = versions(root.path());
-        let names: Vec<_> = found.iter().map(|p| p.parent().unwrap().file_name().unwrap()).collect();
+        let names: Vec<_> = found
+            .iter()
+            .map(|p| p.parent().unwrap().file_name().unwrap())
+            .collect();
         assert_eq!(names, ["17", "15", "9"]);
     }
 }

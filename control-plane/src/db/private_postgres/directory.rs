@@ -9,7 +9,7 @@
 
 use std::{
     fs::{self, DirBuilder, File, OpenOptions, Permissions, TryLockError},
-    io::{Read, Seek, SeekFrom},
+    io::{ErrorKind, Read, Seek, SeekFrom},
     os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
     time::Duration,
@@ -19,6 +19,10 @@ use super::Error;
 
 /// How often a condition is looked at.
 pub(super) const POLL: Duration = Duration::from_millis(10);
+
+/// How long a killed process may take to let go of the directory: `kill -9`
+/// returns before all its threads have ended and its files are closed.
+const DYING: Duration = Duration::from_secs(2);
 
 /// As much of the log as an error shows.
 const TAIL_BYTES: u64 = 2000;
@@ -40,10 +44,13 @@ impl Directory {
         let root = fs::canonicalize(root).map_err(Error::io("resolve", root))?;
         let path = root.join("lock");
         let lock = private_file(&path)?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Err(Error::InUse(root)),
-            Err(TryLockError::Error(source)) => return Err(Error::io("lock", path)(source)),
+        let locked = poll(DYING, || match lock.try_lock() {
+            Ok(()) => Ok(Some(())),
+            Err(TryLockError::WouldBlock) => Ok(None),
+            Err(TryLockError::Error(source)) => Err(Error::io("lock", &path)(source)),
+        })?;
+        if locked.is_none() {
+            return Err(Error::InUse(root));
         }
         if rustix::process::geteuid().is_root() {
             // for the account that the server runs as; what is inside has modes of its own
@@ -69,7 +76,8 @@ impl Directory {
     pub(super) fn open_log(&self) -> Result<(File, u64), Error> {
         let path = self.log_path();
         if fs::metadata(&path).is_ok_and(|meta| meta.len() > LOG_BYTES) {
-            fs::rename(&path, self.root.join("server.log.old")).map_err(Error::io("rename", &path))?;
+            fs::rename(&path, self.root.join("server.log.old"))
+                .map_err(Error::io("rename", &path))?;
         }
         let log = private_file(&path)?;
         let length = log.metadata().map_err(Error::io("look at", &path))?.len();
@@ -95,11 +103,17 @@ impl Directory {
     pub(super) fn new_cluster(&self) -> Result<PathBuf, Error> {
         let entries = fs::read_dir(&self.root).map_err(Error::io("read", &self.root))?;
         for entry in entries.flatten() {
-            if entry.file_name().to_string_lossy().starts_with("initializing.") {
+            if entry
+                .file_name()
+                .to_string_lossy()
+                .starts_with("initializing.")
+            {
                 let _ = fs::remove_dir_all(entry.path());
             }
         }
-        let path = self.root.join(format!("initializing.{}", std::process::id()));
+        let path = self
+            .root
+            .join(format!("initializing.{}", std::process::id()));
         private_dir(&path)?;
         Ok(path)
     }
@@ -121,7 +135,11 @@ impl Directory {
         let cluster = self.cluster();
         let free = poll(limit, || Ok(self.resident().is_none().then_some(())))?;
         if let (None, Some(pid)) = (free, self.resident()) {
-            return Err(Error::StillRunning { pid, cluster, waited: limit });
+            return Err(Error::StillRunning {
+                pid,
+                cluster,
+                waited: limit,
+            });
         }
         let path = cluster.join("postmaster.pid");
         match postmaster(&cluster) {
@@ -134,7 +152,8 @@ impl Directory {
 
     /// A process of a server of this cluster, which all have it as their working
     /// directory. In a container root may not be allowed to look at that; then
-    /// the postmaster alone is looked for.
+    /// the postmaster alone is looked for. A dead process that nobody has reaped
+    /// (PID 1 of a container may not care) has no working directory any more.
     fn resident(&self) -> Option<u32> {
         let cluster = self.cluster();
         let postmaster = postmaster(&cluster);
@@ -144,7 +163,10 @@ impl Directory {
             is_postgres(*pid)
                 && match fs::read_link(format!("/proc/{pid}/cwd")) {
                     Ok(cwd) => cwd == cluster,
-                    Err(_) => Some(*pid) == postmaster,
+                    Err(error) if error.kind() == ErrorKind::PermissionDenied => {
+                        Some(*pid) == postmaster
+                    }
+                    Err(_) => false,
                 }
         })
     }
@@ -152,7 +174,13 @@ impl Directory {
 
 /// The process id in a cluster's `postmaster.pid`.
 fn postmaster(cluster: &Path) -> Option<u32> {
-    fs::read_to_string(cluster.join("postmaster.pid")).ok()?.lines().next()?.trim().parse().ok()
+    fs::read_to_string(cluster.join("postmaster.pid"))
+        .ok()?
+        .lines()
+        .next()?
+        .trim()
+        .parse()
+        .ok()
 }
 
 fn is_postgres(pid: u32) -> bool {
@@ -177,11 +205,15 @@ pub(super) fn poll<T>(
 
 /// Makes a directory that only its owner enters.
 pub(super) fn private_dir(path: &Path) -> Result<(), Error> {
-    DirBuilder::new().mode(0o700).create(path).map_err(Error::io("create", path))
+    DirBuilder::new()
+        .mode(0o700)
+        .create(path)
+        .map_err(Error::io("create", path))
 }
 
 fn set_mode(path: &Path, mode: u32) -> Result<(), Error> {
-    fs::set_permissions(path, Permissions::from_mode(mode)).map_err(Error::io("change the mode of", path))
+    fs::set_permissions(path, Permissions::from_mode(mode))
+        .map_err(Error::io("change the mode of", path))
 }
 
 fn private_file(path: &Path) -> Result<File, Error> {

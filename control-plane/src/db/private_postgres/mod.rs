@@ -29,8 +29,8 @@ use rustix::process::Signal;
 use sqlx::{Connection, PgConnection};
 use tokio::sync::watch;
 
-use self::server::Server;
 pub use self::error::Error;
+use self::server::Server;
 
 /// The database that [`PrivatePostgres::url`] leads to.
 pub const DATABASE: &str = "authguardian";
@@ -39,7 +39,11 @@ pub const DATABASE: &str = "authguardian";
 /// loses nothing but makes the next start recover.
 const STOP_TIMEOUT: Duration = Duration::from_secs(60);
 
-const PATH: &AsciiSet = &NON_ALPHANUMERIC.remove(b'/').remove(b'.').remove(b'-').remove(b'_');
+const PATH: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'/')
+    .remove(b'.')
+    .remove(b'-')
+    .remove(b'_');
 
 /// What a private server is started with.
 #[derive(Clone, Debug)]
@@ -112,15 +116,25 @@ impl PrivatePostgres {
     pub async fn exited(&self) -> Option<ExitStatus> {
         let mut exited = self.exited.clone();
         // an error means that the supervising thread has ended, and the server before it
-        exited.wait_for(Option::is_some).await.ok().and_then(|status| *status)
+        exited
+            .wait_for(Option::is_some)
+            .await
+            .ok()
+            .and_then(|status| *status)
     }
 
     /// Fast shutdown: breaks off sessions, writes a checkpoint, waits until the
     /// server has gone.
     pub async fn stop(self) {
         self.server.signal(Signal::INT);
-        if tokio::time::timeout(STOP_TIMEOUT, self.exited()).await.is_err() {
-            tracing::warn!(pid = self.pid(), "private PostgreSQL does not shut down, ending it at once");
+        if tokio::time::timeout(STOP_TIMEOUT, self.exited())
+            .await
+            .is_err()
+        {
+            tracing::warn!(
+                pid = self.pid(),
+                "private PostgreSQL does not shut down, ending it at once"
+            );
             self.server.signal(Signal::QUIT);
             self.exited().await;
         }
@@ -135,7 +149,9 @@ impl PrivatePostgres {
             .fetch_optional(&mut maintenance)
             .await?;
         if exists.is_none() {
-            sqlx::query("CREATE DATABASE authguardian").execute(&mut maintenance).await?;
+            sqlx::query("CREATE DATABASE authguardian")
+                .execute(&mut maintenance)
+                .await?;
         }
         maintenance.close().await?;
         Ok(())

@@ -103,9 +103,15 @@ impl Running {
         account.own(&cluster)?;
 
         let socket = SocketDir::create(directory.root(), account)?;
-        let socket_dir = socket.path().to_str().ok_or_else(|| Error::NotUtf8(socket.path().into()))?;
+        let socket_dir = socket
+            .path()
+            .to_str()
+            .ok_or_else(|| Error::NotUtf8(socket.path().into()))?;
         let mut command = account.command(&binaries.postgres);
-        command.arg("-D").arg(&cluster).args(settings(options, socket_dir));
+        command
+            .arg("-D")
+            .arg(&cluster)
+            .args(settings(options, socket_dir));
 
         let (log, log_start) = directory.open_log()?;
         account.own(&directory.log_path())?;
@@ -115,8 +121,21 @@ impl Running {
             socket_dir: socket_dir.to_owned(),
             handle: Arc::new(handle(&child)?),
         };
-        wait_until_ready(&directory, &mut child, &server, log_start, options.start_timeout)?;
-        Ok((Self { child, _socket: socket, _directory: directory }, server))
+        wait_until_ready(
+            &directory,
+            &mut child,
+            &server,
+            log_start,
+            options.start_timeout,
+        )?;
+        Ok((
+            Self {
+                child,
+                _socket: socket,
+                _directory: directory,
+            },
+            server,
+        ))
     }
 }
 
@@ -134,7 +153,9 @@ fn initialize(directory: &Directory, account: Account, initdb: &Path) -> Result<
         "--no-instructions",
     ]);
     let (log, log_start) = directory.open_log()?;
-    let status = spawn(command, log, "initdb")?.wait().map_err(Error::io("wait for", initdb))?;
+    let status = spawn(command, log, "initdb")?
+        .wait()
+        .map_err(Error::io("wait for", initdb))?;
     if !status.success() {
         return Err(failed("initdb", status, directory, log_start));
     }
@@ -161,7 +182,9 @@ fn settings(options: &Options, socket_dir: &str) -> impl Iterator<Item = String>
 }
 
 fn spawn(mut command: Command, log: File, program: &'static str) -> Result<Child, Error> {
-    let errors = log.try_clone().map_err(Error::io("open the log of", program))?;
+    let errors = log
+        .try_clone()
+        .map_err(Error::io("open the log of", program))?;
     command.stdin(Stdio::null()).stdout(log).stderr(errors);
     // what is executed first is setpriv or unshare, both of Debian's package util-linux
     let path = command.get_program().to_owned();
@@ -171,7 +194,9 @@ fn spawn(mut command: Command, log: File, program: &'static str) -> Result<Child
 fn handle(child: &Child) -> Result<OwnedFd, Error> {
     // not yet waited for, so this is still the child
     let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
-    let opened = pid.ok_or(rustix::io::Errno::SRCH).and_then(|pid| pidfd_open(pid, PidfdFlags::empty()));
+    let opened = pid
+        .ok_or(rustix::io::Errno::SRCH)
+        .and_then(|pid| pidfd_open(pid, PidfdFlags::empty()));
     opened.map_err(|errno| Error::io("open a handle of", "postgres")(errno.into()))
 }
 
@@ -185,10 +210,15 @@ fn wait_until_ready(
 ) -> Result<(), Error> {
     let pid_file = directory.cluster().join("postmaster.pid");
     let ready = poll(limit, || {
-        if let Some(status) = child.try_wait().map_err(Error::io("wait for", "postgres"))? {
+        if let Some(status) = child
+            .try_wait()
+            .map_err(Error::io("wait for", "postgres"))?
+        {
             return Err(failed("postgres", status, directory, log_start));
         }
-        Ok(fs::read_to_string(&pid_file).ok().filter(|text| is_ready(text, server.pid)))
+        Ok(fs::read_to_string(&pid_file)
+            .ok()
+            .filter(|text| is_ready(text, server.pid)))
     })?;
     if ready.is_some() {
         return Ok(());
@@ -196,7 +226,11 @@ fn wait_until_ready(
     server.signal(Signal::QUIT);
     let _ = child.wait();
     let tail = directory.log_tail(log_start);
-    Err(Error::NotReady { waited: limit, log: directory.log_path(), tail })
+    Err(Error::NotReady {
+        waited: limit,
+        log: directory.log_path(),
+        tail,
+    })
 }
 
 /// `postmaster.pid` has the process id in its first line, the state in its
@@ -206,7 +240,12 @@ fn is_ready(pid_file: &str, pid: u32) -> bool {
     lines.next() == Some(&pid.to_string()) && lines.nth(6) == Some("ready")
 }
 
-fn failed(program: &'static str, status: ExitStatus, directory: &Directory, log_start: u64) -> Error {
+fn failed(
+    program: &'static str,
+    status: ExitStatus,
+    directory: &Directory,
+    log_start: u64,
+) -> Error {
     Error::Failed {
         program,
         status: status.to_string(),

@@ -35,11 +35,17 @@ impl SocketDir {
             if !place.is_dir() {
                 private_dir(&place)?;
             }
-            Self { path: place, link: None }
+            Self {
+                path: place,
+                link: None,
+            }
         } else {
             let path = create_temporary(&env::temp_dir())?;
             symlink(&path, &place).map_err(Error::io("create", &place))?;
-            Self { path, link: Some(place) }
+            Self {
+                path,
+                link: Some(place),
+            }
         };
         account.own(&socket.path)?;
         Ok(socket)
@@ -82,8 +88,13 @@ fn create_temporary(temp: &Path) -> Result<PathBuf, Error> {
 /// Removes a link and the directory it leads to, as far as there is one, and
 /// it is one of ours with nothing in it but a dead server's socket.
 fn remove(link: &Path) {
-    let Ok(target) = fs::read_link(link) else { return };
-    if target.file_name().is_some_and(|name| name.as_bytes().starts_with(PREFIX.as_bytes())) {
+    let Ok(target) = fs::read_link(link) else {
+        return;
+    };
+    if target
+        .file_name()
+        .is_some_and(|name| name.as_bytes().starts_with(PREFIX.as_bytes()))
+    {
         let _ = fs::remove_file(target.join(NAME));
         let _ = fs::remove_file(target.join(format!("{NAME}.lock")));
         let _ = fs::remove_dir(&target);

@@ -1,0 +1,1 @@
+//! The import rules of the design, checked on the sources.

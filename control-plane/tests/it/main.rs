@@ -1,0 +1,11 @@
+//! Everything that is tested from outside of the crate, in one binary.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test that cannot go on has failed"
+)]
+
+mod architecture;
+mod private_postgres;
+mod test_database;
+mod wait;
