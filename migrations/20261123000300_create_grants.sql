@@ -16,6 +16,7 @@ CREATE TABLE permission_grant (
     score_trust     integer     NOT NULL,
     score_risk      integer     NOT NULL,
     reasons         text[]      NOT NULL,
+    detail          text        NOT NULL, -- one sentence for people
     restrictions    text[]      NOT NULL,
     policy_version  bigint      NOT NULL REFERENCES policy_set (version),
     policy_ids      text[]      NOT NULL,
@@ -28,7 +29,8 @@ CREATE TABLE permission_grant (
     expires_at      timestamptz,          -- of the newest token; null for a denial
     ended           text        CHECK (ended IN ('expired', 'revoked')), -- null: active or denied
     revoked_at      timestamptz,
-    revoked_revision bigint,              -- position of the single revocation
+    revoked_epoch   bigint,               -- position of the single revocation
+    revoked_revision bigint,
     CHECK ((decision = 'granted') = (expires_at IS NOT NULL)),
     CHECK ((ended IS NOT DISTINCT FROM 'revoked') = (revoked_at IS NOT NULL))
 );
@@ -49,4 +51,25 @@ CREATE TABLE grant_revocation (
     expires_at timestamptz NOT NULL, -- when the last grant that it can match ends
     comment    text        NOT NULL,
     PRIMARY KEY (epoch, revision)
+);
+
+-- Whether a grant is one of those that a predicate means.
+CREATE FUNCTION grant_matches(g permission_grant, kind text, subject text) RETURNS boolean
+    LANGUAGE sql STABLE
+RETURN CASE kind
+    WHEN 'agent' THEN g.agent_id = subject
+    WHEN 'machine' THEN g.machine_id = subject::uuid
+    WHEN 'resource_type' THEN g.resource_type = subject
+    WHEN 'policy' THEN subject = ANY (g.policy_ids)
+    ELSE kind = 'everything'
+END;
+
+-- When a predicate ended a grant; null when none did. Both sides carry their
+-- position: a predicate covers what was issued before it and nothing else.
+CREATE FUNCTION revoked_by_predicate(g permission_grant) RETURNS timestamptz
+    LANGUAGE sql STABLE
+RETURN (
+    SELECT min(r.created_at) FROM grant_revocation AS r
+    WHERE (r.epoch, r.revision) > (g.epoch, g.revision) AND g.decision = 'granted'
+      AND grant_matches(g, r.kind, r.subject)
 );

@@ -75,6 +75,16 @@ impl Db {
         Ok(self.pools.reads.acquire().await?)
     }
 
+    /// PostgreSQL's version, such as `15.18`.
+    ///
+    /// # Errors
+    /// `UNAVAILABLE` when the database cannot be reached.
+    pub async fn server_version(&self) -> Result<String> {
+        let text: String =
+            sqlx::query_scalar("SELECT current_setting('server_version')").fetch_one(&mut *self.read().await?).await?;
+        Ok(text.split_whitespace().next().unwrap_or_default().to_owned())
+    }
+
     /// Proves what was just read on `connection`: see [`Quorum::barrier`].
     ///
     /// # Errors
@@ -87,4 +97,20 @@ impl Db {
 async fn begin(pool: &sqlx::PgPool, quorum: &Quorum) -> Result<Transaction<'static, Postgres>> {
     quorum.check()?;
     Ok(pool.begin().await?)
+}
+
+/// The newest migration that was applied; 0 before the first.
+///
+/// # Errors
+/// When the database cannot be read.
+pub async fn schema_version(connection: &mut PgConnection) -> Result<i64> {
+    let known: bool = sqlx::query_scalar("SELECT to_regclass('_sqlx_migrations') IS NOT NULL")
+        .fetch_one(&mut *connection)
+        .await?;
+    if !known {
+        return Ok(0);
+    }
+    Ok(sqlx::query_scalar("SELECT coalesce(max(version), 0) FROM _sqlx_migrations WHERE success")
+        .fetch_one(connection)
+        .await?)
 }

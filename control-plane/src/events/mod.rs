@@ -3,6 +3,7 @@
 
 pub mod body;
 pub mod epoch;
+mod heads;
 pub mod publisher;
 mod store;
 pub mod subscription;
@@ -87,19 +88,6 @@ pub async fn append(
     bodies: &[ChangeBody],
 ) -> Result<Vec<Position>> {
     store::append(connection, stream, now, bodies).await
-}
-
-/// Heads of all streams as the connection sees them; prove them with a barrier
-/// before anybody is told.
-///
-/// # Errors
-/// When the database refuses.
-pub async fn heads(connection: &mut PgConnection) -> Result<Vec<(Stream, Position)>> {
-    Ok(store::heads(connection)
-        .await?
-        .into_iter()
-        .map(|head| (head.stream, head.position))
-        .collect())
 }
 
 /// Drops changes older than `before`, at most `limit`; readers from before

@@ -7,9 +7,9 @@ use authguardian_proto::reason::Reason;
 use tokio::sync::{Notify, broadcast, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{Change, Position, Stream, Subscription, epoch, store, wakeup};
+use super::{Change, Position, Stream, Subscription, epoch, heads, store, wakeup};
 use crate::{
-    db::Db,
+    db::{Db, batch::Batcher},
     error::{Error, Result},
 };
 
@@ -41,6 +41,7 @@ pub struct Publisher {
     sender: broadcast::Sender<Published>,
     published: watch::Sender<Option<Arc<Heads>>>,
     wake: Arc<Notify>,
+    proofs: Batcher<heads::Operation>,
 }
 
 impl Publisher {
@@ -50,6 +51,7 @@ impl Publisher {
             sender: broadcast::Sender::new(BACKLOG),
             published: watch::Sender::new(None),
             wake: Arc::default(),
+            proofs: Batcher::spawn(heads::Operation(db.clone())),
             db,
         });
         let outgoing = Arc::new(Notify::new());
@@ -101,6 +103,14 @@ impl Publisher {
             from.insert(*stream, position);
         }
         Ok(Subscription::new(self.db.clone(), feed, from, heads))
+    }
+
+    /// The heads, read after this call began and proved by a barrier after that.
+    ///
+    /// # Errors
+    /// `UNAVAILABLE` when they cannot be proved now.
+    pub async fn proved_heads(&self) -> Result<Vec<(Stream, Position)>> {
+        self.proofs.call(()).await
     }
 
     /// Heads up to which everything has been published.

@@ -160,3 +160,11 @@ pub async fn lock_api_keys(connection: &mut PgConnection, ids: &[ApiKeyId]) -> R
 pub(super) fn unknown() -> Error {
     Error::new(Reason::ApiKeyUnknown, "this API key is not known here")
 }
+
+/// Keys by id, as the connection sees them.
+///
+/// # Errors
+/// When the database refuses.
+pub async fn api_keys(connection: &mut PgConnection, ids: &[ApiKeyId]) -> Result<Vec<ApiKey>> {
+    store::api_keys(connection, ids).await
+}

@@ -75,6 +75,14 @@ impl Identity {
         })
     }
 
+    /// How many machines are enrolled and active.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub async fn count_machines(&self) -> Result<i64> {
+        store::count_machines(&mut *self.db.read().await?).await
+    }
+
     /// Issues the next certificate of an enrolled machine.
     ///
     /// # Errors

@@ -178,6 +178,12 @@ pub(super) async fn machines_for_share(
     .collect()
 }
 
+pub(super) async fn count_machines(connection: &mut PgConnection) -> Result<i64> {
+    Ok(sqlx::query_scalar!(r#"SELECT count(*) AS "count!" FROM machine WHERE state = 'active'"#)
+        .fetch_one(connection)
+        .await?)
+}
+
 pub(super) async fn insert_machine(
     connection: &mut PgConnection,
     machine: &Machine,
@@ -383,6 +389,22 @@ pub(super) async fn list_api_keys(
 
 pub(super) async fn api_key(connection: &mut PgConnection, id: ApiKeyId) -> Result<Option<ApiKey>> {
     Ok(api_keys_for_share(connection, &[id]).await?.pop())
+}
+
+#[tracing::instrument(name = "db.api_key.read", skip_all)]
+pub(super) async fn api_keys(connection: &mut PgConnection, ids: &[ApiKeyId]) -> Result<Vec<ApiKey>> {
+    let ids: Vec<Uuid> = ids.iter().map(|id| id.as_uuid()).collect();
+    sqlx::query_as!(
+        ApiKeyRow,
+        "SELECT id, name, public_key, agent_ids, validator, created_at, expires_at, revoked_at FROM api_key
+         WHERE id = ANY ($1)",
+        &ids,
+    )
+    .fetch_all(connection)
+    .await?
+    .into_iter()
+    .map(ApiKey::try_from)
+    .collect()
 }
 
 #[tracing::instrument(name = "db.api_key.lock", skip_all)]

@@ -1,0 +1,114 @@
+//! All services of one control plane, put together.
+
+use std::sync::Arc;
+
+use time::OffsetDateTime;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    clock::Ambient,
+    config::Config,
+    db::{Db, MIGRATOR, Pools, Quorum},
+    error::{Error, Result},
+    events::{self, Publisher},
+    grants::Grants,
+    identity::{self, Identity, seal::MasterKey},
+    jobs::Jobs,
+    policy::Policies,
+    registry::Agents,
+};
+
+/// The services, running.
+#[derive(Debug)]
+pub struct App {
+    /// The database.
+    pub db: Db,
+    /// Time and randomness.
+    pub ambient: Ambient,
+    /// Who is who.
+    pub identity: Identity,
+    /// Rules and resource types.
+    pub policies: Policies,
+    /// Agents.
+    pub agents: Agents,
+    /// Grants.
+    pub grants: Grants,
+    /// Change streams.
+    pub publisher: Arc<Publisher>,
+    /// When it was opened.
+    pub started_at: OffsetDateTime,
+    /// Ends background work and streams.
+    pub stop: CancellationToken,
+    tasks: TaskTracker,
+}
+
+/// Brings the schema up to date; several control planes may do so at the same
+/// time. Returns how many migrations there are.
+///
+/// # Errors
+/// When the database cannot be reached or a migration fails.
+pub async fn migrate(url: &str) -> Result<usize> {
+    let pools = Pools::connect(url, 1).await?;
+    MIGRATOR.run(&pools.reads).await.map_err(Error::internal)?;
+    pools.close().await;
+    Ok(MIGRATOR.iter().count())
+}
+
+impl App {
+    /// Opens everything on a migrated database and starts background work.
+    ///
+    /// # Errors
+    /// When the database cannot be reached or is not migrated, or the master
+    /// key does not open the stored keys.
+    pub async fn open(config: &Config, ambient: Ambient) -> Result<Self> {
+        let pools = Pools::connect(config.database.url.expose(), config.database.max_connections).await?;
+        let db = Db::new(pools, Arc::new(Quorum::new(config.database.write_quorum)));
+        let mut connection = db.read().await?;
+        refuse_old_schema(&mut connection).await?;
+        db.quorum.observe(&mut connection).await?;
+        drop(connection);
+
+        let installation = events::epoch::open(&db, &ambient, &config.identity.trust_domain).await?;
+        let settings = identity::Settings {
+            trust_domain: installation.trust_domain,
+            server_names: config.identity.server_names.clone(),
+            certificate_ttl: time::Duration::seconds(i64::from(config.identity.certificate_ttl_seconds)),
+        };
+        let master = MasterKey::from_file(&config.identity.master_key_file)?;
+        let identity = Identity::open(db.clone(), ambient.clone(), settings, &master).await?;
+        let policies = Policies::open(db.clone(), ambient.clone()).await?;
+        let agents = Agents::new(db.clone(), ambient.clone());
+        let grants = Grants::start(db.clone(), ambient.clone(), identity.clone());
+
+        let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
+        let publisher = Publisher::start(db.clone(), &tasks, &stop);
+        let jobs = Jobs {
+            db: db.clone(),
+            ambient: ambient.clone(),
+            identity: identity.clone(),
+            grants: grants.clone(),
+        };
+        jobs.start(&tasks, &stop);
+        let started_at = ambient.clock.now();
+        Ok(Self { db, ambient, identity, policies, agents, grants, publisher, started_at, stop, tasks })
+    }
+
+    /// Ends background work and closes the connections.
+    pub async fn close(self) {
+        self.stop.cancel();
+        self.tasks.close();
+        self.tasks.wait().await;
+        self.db.pools.close().await;
+    }
+}
+
+async fn refuse_old_schema(connection: &mut sqlx::PgConnection) -> Result<()> {
+    let newest = MIGRATOR.iter().map(|migration| migration.version).max().unwrap_or_default();
+    if crate::db::schema_version(connection).await? < newest {
+        return Err(Error::new(
+            authguardian_proto::reason::Reason::Unavailable,
+            "the database's schema is older than this program: run `control-plane migrate` first",
+        ));
+    }
+    Ok(())
+}

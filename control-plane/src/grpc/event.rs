@@ -1,0 +1,162 @@
+//! `EventService`.
+
+use std::{pin::Pin, sync::Arc};
+
+use authguardian_proto::{
+    common::v1 as common,
+    events::v1::{
+        AgentChanged, ApiKeyRevoked, Change, GetHeadsRequest, GetHeadsResponse, GrantExpired, GrantIssued,
+        GrantRenewed, GrantRevoked, GrantsRevoked, MachineChanged, PolicyChanged, Progress, SigningKeysChanged,
+        StreamPosition, WatchRequest, WatchResponse, change::Body, event_service_server::EventService,
+        grants_revoked::Target, watch_response::Message as Sent,
+    },
+};
+use futures::stream;
+use tokio_util::sync::CancellationToken;
+use tonic::{Request, Response, Status};
+
+use super::convert::{position, timestamp};
+use crate::{
+    error::{Error, Result},
+    events::{self, ChangeBody, Message, Position, Publisher, RevocationTarget, Stream},
+};
+
+/// See the `.proto` file.
+#[derive(Debug)]
+pub struct Events {
+    /// Where changes come from.
+    pub publisher: Arc<Publisher>,
+    /// Ends watches.
+    pub stop: CancellationToken,
+}
+
+#[tonic::async_trait]
+impl EventService for Events {
+    type WatchStream = Pin<Box<dyn futures::Stream<Item = std::result::Result<WatchResponse, Status>> + Send>>;
+
+    async fn watch(
+        &self,
+        request: Request<WatchRequest>,
+    ) -> std::result::Result<Response<Self::WatchStream>, Status> {
+        let after = request.into_inner().after;
+        if after.is_empty() {
+            return Err(Error::invalid("after", "expected one position for each wanted stream").into());
+        }
+        let after = after.into_iter().map(wanted).collect::<Result<Vec<_>>>()?;
+        let subscription = self.publisher.subscribe(&after).await?;
+        let stop = self.stop.clone();
+        let messages = stream::try_unfold(subscription, move |mut subscription| {
+            let stop = stop.clone();
+            async move {
+                tokio::select! {
+                    next = subscription.next() => Ok(Some((sent(next?), subscription))),
+                    () = stop.cancelled() => Ok(None),
+                }
+            }
+        });
+        Ok(Response::new(Box::pin(messages)))
+    }
+
+    async fn get_heads(
+        &self,
+        request: Request<GetHeadsRequest>,
+    ) -> std::result::Result<Response<GetHeadsResponse>, Status> {
+        let wanted = request
+            .into_inner()
+            .streams
+            .iter()
+            .map(|name| stream_named(name))
+            .collect::<Result<Vec<_>>>()?;
+        let heads = self.publisher.proved_heads().await?;
+        let heads = heads
+            .into_iter()
+            .filter(|(stream, _)| wanted.is_empty() || wanted.contains(stream))
+            .map(head)
+            .collect();
+        Ok(Response::new(GetHeadsResponse { heads }))
+    }
+}
+
+fn stream_named(name: &str) -> Result<Stream> {
+    Stream::parse(name)
+        .ok_or_else(|| Error::invalid("stream", "expected `grants`, `identity`, `policy` or `registry`"))
+}
+
+fn wanted(wanted: StreamPosition) -> Result<(Stream, Option<Position>)> {
+    let position = wanted.position.map(read_position).transpose()?;
+    Ok((stream_named(&wanted.stream)?, position))
+}
+
+fn read_position(position: common::Position) -> Result<Position> {
+    match (i64::try_from(position.epoch), i64::try_from(position.revision)) {
+        (Ok(epoch), Ok(revision)) => Ok(Position { epoch, revision }),
+        _ => Err(Error::invalid("position", "expected numbers below 2^63")),
+    }
+}
+
+/// A stream's head as a message.
+pub(super) fn head((stream, at): (Stream, Position)) -> StreamPosition {
+    StreamPosition { stream: stream.as_str().to_owned(), position: Some(position(at)) }
+}
+
+fn sent(message: Message) -> WatchResponse {
+    let message = match message {
+        Message::Change(change) => Sent::Change(change_message(change)),
+        Message::Progress(heads) => Sent::Progress(Progress { heads: heads.into_iter().map(head).collect() }),
+    };
+    WatchResponse { message: Some(message) }
+}
+
+fn change_message(change: events::Change) -> Change {
+    Change {
+        stream: change.stream.as_str().to_owned(),
+        position: Some(position(change.position)),
+        occurred_at: Some(timestamp(change.occurred_at)),
+        body: Some(body(change.body)),
+    }
+}
+
+fn body(body: ChangeBody) -> Body {
+    match body {
+        ChangeBody::GrantIssued { grant_id, agent_id, resource_type, expires_at } => Body::GrantIssued(GrantIssued {
+            grant_id: grant_id.to_string(),
+            agent_id: agent_id.to_string(),
+            resource_type: resource_type.to_string(),
+            expires_at: Some(timestamp(expires_at)),
+        }),
+        ChangeBody::GrantRenewed { grant_id, agent_id, expires_at } => Body::GrantRenewed(GrantRenewed {
+            grant_id: grant_id.to_string(),
+            agent_id: agent_id.to_string(),
+            expires_at: Some(timestamp(expires_at)),
+        }),
+        ChangeBody::GrantRevoked { grant_id, agent_id, expires_at } => Body::GrantRevoked(GrantRevoked {
+            grant_id: grant_id.to_string(),
+            agent_id: agent_id.to_string(),
+            expires_at: Some(timestamp(expires_at)),
+        }),
+        ChangeBody::GrantsRevoked { target, expires_at } => Body::GrantsRevoked(GrantsRevoked {
+            target: Some(match target {
+                RevocationTarget::Agent(agent) => Target::AgentId(agent.to_string()),
+                RevocationTarget::Machine(machine) => Target::MachineId(machine.to_string()),
+                RevocationTarget::ResourceType(name) => Target::ResourceType(name.to_string()),
+                RevocationTarget::Policy(id) => Target::PolicyId(id),
+                RevocationTarget::Everything => Target::Everything(true),
+            }),
+            expires_at: Some(timestamp(expires_at)),
+        }),
+        ChangeBody::GrantExpired { grant_id, agent_id } => {
+            Body::GrantExpired(GrantExpired { grant_id: grant_id.to_string(), agent_id: agent_id.to_string() })
+        }
+        ChangeBody::ApiKeyRevoked { api_key_id } => {
+            Body::ApiKeyRevoked(ApiKeyRevoked { api_key_id: api_key_id.to_string() })
+        }
+        ChangeBody::SigningKeysChanged => Body::SigningKeysChanged(SigningKeysChanged {}),
+        ChangeBody::MachineChanged { machine_id, state } => {
+            Body::MachineChanged(MachineChanged { machine_id: machine_id.to_string(), state })
+        }
+        ChangeBody::AgentChanged { agent_id } => Body::AgentChanged(AgentChanged { agent_id: agent_id.to_string() }),
+        ChangeBody::PolicyChanged { policy_version } => {
+            Body::PolicyChanged(PolicyChanged { policy_version: policy_version.unsigned_abs() })
+        }
+    }
+}

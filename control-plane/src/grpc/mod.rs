@@ -1,0 +1,22 @@
+//! The gRPC faces: one file for each service, thin translations between
+//! messages and services. Who may call what stands in [`auth`] alone.
+
+pub mod admin_token;
+pub mod agent;
+pub mod api_key;
+pub mod audit;
+pub mod auth;
+pub mod convert;
+pub mod enrolment;
+pub mod event;
+pub mod grant;
+pub mod grant_admin;
+pub mod join_token;
+pub mod key;
+pub mod machine;
+pub mod peer;
+pub mod policy;
+pub mod resource_type;
+pub mod session;
+pub mod status;
+pub mod system;

@@ -1,0 +1,121 @@
+//! What happens without anybody asking: input-free, idempotent, bounded
+//! activations, each of its own period, run by one driver. Every control plane
+//! runs them all; each is safe beside itself.
+
+use std::{sync::Arc, time::Duration};
+
+use futures::future::BoxFuture;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    clock::Ambient,
+    db::{self, Db},
+    error::Result,
+    events,
+    grants::Grants,
+    identity::Identity,
+};
+
+/// Most rows that one activation touches.
+const LIMIT: i64 = 5000;
+
+/// How long changes are kept for readers that come back.
+const CHANGES_KEPT: time::Duration = time::Duration::hours(24);
+
+/// What the jobs work on.
+#[derive(Debug, Clone)]
+pub struct Jobs {
+    /// The database.
+    pub db: Db,
+    /// Time.
+    pub ambient: Ambient,
+    /// Sessions and nonces.
+    pub identity: Identity,
+    /// Grants.
+    pub grants: Grants,
+}
+
+/// One kind of activation: how often, and what; it returns how many it touched.
+type Job = (&'static str, Duration, fn(Jobs) -> BoxFuture<'static, Result<u64>>);
+
+const JOBS: [Job; 6] = [
+    ("observe_quorum", Duration::from_secs(1), |jobs| Box::pin(observe_quorum(jobs))),
+    ("expire_grants", Duration::from_secs(1), |jobs| Box::pin(expire_grants(jobs))),
+    ("raise_time_floor", Duration::from_secs(10), |jobs| Box::pin(raise_time_floor(jobs))),
+    ("forget_requests", Duration::from_secs(60), |jobs| Box::pin(forget_requests(jobs))),
+    ("forget_sessions", Duration::from_secs(60), |jobs| Box::pin(forget_sessions(jobs))),
+    ("compact_changes", Duration::from_secs(60), |jobs| Box::pin(compact_changes(jobs))),
+];
+
+impl Jobs {
+    /// Starts all jobs until `stop`; their tasks are counted in `tasks`.
+    pub fn start(self, tasks: &TaskTracker, stop: &CancellationToken) {
+        let jobs = Arc::new(self);
+        for job in JOBS {
+            tasks.spawn(drive(Arc::clone(&jobs), job, stop.clone()));
+        }
+    }
+}
+
+async fn drive(jobs: Arc<Jobs>, (name, period, run): Job, stop: CancellationToken) {
+    let mut failed = false;
+    loop {
+        match run((*jobs).clone()).await {
+            Ok(touched) => {
+                failed = false;
+                if touched > 0 {
+                    tracing::trace!(job = name, touched, "job done");
+                }
+            }
+            // once, not each second for as long as a database is away
+            Err(error) if !failed => {
+                failed = true;
+                tracing::warn!(job = name, %error, cause = error.cause().map(tracing::field::display), "job failed");
+            }
+            Err(_) => {}
+        }
+        tokio::select! {
+            () = tokio::time::sleep(period.mul_f64(jobs.ambient.entropy.jitter())) => {}
+            () = stop.cancelled() => return,
+        }
+    }
+}
+
+async fn observe_quorum(jobs: Jobs) -> Result<u64> {
+    match jobs.db.read().await {
+        Ok(mut connection) => jobs.db.quorum.observe(&mut connection).await.map(|_| 0),
+        Err(error) => {
+            jobs.db.quorum.lost();
+            Err(error)
+        }
+    }
+}
+
+async fn expire_grants(jobs: Jobs) -> Result<u64> {
+    Ok(jobs.grants.sweep_expired(LIMIT).await? as u64)
+}
+
+async fn raise_time_floor(jobs: Jobs) -> Result<u64> {
+    let mut tx = jobs.db.begin().await?;
+    events::epoch::raise_time_floor(&mut tx, jobs.ambient.clock.now()).await?;
+    jobs.db.quorum.commit(tx).await?;
+    Ok(0)
+}
+
+async fn forget_requests(jobs: Jobs) -> Result<u64> {
+    let mut tx = jobs.db.begin().await?;
+    let forgotten = db::request::forget_old(&mut tx, jobs.ambient.clock.now(), LIMIT).await?;
+    jobs.db.quorum.commit(tx).await?;
+    Ok(forgotten)
+}
+
+async fn forget_sessions(jobs: Jobs) -> Result<u64> {
+    jobs.identity.forget_ended(LIMIT).await
+}
+
+async fn compact_changes(jobs: Jobs) -> Result<u64> {
+    let mut tx = jobs.db.begin().await?;
+    let compacted = events::compact(&mut tx, jobs.ambient.clock.now() - CHANGES_KEPT, LIMIT).await?;
+    jobs.db.quorum.commit(tx).await?;
+    Ok(compacted)
+}

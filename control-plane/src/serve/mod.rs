@@ -1,0 +1,230 @@
+//! The listeners: gRPC for edges, gRPC for admins, HTTP.
+
+mod tls;
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use authguardian_proto::{
+    DESCRIPTORS,
+    audit::v1::{audit_admin_service_server::AuditAdminServiceServer, audit_service_server::AuditServiceServer},
+    events::v1::event_service_server::EventServiceServer,
+    grants::v1::{grant_admin_service_server::GrantAdminServiceServer, grant_service_server::GrantServiceServer},
+    identity::v1::{
+        admin_token_service_server::AdminTokenServiceServer, api_key_service_server::ApiKeyServiceServer,
+        enrolment_service_server::EnrolmentServiceServer, join_token_service_server::JoinTokenServiceServer,
+        key_service_server::KeyServiceServer, machine_service_server::MachineServiceServer,
+        session_service_server::SessionServiceServer,
+    },
+    policy::v1::{
+        policy_service_server::PolicyServiceServer, resource_type_service_server::ResourceTypeServiceServer,
+    },
+    registry::v1::agent_service_server::AgentServiceServer,
+    status_api::v1::status_service_server::StatusServiceServer,
+};
+use tokio::net::TcpListener;
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::task::TaskTracker;
+use tonic::transport::{Server as Grpc, server::Router};
+use tonic_health::server::HealthReporter;
+use tower::layer::util::{Identity as NoLayer, Stack};
+
+use crate::{
+    app::App,
+    config::Listen,
+    error::{Error, Result},
+    grpc::{
+        admin_token::AdminTokens, agent::AgentAdmin, api_key::ApiKeys, audit::Audit, auth::AuthLayer,
+        enrolment::Enrolment, event::Events, grant::GrantFace, grant_admin::GrantAdmin, join_token::JoinTokens,
+        key::Keys, machine::Machines, policy::PolicyAdmin, resource_type::ResourceTypes, session::Sessions,
+        system::System,
+    },
+    http::{self, Check, HttpState},
+    metrics::Metrics,
+};
+
+/// How often health is looked at for `grpc.health.v1`.
+const HEALTH: Duration = Duration::from_secs(1);
+
+/// Bound listeners, not yet serving.
+#[derive(Debug)]
+pub struct Server {
+    http: TcpListener,
+    admin: TcpListener,
+    edge: TcpListener,
+    /// Where they are.
+    pub addresses: Addresses,
+}
+
+/// Where a control plane listens.
+#[derive(Debug, Clone, Copy)]
+pub struct Addresses {
+    /// Health, metrics, JWKS.
+    pub http: SocketAddr,
+    /// gRPC for admins.
+    pub admin_grpc: SocketAddr,
+    /// gRPC for edges.
+    pub edge_grpc: SocketAddr,
+}
+
+impl Server {
+    /// Binds all listeners.
+    ///
+    /// # Errors
+    /// Names the configuration key of the address that cannot be bound.
+    pub async fn bind(listen: &Listen) -> Result<Self> {
+        let bind = async |field: &str, address: SocketAddr| {
+            TcpListener::bind(address).await.map_err(|error| {
+                Error::invalid(field, format!("cannot listen on `{address}`: {error}")).caused_by(error)
+            })
+        };
+        let http = bind("listen.http", listen.http).await?;
+        let admin = bind("listen.admin_grpc", listen.admin_grpc).await?;
+        let edge = bind("listen.edge_grpc", listen.edge_grpc).await?;
+        let address = |listener: &TcpListener| listener.local_addr().map_err(Error::internal);
+        let addresses =
+            Addresses { http: address(&http)?, admin_grpc: address(&admin)?, edge_grpc: address(&edge)? };
+        Ok(Self { http, admin, edge, addresses })
+    }
+
+    /// Serves until the app's `stop` is cancelled, then lets calls in flight
+    /// end; streams are ended.
+    ///
+    /// # Errors
+    /// When a listener fails.
+    pub async fn run(self, app: Arc<App>, metrics: Metrics) -> Result<()> {
+        let tasks = TaskTracker::new();
+        let certificate = tls::ServerCertificate::issue(&app)?;
+        tasks.spawn(Arc::clone(&certificate).renew(Arc::clone(&app), app.stop.clone()));
+        let trust_domain = &app.identity.settings().trust_domain;
+        let edge = tls::edge_config(&app, Arc::clone(&certificate))?;
+        let edge = tls::accept(self.edge, edge, trust_domain, &tasks, &app.stop);
+        let admin = tls::accept(self.admin, tls::admin_config(certificate)?, trust_domain, &tasks, &app.stop);
+
+        let (health, health_service) = tonic_health::server::health_reporter();
+        tasks.spawn(report_health(Arc::clone(&app), health));
+        let edge_router = edge_services(&app).add_service(health_service.clone());
+        let admin_router = admin_services(&app)?.add_service(health_service);
+
+        let stopped = || app.stop.clone().cancelled_owned();
+        let serving = async {
+            tokio::try_join!(
+                async {
+                    let incoming = ReceiverStream::new(edge);
+                    edge_router.serve_with_incoming_shutdown(incoming, stopped()).await.map_err(Error::internal)
+                },
+                async {
+                    let incoming = ReceiverStream::new(admin);
+                    admin_router.serve_with_incoming_shutdown(incoming, stopped()).await.map_err(Error::internal)
+                },
+                async {
+                    let router = http::router(http_state(&app, metrics));
+                    axum::serve(self.http, router)
+                        .with_graceful_shutdown(stopped())
+                        .await
+                        .map_err(Error::internal)
+                },
+            )
+        };
+        let served = serving.await.map(|_| ());
+        tasks.close();
+        tasks.wait().await;
+        served
+    }
+}
+
+type Guarded = Router<Stack<AuthLayer, NoLayer>>;
+
+fn guarded(app: &App) -> Grpc<Stack<AuthLayer, NoLayer>> {
+    Grpc::builder()
+        .http2_keepalive_interval(Some(Duration::from_secs(20)))
+        .http2_keepalive_timeout(Some(Duration::from_secs(10)))
+        .max_concurrent_streams(4096)
+        .layer(AuthLayer::new(app.identity.clone()))
+}
+
+fn edge_services(app: &App) -> Guarded {
+    guarded(app)
+        .add_service(EnrolmentServiceServer::new(Enrolment(app.identity.clone())))
+        .add_service(SessionServiceServer::new(Sessions(app.identity.clone())))
+        .add_service(KeyServiceServer::new(Keys(app.identity.clone())))
+        .add_service(EventServiceServer::new(Events { publisher: Arc::clone(&app.publisher), stop: app.stop.clone() }))
+        .add_service(GrantServiceServer::new(GrantFace(app.grants.clone())))
+        .add_service(AuditServiceServer::new(audit(app)))
+}
+
+fn admin_services(app: &App) -> Result<Guarded> {
+    let reflection = tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(DESCRIPTORS)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        .build_v1()
+        .map_err(Error::internal)?;
+    let system = System {
+        db: app.db.clone(),
+        identity: app.identity.clone(),
+        policies: app.policies.clone(),
+        agents: app.agents.clone(),
+        grants: app.grants.clone(),
+        publisher: Arc::clone(&app.publisher),
+        started_at: app.started_at,
+    };
+    Ok(guarded(app)
+        .add_service(reflection)
+        .add_service(StatusServiceServer::new(system))
+        .add_service(JoinTokenServiceServer::new(JoinTokens(app.identity.clone())))
+        .add_service(MachineServiceServer::new(Machines(app.identity.clone())))
+        .add_service(ApiKeyServiceServer::new(ApiKeys(app.identity.clone())))
+        .add_service(AdminTokenServiceServer::new(AdminTokens(app.identity.clone())))
+        .add_service(AgentServiceServer::new(AgentAdmin { agents: app.agents.clone(), grants: app.grants.clone() }))
+        .add_service(ResourceTypeServiceServer::new(ResourceTypes(app.policies.clone())))
+        .add_service(PolicyServiceServer::new(PolicyAdmin(app.policies.clone())))
+        .add_service(GrantAdminServiceServer::new(GrantAdmin(app.grants.clone())))
+        .add_service(AuditAdminServiceServer::new(audit(app))))
+}
+
+fn audit(app: &App) -> Audit {
+    Audit { db: app.db.clone(), stop: app.stop.clone() }
+}
+
+/// Whether calls would be served now.
+async fn checks(app: &App) -> Vec<Check> {
+    let database = match app.db.read().await {
+        Ok(_) => None,
+        Err(error) => Some(error.problem().detail.clone()),
+    };
+    let quorum = app.db.quorum.check().err().map(|error| error.problem().detail.clone());
+    vec![Check { name: "database", problem: database }, Check { name: "write_quorum", problem: quorum }]
+}
+
+async fn report_health(app: Arc<App>, health: HealthReporter) {
+    loop {
+        let well = checks(&app).await.iter().all(|check| check.problem.is_none());
+        let status = if well && !app.stop.is_cancelled() {
+            tonic_health::ServingStatus::Serving
+        } else {
+            tonic_health::ServingStatus::NotServing
+        };
+        health.set_service_status("", status).await;
+        tokio::select! {
+            () = tokio::time::sleep(HEALTH) => {}
+            () = app.stop.cancelled() => {
+                health.set_service_status("", tonic_health::ServingStatus::NotServing).await;
+                return;
+            }
+        }
+    }
+}
+
+fn http_state(app: &Arc<App>, metrics: Metrics) -> HttpState {
+    let (readiness, jwks) = (Arc::clone(app), Arc::clone(app));
+    HttpState {
+        readiness: Arc::new(move || {
+            let app = Arc::clone(&readiness);
+            Box::pin(async move { checks(&app).await })
+        }),
+        jwks: Arc::new(move || {
+            let app = Arc::clone(&jwks);
+            Box::pin(async move { Ok(app.identity.keyring().jwks().to_owned()) })
+        }),
+        metrics,
+    }
+}
