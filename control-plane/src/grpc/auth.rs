@@ -16,6 +16,7 @@ use futures::future::BoxFuture;
 use http::{Request as HttpRequest, Response as HttpResponse};
 use tonic::{Request, Status, body::Body};
 use tower::{Layer, Service};
+use zeroize::Zeroizing;
 
 use super::{convert, peer::Peer};
 use crate::{
@@ -107,25 +108,44 @@ fn access(path: &str) -> Option<Access> {
     named.or_else(|| STANDARD.iter().find(|(prefix, _)| path.starts_with(prefix))).map(|(_, access)| *access)
 }
 
-async fn authenticate(identity: &Identity, request: &HttpRequest<Body>) -> Result<Caller> {
-    let access = access(request.uri().path())
-        .ok_or_else(|| Error::new(Reason::PermissionDenied, "there is no such method here"))?;
-    let machine = request.extensions().get::<Peer>().and_then(|peer| peer.machine);
-    let machine = || {
-        machine.ok_or_else(|| {
+/// What a request shows of its caller; the request itself cannot be held
+/// across an await.
+struct Shown {
+    path: String,
+    machine: Option<MachineId>,
+    token: Option<Zeroizing<String>>,
+}
+
+impl Shown {
+    fn by(request: &HttpRequest<Body>) -> Self {
+        Self {
+            path: request.uri().path().to_owned(),
+            machine: request.extensions().get::<Peer>().and_then(|peer| peer.machine),
+            token: bearer(request).map(|token| Zeroizing::new(token.to_owned())),
+        }
+    }
+
+    fn machine(&self) -> Result<MachineId> {
+        self.machine.ok_or_else(|| {
             Error::new(Reason::Unauthenticated, "a client certificate of an enrolled machine is needed")
         })
-    };
+    }
+}
+
+async fn authenticate(identity: &Identity, shown: Shown) -> Result<Caller> {
+    let access = access(&shown.path)
+        .ok_or_else(|| Error::new(Reason::PermissionDenied, "there is no such method here"))?;
     match access {
         Access::Open => Ok(Caller::Anonymous),
-        Access::Machine => machine().map(Caller::Machine),
+        Access::Machine => shown.machine().map(Caller::Machine),
         Access::Session => {
-            let machine = machine()?;
-            let token = bearer(request).ok_or_else(|| Error::new(Reason::Unauthenticated, "a session is needed"))?;
-            identity.authenticate(token, machine).map(Caller::Session)
+            let machine = shown.machine()?;
+            let token = shown.token.ok_or_else(|| Error::new(Reason::Unauthenticated, "a session is needed"))?;
+            identity.authenticate(&token, machine).map(Caller::Session)
         }
         Access::Role(needed) => {
-            let token: credential::AdminToken = bearer(request)
+            let token: credential::AdminToken = shown
+                .token
                 .and_then(|token| token.parse().ok())
                 .ok_or_else(|| Error::new(Reason::Unauthenticated, "an admin token is needed"))?;
             let (id, role) = identity.authenticate_admin(&token).await?;
@@ -191,8 +211,9 @@ where
         let ready = self.inner.clone();
         let mut inner = std::mem::replace(&mut self.inner, ready);
         let identity = self.identity.clone();
+        let shown = Shown::by(&request);
         Box::pin(async move {
-            match authenticate(&identity, &request).await {
+            match authenticate(&identity, shown).await {
                 Ok(caller) => {
                     request.extensions_mut().insert(caller);
                     inner.call(request).await
