@@ -6,29 +6,30 @@
 //! ```
 //!
 //! The command finds `AUTHGUARDIAN_TEST_POSTGRES_URL`, the server for
-//! `control_plane::testing`, and `DATABASE_URL`, a migrated database on it.
+//! `control_plane::testing`, and `DATABASE_URL`, a database on it to which the
+//! migrations of the working tree have been applied: not those compiled in,
+//! for this also serves to compile queries against a schema that is new.
 
 use std::{
     os::unix::process::ExitStatusExt,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{ExitCode, ExitStatus},
 };
 
 use anyhow::Context;
 use clap::Parser;
 use control_plane::{
-    db::{
-        MIGRATOR,
-        private_postgres::{Options, PrivatePostgres},
-    },
+    db::private_postgres::{Options, PrivatePostgres},
     testing,
 };
 use rustix::process::{Pid, Signal, kill_process};
-use sqlx::{Connection, PgConnection};
+use sqlx::{Connection, PgConnection, migrate::Migrator};
 use tokio::{
     process::{Child, Command},
     signal::unix::{SignalKind, signal},
 };
+
+const MIGRATIONS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../migrations");
 
 #[derive(Parser)]
 #[command(about = "Runs a command with a private PostgreSQL server")]
@@ -61,7 +62,10 @@ async fn main() -> anyhow::Result<ExitCode> {
 
 async fn run(server: &PrivatePostgres, command: &[String]) -> anyhow::Result<ExitStatus> {
     let mut connection = PgConnection::connect(&server.url()).await?;
-    MIGRATOR.run(&mut connection).await?;
+    Migrator::new(Path::new(MIGRATIONS))
+        .await?
+        .run(&mut connection)
+        .await?;
     connection.close().await?;
 
     let (program, arguments) = command.split_first().context("no command given")?;

@@ -1,0 +1,13 @@
+.PHONY: dev test check prepare
+
+dev: ## the whole system on this machine; ARGS="--port-base 4000" and the like go to `control-plane dev`
+	deploy/scripts/dev $(ARGS)
+
+test: ## all tests, with a PostgreSQL server of their own; ARGS go to `cargo nextest run`
+	deploy/scripts/test $(ARGS)
+
+check: ## formatting, lints, queries, documentation, dependencies, protocol
+	deploy/scripts/check
+
+prepare: ## writes .sqlx anew, after a query or a migration has changed
+	deploy/scripts/queries prepare
