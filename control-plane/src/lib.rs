@@ -3,17 +3,23 @@
 //! `clock db error metrics` ← `audit events` ← `policy` ← `identity` ←
 //! `registry` ← `grants` ← `grpc http jobs` ← `app serve` ← `cli`.
 
+pub mod app;
 pub mod audit;
 pub mod clock;
 pub mod config;
 pub mod db;
 pub mod error;
 pub mod events;
+pub mod grants;
+pub mod grpc;
 pub mod http;
 pub mod identity;
+pub mod jobs;
 pub mod lifecycle;
 pub mod metrics;
 pub mod policy;
+pub mod registry;
+pub mod serve;
 pub mod telemetry;
 #[cfg(feature = "testing")]
 pub mod testing;

@@ -1,5 +1,6 @@
 //! Grants: asked for, judged, issued, checked, renewed, ended.
 
+mod delete_agent;
 mod expiry;
 mod list;
 mod record;

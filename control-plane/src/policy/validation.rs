@@ -52,6 +52,11 @@ pub fn validate(source: &str) -> Validation {
             source.len()
         )]);
     }
+    if source.contains('\0') {
+        return Validation::refused(&[
+            "the source has a NUL character, which the database cannot store".to_owned(),
+        ]);
+    }
     match rules::parse(source) {
         Ok(rules) => validate_rules(&rules),
         Err(findings) => Validation::refused(&findings),
@@ -202,6 +207,12 @@ mod tests {
                 "{validation:?}"
             );
         }
+    }
+
+    #[test]
+    fn a_nul_character_is_refused_wherever_it_stands() {
+        assert!(errors(&format!("{} // \0", when("true")))[0].contains("NUL"));
+        assert!(errors(&when("context.zone == \"\0\""))[0].contains("NUL"));
     }
 
     #[test]
