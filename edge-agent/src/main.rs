@@ -1,3 +1,11 @@
 //! The `edge-agent` binary.
 
-fn main() {}
+use std::process::ExitCode;
+
+use clap::Parser;
+use edge_agent::cli::Cli;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    Cli::parse().run().await
+}

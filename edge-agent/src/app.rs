@@ -1,0 +1,271 @@
+//! Putting the edge together and running it.
+
+use std::{io, path::PathBuf, sync::Arc, time::Duration};
+
+use arc_swap::ArcSwap;
+use authguardian_proto::{
+    credential::JoinToken,
+    ids::MachineId,
+    reason::{Problem, Reason},
+};
+use axum::Router;
+use tokio::{
+    net::{TcpListener, UnixListener},
+    task::JoinSet,
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    clock::Ambient,
+    config::{Config, ConfigError},
+    core::Core,
+    dial::{self, ServerAddress},
+    faces::{self, Health, PeerOf},
+    identity::{self, Identity, IdentityError, JoinError, Renewal, Store, StoreError},
+    lifecycle::{self, Addresses},
+    upstream::{Feed, Upstream},
+};
+
+/// How long a first start waits for a control plane that is not there yet.
+const JOIN_PATIENCE: Duration = Duration::from_mins(1);
+
+/// What a start is told besides the configuration.
+#[derive(Debug, Default)]
+pub struct RunOptions {
+    /// Join with this token when the machine has not joined yet.
+    pub join_token: Option<Arc<JoinToken>>,
+    /// Written when the edge is ready.
+    pub ready_file: Option<PathBuf>,
+    /// End when stdin ends.
+    pub exit_with_parent: bool,
+}
+
+/// The edge cannot run.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The configuration cannot be used.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The identity's files cannot be used.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The identity cannot be used.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    /// Joining failed.
+    #[error(transparent)]
+    Join(#[from] JoinError),
+    /// There is no identity and no way to get one.
+    #[error(
+        "this machine has not joined: run `edge-agent join --server https://host:port --token agj_…` first"
+    )]
+    NotJoined,
+    /// A socket cannot be bound.
+    #[error("cannot listen at `{address}`: {source}")]
+    Listen {
+        /// Where.
+        address: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// The system failed.
+    #[error("{what}: {source}")]
+    System {
+        /// What was tried.
+        what: &'static str,
+        /// Why it failed.
+        source: io::Error,
+    },
+}
+
+/// Runs the edge until it is told to stop; the configuration is valid.
+///
+/// # Errors
+/// [`RunError`] when it cannot start.
+pub async fn run(config: &Config, options: RunOptions, ambient: Ambient) -> Result<(), RunError> {
+    let store = Store::open(&config.data.dir)?;
+    let identity = enrolled(&store, config, options.join_token.as_deref(), &ambient).await?;
+    let listeners = Listeners::bind(config).await?;
+    let addresses = listeners.addresses(identity.machine_id)?;
+    let background = CancellationToken::new();
+    let mut tasks = JoinSet::new();
+
+    let servers = match config.server.addresses()? {
+        configured if configured.is_empty() => vec![identity.server.clone()],
+        configured => configured,
+    };
+    let tls = Arc::new(ArcSwap::from_pointee(identity.tls()?));
+    let channel = dial::channel(&servers, tls.clone());
+    let feed = Feed::new(ambient.clone());
+    let upstream = Upstream::new(channel.clone(), ambient.clone(), feed.clone());
+    let core = Core::new(upstream.clone(), identity.machine_id, ambient.clone());
+    let health = Health {
+        feed: feed.clone(),
+        machine_id: identity.machine_id,
+        machine_name: identity.machine_name.clone(),
+        trust_domain: identity.trust_domain.clone(),
+    };
+    let renewal = Renewal {
+        store,
+        identity,
+        tls,
+        channel: channel.clone(),
+        addresses: servers,
+        ambient,
+    };
+    tasks.spawn(feed.clone().run(channel, background.clone()));
+    tasks.spawn(
+        upstream
+            .sessions()
+            .clone()
+            .follow_revocations(background.clone()),
+    );
+    tasks.spawn(renewal.run(background.clone()));
+
+    let stop = CancellationToken::new();
+    let router = faces::router(&core, health, &config.http, &stop);
+    let serving = listeners.serve(router, &stop);
+    tracing::info!(http = %addresses.http, socket = %addresses.socket.display(), machine = %addresses.machine_id, "listening");
+    let ready = tell_when_ready(feed, options.ready_file, addresses.clone());
+    let until_stopped = background.clone();
+    tasks.spawn(async move {
+        until_stopped.run_until_cancelled_owned(ready).await;
+    });
+
+    let why = lifecycle::told_to_stop(options.exit_with_parent)
+        .await
+        .map_err(|source| RunError::System {
+            what: "cannot wait for signals",
+            source,
+        })?;
+    tracing::info!(why, "stopping");
+    lifecycle::tell_stopping();
+    stop.cancel();
+    drain(serving).await;
+    background.cancel();
+    while tasks.join_next().await.is_some() {}
+    if let Err(error) = std::fs::remove_file(&addresses.socket) {
+        tracing::debug!(%error, "the socket was removed by someone else");
+    }
+    Ok(())
+}
+
+/// The machine's identity, got now where a join token was given.
+async fn enrolled(
+    store: &Store,
+    config: &Config,
+    token: Option<&JoinToken>,
+    ambient: &Ambient,
+) -> Result<Identity, RunError> {
+    if let Some(identity) = store.load()? {
+        return Ok(identity);
+    }
+    let (Some(token), Some(server)) = (token, config.server.addresses()?.into_iter().next()) else {
+        return Err(RunError::NotJoined);
+    };
+    let joining = join_patiently(store, &server, token, ambient);
+    let identity = tokio::time::timeout(JOIN_PATIENCE, joining)
+        .await
+        .unwrap_or_else(|_| {
+            let detail = format!("the control plane at `{server}` did not answer in time");
+            Err(JoinError::Refused(Problem::new(
+                Reason::Unavailable,
+                detail,
+            )))
+        })?;
+    tracing::info!(machine = %identity.machine_id, name = identity.machine_name, "joined");
+    Ok(identity)
+}
+
+async fn join_patiently(
+    store: &Store,
+    server: &ServerAddress,
+    token: &JoinToken,
+    ambient: &Ambient,
+) -> Result<Identity, JoinError> {
+    loop {
+        match identity::join(store, server, token).await {
+            Err(JoinError::Refused(problem)) if problem.reason == Reason::Unavailable => {
+                tracing::warn!(detail = problem.detail, "cannot join yet");
+                tokio::time::sleep(ambient.jittered(Duration::from_millis(500))).await;
+            }
+            outcome => return outcome,
+        }
+    }
+}
+
+/// The bound sockets, before they are served.
+struct Listeners {
+    http: TcpListener,
+    unix: UnixListener,
+    socket: PathBuf,
+}
+
+impl Listeners {
+    async fn bind(config: &Config) -> Result<Self, RunError> {
+        let address = config.listen.http()?;
+        let http = TcpListener::bind(address)
+            .await
+            .map_err(|source| RunError::Listen {
+                address: address.to_string(),
+                source,
+            })?;
+        let unbound = |source| RunError::Listen {
+            address: config.socket().display().to_string(),
+            source,
+        };
+        let socket = std::path::absolute(config.socket()).map_err(unbound)?;
+        let unix = faces::bind_unix(&socket).map_err(unbound)?;
+        Ok(Self { http, unix, socket })
+    }
+
+    fn addresses(&self, machine_id: MachineId) -> Result<Addresses, RunError> {
+        let http = self.http.local_addr().map_err(|source| RunError::System {
+            what: "cannot tell the bound address",
+            source,
+        })?;
+        Ok(Addresses {
+            http,
+            socket: self.socket.clone(),
+            machine_id,
+        })
+    }
+
+    /// Serves both sockets until `stop`, then finishes what is under way.
+    fn serve(self, router: Router, stop: &CancellationToken) -> JoinSet<io::Result<()>> {
+        let mut serving = JoinSet::new();
+        let service = router
+            .clone()
+            .into_make_service_with_connect_info::<PeerOf>();
+        let stopped = stop.clone().cancelled_owned();
+        serving.spawn(
+            axum::serve(faces::Tcp(self.http), service)
+                .with_graceful_shutdown(stopped)
+                .into_future(),
+        );
+        let service = router.into_make_service_with_connect_info::<PeerOf>();
+        let stopped = stop.clone().cancelled_owned();
+        serving.spawn(
+            axum::serve(self.unix, service)
+                .with_graceful_shutdown(stopped)
+                .into_future(),
+        );
+        serving
+    }
+}
+
+async fn drain(mut serving: JoinSet<io::Result<()>>) {
+    let all = async { while serving.join_next().await.is_some() {} };
+    if tokio::time::timeout(lifecycle::DRAIN, all).await.is_err() {
+        tracing::warn!("some calls did not end in time and are cut off");
+    }
+}
+
+/// Ready is: bound, enrolled, and the control plane was heard.
+async fn tell_when_ready(feed: Feed, file: Option<PathBuf>, addresses: Addresses) {
+    feed.reached().await;
+    match lifecycle::tell_ready(file.as_deref(), &addresses) {
+        Ok(()) => tracing::info!("ready"),
+        Err(error) => tracing::error!(%error, "cannot write the ready file"),
+    }
+}

@@ -1,0 +1,141 @@
+//! Who is calling, and from where.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use authguardian_proto::{
+    ids::{AgentId, ApiKeyId},
+    reason::{Code, Problem, Reason},
+    zone::Zone,
+};
+use tokio::sync::broadcast::error::RecvError;
+
+use super::Core;
+use crate::upstream::{Change, Login, Session};
+
+/// How often a long stream asks whether its key still counts.
+const ASK_EVERY: Duration = Duration::from_mins(15);
+/// How soon again after no answer.
+const ASK_AGAIN: Duration = Duration::from_secs(10);
+
+/// Where a call came from, as the socket says; headers do not count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Peer {
+    /// The Unix socket.
+    Unix,
+    /// TCP, from this address.
+    Tcp(SocketAddr),
+}
+
+impl Peer {
+    /// Loopback and the Unix socket are this machine, everything else is
+    /// beyond it.
+    pub fn zone(self) -> Zone {
+        match self {
+            Self::Unix => Zone::LocalMachine,
+            Self::Tcp(address) if address.ip().to_canonical().is_loopback() => Zone::LocalMachine,
+            Self::Tcp(_) => Zone::External,
+        }
+    }
+}
+
+/// An authenticated caller; lives as long as its request.
+#[derive(Debug, Clone)]
+pub struct Caller {
+    login: Arc<Login>,
+    /// Where the call came from.
+    pub peer: Peer,
+}
+
+impl Caller {
+    pub(super) fn new(login: Login, peer: Peer) -> Self {
+        Self {
+            login: Arc::new(login),
+            peer,
+        }
+    }
+
+    /// The API key, as the principal that sessions are bound to.
+    pub fn api_key_id(&self) -> ApiKeyId {
+        self.session().api_key_id
+    }
+
+    pub(super) fn session(&self) -> Arc<Session> {
+        self.login.session()
+    }
+
+    pub(super) fn login(&self) -> &Login {
+        &self.login
+    }
+
+    pub(super) fn forget_key(&self) {
+        self.login.forget_key();
+    }
+
+    /// Checks that the caller may speak for an agent.
+    pub(super) fn speaks_for(&self, agent: &AgentId) -> Result<(), Problem> {
+        if self.session().agent_ids.contains(agent) {
+            return Ok(());
+        }
+        let detail = format!("this API key does not speak for the agent `{agent}`");
+        Err(Problem::new(Reason::AgentMismatch, detail).at("agent_id"))
+    }
+
+    /// Checks that the caller may ask about an agent's tokens.
+    pub(super) fn may_validate_for(&self, agent: &AgentId) -> Result<(), Problem> {
+        if self.session().validator {
+            Ok(())
+        } else {
+            self.speaks_for(agent)
+        }
+    }
+}
+
+impl Core {
+    /// Returns when an API key no longer counts.
+    pub async fn key_ended(&self, id: ApiKeyId) {
+        let mut changes = self.upstream.feed().subscribe();
+        let mut ask_after = ASK_EVERY;
+        loop {
+            let missed_changes = async {
+                loop {
+                    match changes.recv().await {
+                        Ok(Change::ApiKeyRevoked(revoked)) if revoked == id => return false,
+                        Ok(Change::Everything) | Err(RecvError::Lagged(_)) => return true,
+                        Ok(_) => {}
+                        Err(RecvError::Closed) => return false,
+                    }
+                }
+            };
+            if let Ok(false) = tokio::time::timeout(ask_after, missed_changes).await {
+                return;
+            }
+            ask_after = match self.upstream.sessions().key_stands(id).await {
+                Ok(()) => ASK_EVERY,
+                Err(problem) if problem.reason.code() == Code::Unauthenticated => return,
+                Err(_) => ASK_AGAIN,
+            };
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_this_machine_is_local() {
+        let zone = |address: &str| Peer::Tcp(address.parse().unwrap()).zone();
+        assert_eq!(Peer::Unix.zone(), Zone::LocalMachine);
+        for local in [
+            "127.0.0.1:1",
+            "127.8.8.8:1",
+            "[::1]:1",
+            "[::ffff:127.0.0.1]:1",
+        ] {
+            assert_eq!(zone(local), Zone::LocalMachine, "{local}");
+        }
+        for beyond in ["10.0.0.1:1", "192.0.2.1:1", "[2001:db8::1]:1"] {
+            assert_eq!(zone(beyond), Zone::External, "{beyond}");
+        }
+    }
+}

@@ -1,0 +1,341 @@
+//! What a tool takes: one table per tool, from which arguments are checked and
+//! the published JSON Schema is made, so that both always agree.
+
+use authguardian_proto::{
+    grant_token::MAX_TOKEN_LEN,
+    ids::{AgentId, GrantId, RequestId},
+    reason::{Problem, Reason},
+};
+use serde_json::{Map, Value, json};
+
+/// One argument of a tool.
+#[derive(Debug, Clone, Copy)]
+pub struct Field {
+    /// Its name.
+    pub name: &'static str,
+    /// Whether a call without it is refused.
+    pub required: bool,
+    /// What it may be.
+    pub kind: Kind,
+    /// What it means, for people and models.
+    pub description: &'static str,
+}
+
+/// What an argument may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// An [`AgentId`].
+    Agent,
+    /// A [`GrantId`].
+    Grant,
+    /// A grant token; what it says is not looked at here.
+    Token,
+    /// A [`RequestId`].
+    Request,
+    /// 1 to so many characters (Unicode scalar values).
+    Text(usize),
+    /// A whole number from … to …, both included.
+    Whole(u32, u32),
+    /// One of these words.
+    OneOf(&'static [&'static str]),
+}
+
+/// The arguments of one call, checked against their table.
+#[derive(Debug)]
+pub(super) struct Form(Map<String, Value>);
+
+impl Field {
+    /// An argument that every call has.
+    pub const fn required(name: &'static str, kind: Kind, description: &'static str) -> Self {
+        Self {
+            name,
+            required: true,
+            kind,
+            description,
+        }
+    }
+
+    /// An argument that may be missing or null.
+    pub const fn optional(name: &'static str, kind: Kind, description: &'static str) -> Self {
+        Self {
+            name,
+            required: false,
+            kind,
+            description,
+        }
+    }
+
+    /// The JSON Schema (2020-12) of this argument.
+    fn schema(&self) -> Value {
+        let description = self.description;
+        match self.kind {
+            Kind::Agent | Kind::Request => {
+                json!({"type": "string", "description": description, "minLength": 1, "maxLength": 128})
+            }
+            Kind::Grant => {
+                json!({"type": "string", "description": description, "pattern": "^grt_[0-9A-Za-z]{22}$"})
+            }
+            Kind::Token => {
+                json!({"type": "string", "description": description, "minLength": 1, "maxLength": MAX_TOKEN_LEN})
+            }
+            Kind::Text(max) => {
+                json!({"type": "string", "description": description, "minLength": 1, "maxLength": max})
+            }
+            Kind::Whole(min, max) => {
+                json!({"type": "integer", "description": description, "minimum": min, "maximum": max})
+            }
+            Kind::OneOf(words) => {
+                json!({"type": "string", "description": description, "enum": words})
+            }
+        }
+    }
+
+    fn check(&self, value: &Value) -> Result<(), Problem> {
+        if let Kind::Whole(min, max) = self.kind {
+            return self.check_whole(value, min, max);
+        }
+        match value.as_str() {
+            Some(text) => self.check_text(text),
+            None => Err(Problem::invalid(self.name, "expected a string")),
+        }
+    }
+
+    fn check_whole(&self, value: &Value, min: u32, max: u32) -> Result<(), Problem> {
+        match whole(value) {
+            Some(number) if (min..=max).contains(&number) => Ok(()),
+            _ => Err(Problem::invalid(
+                self.name,
+                format!("expected a whole number from {min} to {max}"),
+            )),
+        }
+    }
+
+    fn check_text(&self, text: &str) -> Result<(), Problem> {
+        let name = self.name;
+        match self.kind {
+            Kind::Agent => parse::<AgentId>(name, text),
+            Kind::Grant => parse::<GrantId>(name, text),
+            Kind::Request => parse::<RequestId>(name, text),
+            Kind::Token => bounded(name, text, text.len(), MAX_TOKEN_LEN, "bytes"),
+            Kind::Text(max) => bounded(name, text, text.chars().count(), max, "characters"),
+            Kind::OneOf(words) if words.contains(&text) => Ok(()),
+            Kind::OneOf(words) => Err(Problem::invalid(
+                name,
+                format!("expected one of `{}`", words.join("`, `")),
+            )),
+            Kind::Whole(..) => Ok(()),
+        }
+    }
+}
+
+/// The JSON Schema of a table, for `tools/list`.
+pub(super) fn schema(fields: &[Field]) -> Map<String, Value> {
+    let properties: Map<String, Value> = fields
+        .iter()
+        .map(|field| (field.name.to_owned(), field.schema()))
+        .collect();
+    let required: Vec<&str> = fields
+        .iter()
+        .filter(|field| field.required)
+        .map(|field| field.name)
+        .collect();
+    let mut schema = Map::new();
+    schema.insert("type".to_owned(), json!("object"));
+    schema.insert("properties".to_owned(), Value::Object(properties));
+    schema.insert("required".to_owned(), json!(required));
+    schema.insert("additionalProperties".to_owned(), json!(false));
+    schema
+}
+
+impl Form {
+    /// Checks arguments: unknown names first, then each in the table's order.
+    pub(super) fn read(
+        fields: &[Field],
+        mut arguments: Map<String, Value>,
+    ) -> Result<Self, Problem> {
+        if let Some(unknown) = arguments
+            .keys()
+            .find(|name| !fields.iter().any(|field| field.name == *name))
+        {
+            let known: Vec<&str> = fields.iter().map(|field| field.name).collect();
+            let detail = format!(
+                "there is no such argument; expected `{}`",
+                known.join("`, `")
+            );
+            return Err(Problem::invalid(shortened(unknown), detail));
+        }
+        arguments.retain(|_, value| !value.is_null());
+        for field in fields {
+            match arguments.get(field.name) {
+                Some(value) => field.check(value)?,
+                None if field.required => return Err(Problem::invalid(field.name, "is required")),
+                None => {}
+            }
+        }
+        Ok(Self(arguments))
+    }
+
+    /// A text argument; `None` when it was not given.
+    pub(super) fn text(&self, name: &str) -> Option<&str> {
+        self.0.get(name)?.as_str()
+    }
+
+    /// A text argument, empty when it was not given, as messages have it.
+    pub(super) fn message_text(&self, name: &str) -> String {
+        self.text(name).unwrap_or_default().to_owned()
+    }
+
+    /// A whole number, zero when it was not given, as messages have it.
+    pub(super) fn message_number(&self, name: &str) -> u32 {
+        self.0.get(name).and_then(whole).unwrap_or_default()
+    }
+
+    /// The agent in the required field `agent_id`.
+    pub(super) fn agent(&self) -> Result<AgentId, Problem> {
+        self.message_text("agent_id")
+            .parse()
+            .map_err(|_| Problem::invalid("agent_id", AgentId::EXPECTED))
+    }
+}
+
+/// JSON has one kind of number: 300.0 is as whole as 300.
+fn whole(value: &Value) -> Option<u32> {
+    if let Some(number) = value.as_u64() {
+        return u32::try_from(number).ok();
+    }
+    let number = value.as_f64()?;
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "checked to be whole and in range"
+    )]
+    let whole = (number.fract() == 0.0 && (0.0..=f64::from(u32::MAX)).contains(&number))
+        .then_some(number as u32);
+    whole
+}
+
+fn parse<T: std::str::FromStr>(name: &str, text: &str) -> Result<(), Problem>
+where
+    T::Err: std::fmt::Display,
+{
+    text.parse::<T>()
+        .map(|_| ())
+        .map_err(|error| Problem::invalid(name, error.to_string()))
+}
+
+fn bounded(name: &str, text: &str, len: usize, max: usize, unit: &str) -> Result<(), Problem> {
+    if text.trim().is_empty() {
+        return Err(Problem::invalid(
+            name,
+            format!("expected 1 to {max} {unit}"),
+        ));
+    }
+    if len > max {
+        let detail = format!("has {len} {unit}, expected at most {max}");
+        return Err(Problem::new(Reason::TooLarge, detail).at(name));
+    }
+    Ok(())
+}
+
+/// A caller's own text in an error is kept short.
+fn shortened(name: &str) -> String {
+    name.chars().take(64).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FIELDS: &[Field] = &[
+        Field::required("agent_id", Kind::Agent, "who"),
+        Field::required("why", Kind::Text(5), "why"),
+        Field::optional("seconds", Kind::Whole(1, 60), "how long"),
+        Field::optional("mode", Kind::OneOf(&["a", "b"]), "how"),
+        Field::optional("token", Kind::Token, "what"),
+    ];
+
+    fn refused(arguments: Value) -> (Reason, String) {
+        let problem = Form::read(FIELDS, arguments.as_object().unwrap().clone()).unwrap_err();
+        (problem.reason, problem.field.unwrap())
+    }
+
+    #[test]
+    fn what_fits_is_read() {
+        let arguments = json!({"agent_id": "a", "why": "äöüßé", "seconds": 60.0, "mode": null});
+        let form = Form::read(FIELDS, arguments.as_object().unwrap().clone()).unwrap();
+        assert_eq!(form.agent().unwrap().as_str(), "a");
+        assert_eq!(form.message_number("seconds"), 60);
+        assert_eq!(form.text("mode"), None);
+        assert_eq!(form.message_text("mode"), "");
+    }
+
+    #[test]
+    fn what_does_not_fit_is_refused_with_its_field() {
+        let invalid = |field: &str| (Reason::InvalidArgument, field.to_owned());
+        assert_eq!(refused(json!({"agent_id": "a"})), invalid("why"));
+        assert_eq!(
+            refused(json!({"agent_id": "a", "why": null})),
+            invalid("why")
+        );
+        assert_eq!(
+            refused(json!({"agent_id": "a", "why": " "})),
+            invalid("why")
+        );
+        assert_eq!(
+            refused(json!({"agent_id": "", "why": "x"})),
+            invalid("agent_id")
+        );
+        assert_eq!(
+            refused(json!({"agent_id": 7, "why": "x"})),
+            invalid("agent_id")
+        );
+        assert_eq!(
+            refused(json!({"agent_id": "a", "why": "x", "y": 1})),
+            invalid("y")
+        );
+        for seconds in [
+            json!(0),
+            json!(61),
+            json!(-1),
+            json!(1.5),
+            json!("5"),
+            json!(1e300),
+        ] {
+            assert_eq!(
+                refused(json!({"agent_id": "a", "why": "x", "seconds": seconds})),
+                invalid("seconds")
+            );
+        }
+        assert_eq!(
+            refused(json!({"agent_id": "a", "why": "x", "mode": "c"})),
+            invalid("mode")
+        );
+    }
+
+    #[test]
+    fn what_is_too_long_is_called_that() {
+        assert_eq!(
+            refused(json!({"agent_id": "a", "why": "123456"})),
+            (Reason::TooLarge, "why".into())
+        );
+        let token = "x".repeat(MAX_TOKEN_LEN + 1);
+        assert_eq!(
+            refused(json!({"agent_id": "a", "why": "x", "token": token})),
+            (Reason::TooLarge, "token".into())
+        );
+    }
+
+    #[test]
+    fn the_schema_tells_the_same() {
+        let schema = schema(FIELDS);
+        assert_eq!(schema["required"], json!(["agent_id", "why"]));
+        assert_eq!(schema["additionalProperties"], json!(false));
+        assert_eq!(schema["properties"]["seconds"]["maximum"], json!(60));
+        for field in FIELDS {
+            assert_eq!(
+                schema["properties"][field.name]["description"],
+                json!(field.description)
+            );
+        }
+    }
+}

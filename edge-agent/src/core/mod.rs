@@ -1,0 +1,133 @@
+//! What the edge can do, free of any transport: every face calls this.
+
+use std::sync::Arc;
+
+use authguardian_proto::{credential::ApiKey, ids::MachineId, reason::Problem};
+use serde_json::{Map, Value};
+
+use crate::{clock::Ambient, upstream::Upstream};
+
+mod caller;
+mod decision;
+mod form;
+mod permission_status;
+mod renew_permission;
+mod request_permission;
+mod resource;
+mod revoke_token;
+mod tool;
+mod validate_token;
+mod watch;
+
+pub use caller::{Caller, Peer};
+pub use decision::DecisionResult;
+pub use form::{Field, Kind};
+pub use resource::Resource;
+pub use revoke_token::RevokeTokenResult;
+pub use tool::Tool;
+pub use validate_token::ValidateTokenResult;
+pub use watch::Watch;
+
+/// The commands of the edge.
+#[derive(Clone)]
+pub struct Core {
+    upstream: Upstream,
+    machine_id: MachineId,
+    ambient: Ambient,
+}
+
+impl Core {
+    /// Puts it together.
+    pub fn new(upstream: Upstream, machine_id: MachineId, ambient: Ambient) -> Arc<Self> {
+        Arc::new(Self {
+            upstream,
+            machine_id,
+            ambient,
+        })
+    }
+
+    /// Finds out who presents a key from where.
+    ///
+    /// # Errors
+    /// `API_KEY_UNKNOWN`, `API_KEY_EXPIRED`, `API_KEY_REVOKED`,
+    /// `SIGNATURE_INVALID`, `UNAVAILABLE`.
+    pub async fn authenticate(&self, key: ApiKey, peer: Peer) -> Result<Caller, Problem> {
+        let login = self.upstream.log_in(key, peer.zone()).await?;
+        Ok(Caller::new(login, peer))
+    }
+
+    /// Calls a tool. A denial and `valid: false` are results.
+    ///
+    /// # Errors
+    /// `INVALID_ARGUMENT` and `TOO_LARGE` with the field at fault,
+    /// `AGENT_MISMATCH`, and what the control plane refuses.
+    pub async fn call(
+        &self,
+        caller: &Caller,
+        tool: Tool,
+        arguments: Map<String, Value>,
+    ) -> Result<Value, Problem> {
+        let form = form::Form::read(tool.fields(), arguments)?;
+        match tool {
+            Tool::RequestPermission => self.request_permission(caller, &form).await.map(json),
+            Tool::PermissionStatus => self.permission_status(caller, &form).await.map(json),
+            Tool::RenewPermission => self.renew_permission(caller, &form).await.map(json),
+            Tool::ValidateToken => self.validate_token(caller, &form).await.map(json),
+            Tool::RevokeToken => self.revoke_token(caller, &form).await.map(json),
+        }
+    }
+
+    /// Reads a resource as this caller may see it.
+    ///
+    /// # Errors
+    /// What the control plane refuses.
+    pub async fn read(&self, caller: &Caller, resource: Resource) -> Result<Value, Problem> {
+        match resource {
+            Resource::ActiveGrants => self.active_grants(caller).await,
+            Resource::AuditEntries => self.audit_entries(caller).await,
+        }
+    }
+
+    /// Which of the caller's resources change, from now on.
+    pub fn watch(&self, caller: &Caller) -> Watch {
+        let agents = caller.session().agent_ids.clone();
+        Watch::new(self.upstream.feed().subscribe(), agents, self.machine_id)
+    }
+
+    /// Returns when the credential that a caller began a stream with has ended.
+    /// The key's secret is wiped at once; whether the key still counts is heard
+    /// on the `identity` stream, and asked for where that may have missed it.
+    pub async fn credential_ended(&self, caller: &Caller) {
+        caller.forget_key();
+        self.key_ended(caller.session().api_key_id).await;
+    }
+
+    /// How this edge stands with the control plane.
+    pub fn upstream(&self) -> &Upstream {
+        &self.upstream
+    }
+
+    /// This machine.
+    pub fn machine_id(&self) -> MachineId {
+        self.machine_id
+    }
+}
+
+/// The request id of a changing call: the caller's, else a fresh one.
+fn request_id(form: &form::Form, ambient: &Ambient) -> String {
+    form.text("request_id")
+        .map_or_else(|| ambient.uuid().to_string(), str::to_owned)
+}
+
+/// Names the request id where the caller needs it to learn the outcome.
+fn name_request_id(mut problem: Problem, request_id: &str) -> Problem {
+    if problem.reason == authguardian_proto::reason::Reason::OutcomeUnknown {
+        problem.detail = format!("{} (request id `{request_id}`)", problem.detail);
+    }
+    problem
+}
+
+fn json(result: impl serde::Serialize) -> Value {
+    // results are structs of strings and numbers, which always become JSON
+    serde_json::to_value(result).unwrap_or_default()
+}

@@ -1,0 +1,195 @@
+//! The tools: names, descriptions, arguments and results in one place.
+
+use std::sync::LazyLock;
+
+use serde_json::{Map, Value};
+
+use super::{
+    DecisionResult, RevokeTokenResult, ValidateTokenResult,
+    form::{self, Field},
+    permission_status, renew_permission, request_permission, revoke_token, validate_token,
+};
+
+/// A command of the edge.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Tool {
+    /// Ask for a grant.
+    RequestPermission,
+    /// What became of a request.
+    PermissionStatus,
+    /// Extend a grant.
+    RenewPermission,
+    /// Check a token.
+    ValidateToken,
+    /// End a grant.
+    RevokeToken,
+}
+
+struct Definition {
+    name: &'static str,
+    title: &'static str,
+    description: &'static str,
+    fields: &'static [Field],
+    /// Whether a call changes nothing.
+    read_only: bool,
+}
+
+impl Tool {
+    /// All of them, in the order of `tools/list`.
+    pub const ALL: [Self; 5] = [
+        Self::RequestPermission,
+        Self::PermissionStatus,
+        Self::RenewPermission,
+        Self::ValidateToken,
+        Self::RevokeToken,
+    ];
+
+    /// Finds a tool by its name.
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|tool| tool.name() == name)
+    }
+
+    /// The name on the wire.
+    pub fn name(self) -> &'static str {
+        self.definition().name
+    }
+
+    /// A few words for people.
+    pub fn title(self) -> &'static str {
+        self.definition().title
+    }
+
+    /// What it does, for people and models.
+    pub fn description(self) -> &'static str {
+        self.definition().description
+    }
+
+    /// Whether a call changes nothing.
+    pub fn is_read_only(self) -> bool {
+        self.definition().read_only
+    }
+
+    /// What it takes.
+    pub fn fields(self) -> &'static [Field] {
+        self.definition().fields
+    }
+
+    /// The JSON Schema of its arguments.
+    pub fn input_schema(self) -> Map<String, Value> {
+        form::schema(self.fields())
+    }
+
+    /// The JSON Schema of its result.
+    pub fn output_schema(self) -> Map<String, Value> {
+        static DECISION: LazyLock<Map<String, Value>> = LazyLock::new(schema_of::<DecisionResult>);
+        static VALIDATION: LazyLock<Map<String, Value>> =
+            LazyLock::new(schema_of::<ValidateTokenResult>);
+        static REVOCATION: LazyLock<Map<String, Value>> =
+            LazyLock::new(schema_of::<RevokeTokenResult>);
+        match self {
+            Self::RequestPermission | Self::PermissionStatus | Self::RenewPermission => {
+                DECISION.clone()
+            }
+            Self::ValidateToken => VALIDATION.clone(),
+            Self::RevokeToken => REVOCATION.clone(),
+        }
+    }
+
+    fn definition(self) -> &'static Definition {
+        match self {
+            Self::RequestPermission => &Definition {
+                name: "request_permission",
+                title: "Request permission",
+                description: "Asks for a time-bound grant on a resource. The request is scored from its \
+                              justification, the agent's trust and the resource's risk, and judged by policy. \
+                              A granted request returns a signed token to show to the resource; a denied one \
+                              says why.",
+                fields: request_permission::FIELDS,
+                read_only: false,
+            },
+            Self::PermissionStatus => &Definition {
+                name: "permission_status",
+                title: "Permission status",
+                description: "Returns the decision of an earlier request and the state of its grant, with a \
+                              fresh copy of the token while the grant is active.",
+                fields: permission_status::FIELDS,
+                read_only: true,
+            },
+            Self::RenewPermission => &Definition {
+                name: "renew_permission",
+                title: "Renew permission",
+                description: "Extends an active grant: it is judged again and, if still allowed, gets a new \
+                              token with a later end, at most the resource type's maximum after first issue.",
+                fields: renew_permission::FIELDS,
+                read_only: false,
+            },
+            Self::ValidateToken => &Definition {
+                name: "validate_token",
+                title: "Validate token",
+                description: "Tells whether a grant token is good right now for an agent and a resource type: \
+                              signature, times, subject, resource and revocation. An invalid token is a \
+                              result with a reason, not an error.",
+                fields: validate_token::FIELDS,
+                read_only: true,
+            },
+            Self::RevokeToken => &Definition {
+                name: "revoke_token",
+                title: "Revoke token",
+                description: "Ends the grant of a token before its time. Revoking twice succeeds.",
+                fields: revoke_token::FIELDS,
+                read_only: false,
+            },
+        }
+    }
+}
+
+fn schema_of<T: schemars::JsonSchema>() -> Map<String, Value> {
+    let settings = schemars::generate::SchemaSettings::draft2020_12().with(|settings| {
+        settings.inline_subschemas = true;
+    });
+    let schema = settings.into_generator().into_root_schema_for::<T>();
+    match schema.to_value() {
+        Value::Object(mut schema) => {
+            schema.remove("$schema");
+            schema.remove("title");
+            schema
+        }
+        _ => Map::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_read_back() {
+        for tool in Tool::ALL {
+            assert_eq!(Tool::parse(tool.name()), Some(tool));
+        }
+        assert_eq!(Tool::parse("no_such_tool"), None);
+    }
+
+    #[test]
+    fn every_changing_tool_takes_a_request_id() {
+        for tool in Tool::ALL {
+            let takes = tool.fields().iter().any(|field| field.name == "request_id");
+            assert_eq!(takes, !tool.is_read_only(), "{}", tool.name());
+        }
+    }
+
+    #[test]
+    fn results_have_an_object_schema_with_descriptions() {
+        for tool in Tool::ALL {
+            let schema = tool.output_schema();
+            assert_eq!(schema["type"], "object", "{}", tool.name());
+            for (name, property) in schema["properties"].as_object().unwrap() {
+                assert!(
+                    property.get("description").is_some(),
+                    "{}.{name}",
+                    tool.name()
+                );
+            }
+        }
+    }
+}

@@ -1,0 +1,110 @@
+//! Telling a subscriber which of its resources changed.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use authguardian_proto::ids::{AgentId, MachineId};
+use tokio::sync::broadcast::{
+    Receiver,
+    error::{RecvError, TryRecvError},
+};
+
+use super::Resource;
+use crate::upstream::{Change, Subject};
+
+/// The changes that concern one caller.
+pub struct Watch {
+    changes: Receiver<Change>,
+    agents: Arc<[AgentId]>,
+    machine_id: MachineId,
+}
+
+impl Watch {
+    pub(super) fn new(
+        changes: Receiver<Change>,
+        agents: Arc<[AgentId]>,
+        machine_id: MachineId,
+    ) -> Self {
+        Self {
+            changes,
+            agents,
+            machine_id,
+        }
+    }
+
+    /// Waits for a change and returns what to read again; several changes that
+    /// are there already are told as one. `None` when the edge ends.
+    pub async fn next(&mut self) -> Option<BTreeSet<Resource>> {
+        loop {
+            let mut changed = match self.changes.recv().await {
+                Ok(change) => self.concerned(&change),
+                Err(RecvError::Lagged(_)) => Resource::ALL.into(),
+                Err(RecvError::Closed) => return None,
+            };
+            loop {
+                match self.changes.try_recv() {
+                    Ok(change) => changed.append(&mut self.concerned(&change)),
+                    Err(TryRecvError::Lagged(_)) => changed.extend(Resource::ALL),
+                    Err(TryRecvError::Empty | TryRecvError::Closed) => break,
+                }
+            }
+            if !changed.is_empty() {
+                return Some(changed);
+            }
+        }
+    }
+
+    fn concerned(&self, change: &Change) -> BTreeSet<Resource> {
+        let concerned = match change {
+            Change::Grants(Subject::Agent(agent)) => self.agents.contains(agent),
+            Change::Grants(Subject::Machine(machine)) => *machine == self.machine_id,
+            Change::Grants(Subject::Anyone) | Change::Everything => true,
+            Change::ApiKeyRevoked(_) => false,
+        };
+        if concerned {
+            Resource::ALL.into()
+        } else {
+            BTreeSet::new()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::broadcast;
+
+    use super::*;
+
+    fn watch(changes: &broadcast::Sender<Change>) -> Watch {
+        Watch::new(
+            changes.subscribe(),
+            Arc::new(["mine".parse().unwrap()]),
+            "mch_0000000000000000000001".parse().unwrap(),
+        )
+    }
+
+    fn of_agent(id: &str) -> Change {
+        Change::Grants(Subject::Agent(id.parse().unwrap()))
+    }
+
+    #[tokio::test]
+    async fn only_changes_of_the_callers_agents_are_told_and_many_as_one() {
+        let changes = broadcast::Sender::new(16);
+        let mut watch = watch(&changes);
+        changes.send(of_agent("other")).unwrap();
+        changes.send(of_agent("mine")).unwrap();
+        changes.send(of_agent("mine")).unwrap();
+        assert_eq!(watch.next().await, Some(Resource::ALL.into()));
+        drop(changes);
+        assert_eq!(watch.next().await, None);
+    }
+
+    #[tokio::test]
+    async fn a_slow_subscriber_reads_all_again() {
+        let changes = broadcast::Sender::new(2);
+        let mut watch = watch(&changes);
+        for _ in 0..5 {
+            changes.send(of_agent("other")).unwrap();
+        }
+        assert_eq!(watch.next().await, Some(Resource::ALL.into()));
+    }
+}

@@ -1,0 +1,207 @@
+//! A gRPC channel to the control plane: TCP, TLS, HTTP/2, connected when it is
+//! first used and again after every break, at the first address that answers.
+
+use std::{
+    fmt,
+    str::FromStr,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use arc_swap::ArcSwap;
+use futures::future::BoxFuture;
+use hyper_util::rt::TokioIo;
+use rustls::ClientConfig;
+use rustls_pki_types::ServerName;
+use tokio::net::TcpStream;
+use tokio_rustls::{TlsConnector, client::TlsStream};
+use tonic::transport::{Channel, Endpoint, Uri};
+
+/// TCP and TLS together, for one address.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+/// A connection is broken when a ping has no answer: this often …
+const PING_INTERVAL: Duration = Duration::from_secs(2);
+/// … and within this time.
+const PING_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// The TLS configuration that the next connection uses; renewal swaps it.
+pub type TlsSource = Arc<ArcSwap<ClientConfig>>;
+
+/// Where a control plane listens for edges.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServerAddress {
+    host: String,
+    port: u16,
+}
+
+/// Text that is no [`ServerAddress`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("expected `https://host:port`")]
+pub struct ParseServerAddressError;
+
+/// No connection could be made, so nothing was sent.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot connect to the control plane at `{address}`")]
+pub struct DialError {
+    /// The address that was tried last.
+    pub address: String,
+    #[source]
+    source: std::io::Error,
+}
+
+impl FromStr for ServerAddress {
+    type Err = ParseServerAddressError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let uri: Uri = text.parse().map_err(|_| ParseServerAddressError)?;
+        let plain = uri.scheme_str() == Some("https")
+            && matches!(uri.path(), "/" | "")
+            && uri.query().is_none();
+        let host = uri
+            .host()
+            .map(|host| host.trim_matches(['[', ']']).to_owned());
+        match (plain, host, uri.port_u16()) {
+            (true, Some(host), Some(port)) if ServerName::try_from(host.as_str()).is_ok() => {
+                Ok(Self { host, port })
+            }
+            _ => Err(ParseServerAddressError),
+        }
+    }
+}
+
+impl fmt::Display for ServerAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.host.contains(':') {
+            write!(f, "https://[{}]:{}", self.host, self.port)
+        } else {
+            write!(f, "https://{}:{}", self.host, self.port)
+        }
+    }
+}
+
+/// A channel to the first of `addresses` that answers; the one that answered
+/// last is tried first. Nothing is connected yet.
+pub fn channel(addresses: &[ServerAddress], tls: TlsSource) -> Channel {
+    let dialer = Dialer {
+        addresses: addresses.into(),
+        preferred: Arc::new(AtomicUsize::new(0)),
+        tls,
+    };
+    // the scheme of the endpoint is `http`, since TLS is the dialer's work
+    Endpoint::from_static("http://control-plane")
+        .origin(Uri::from_static("https://control-plane"))
+        .connect_timeout(
+            CONNECT_TIMEOUT * u32::try_from(addresses.len().max(1)).unwrap_or(u32::MAX),
+        )
+        .http2_keep_alive_interval(PING_INTERVAL)
+        .keep_alive_timeout(PING_TIMEOUT)
+        .keep_alive_while_idle(true)
+        .connect_with_connector_lazy(dialer)
+}
+
+#[derive(Clone)]
+struct Dialer {
+    addresses: Arc<[ServerAddress]>,
+    preferred: Arc<AtomicUsize>,
+    tls: TlsSource,
+}
+
+impl tower::Service<Uri> for Dialer {
+    type Response = TokioIo<TlsStream<TcpStream>>;
+    type Error = DialError;
+    type Future = BoxFuture<'static, Result<Self::Response, Self::Error>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, _: Uri) -> Self::Future {
+        let dialer = self.clone();
+        Box::pin(async move { dialer.dial().await.map(TokioIo::new) })
+    }
+}
+
+impl Dialer {
+    async fn dial(&self) -> Result<TlsStream<TcpStream>, DialError> {
+        let first = self.preferred.load(Ordering::Relaxed);
+        let mut last = DialError {
+            address: String::new(),
+            source: std::io::Error::other("no address is configured"),
+        };
+        for step in 0..self.addresses.len() {
+            let index = (first + step) % self.addresses.len();
+            let address = &self.addresses[index];
+            match tokio::time::timeout(CONNECT_TIMEOUT, self.connect(address)).await {
+                Ok(Ok(stream)) => {
+                    self.preferred.store(index, Ordering::Relaxed);
+                    return Ok(stream);
+                }
+                Ok(Err(source)) => {
+                    last = DialError {
+                        address: address.to_string(),
+                        source,
+                    }
+                }
+                Err(_) => {
+                    let source = std::io::ErrorKind::TimedOut.into();
+                    last = DialError {
+                        address: address.to_string(),
+                        source,
+                    };
+                }
+            }
+        }
+        Err(last)
+    }
+
+    async fn connect(&self, address: &ServerAddress) -> std::io::Result<TlsStream<TcpStream>> {
+        let stream = TcpStream::connect((address.host.as_str(), address.port)).await?;
+        stream.set_nodelay(true)?;
+        let name = ServerName::try_from(address.host.clone()).map_err(std::io::Error::other)?;
+        TlsConnector::from(self.tls.load_full())
+            .connect(name, stream)
+            .await
+    }
+}
+
+/// Why an error stems from dialling; `None` when the
+/// connection stood, so that something may have been sent.
+pub fn dial_failure<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a DialError> {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(dial) = error.downcast_ref::<DialError>() {
+            return Some(dial);
+        }
+        next = error.source();
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_read_back() {
+        for text in [
+            "https://127.0.0.1:3004",
+            "https://[::1]:3004",
+            "https://cp.example:443",
+        ] {
+            assert_eq!(text.parse::<ServerAddress>().unwrap().to_string(), text);
+        }
+        for bad in [
+            "",
+            "cp.example:443",
+            "http://cp.example:443",
+            "https://cp.example",
+            "https://a:1/x",
+        ] {
+            assert!(bad.parse::<ServerAddress>().is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,58 @@
+//! `/livez` and `/readyz`: for supervisors and for `edge-agent status`.
+
+use axum::{Json, extract::State, http::StatusCode};
+use serde::Serialize;
+
+use authguardian_proto::ids::MachineId;
+
+use crate::upstream::Feed;
+
+/// What readiness is judged by.
+#[derive(Clone)]
+pub struct Health {
+    /// Whether the control plane is heard.
+    pub feed: Feed,
+    /// This machine.
+    pub machine_id: MachineId,
+    /// Its name.
+    pub machine_name: String,
+    /// What it trusts.
+    pub trust_domain: String,
+}
+
+/// The body of `/readyz`.
+#[derive(Debug, Serialize)]
+pub(super) struct Readiness {
+    ready: bool,
+    version: &'static str,
+    machine_id: String,
+    machine_name: String,
+    trust_domain: String,
+    /// Milliseconds since the control plane was heard; missing: never.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    staleness_ms: Option<u128>,
+}
+
+/// The process runs.
+pub(super) async fn live() -> &'static str {
+    "ok\n"
+}
+
+/// The control plane is heard: `200`, else `503`.
+pub(super) async fn ready(State(health): State<Health>) -> (StatusCode, Json<Readiness>) {
+    let ready = health.feed.is_fresh();
+    let status = if ready {
+        StatusCode::OK
+    } else {
+        StatusCode::SERVICE_UNAVAILABLE
+    };
+    let readiness = Readiness {
+        ready,
+        version: env!("CARGO_PKG_VERSION"),
+        machine_id: health.machine_id.to_string(),
+        machine_name: health.machine_name,
+        trust_domain: health.trust_domain,
+        staleness_ms: health.feed.staleness().map(|age| age.as_millis()),
+    };
+    (status, Json(readiness))
+}

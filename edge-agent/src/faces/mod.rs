@@ -1,0 +1,46 @@
+//! How clients reach the edge. All faces stand behind one guard and end in
+//! `mcp` or `core`.
+
+use std::sync::Arc;
+
+use axum::{
+    Router,
+    middleware::from_fn_with_state,
+    routing::{any, get, post},
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{config::Http, core::Core};
+
+mod guard;
+mod health;
+mod problem;
+mod rest;
+mod socket;
+pub mod stdio;
+mod streamable_http;
+
+pub use guard::Guard;
+pub use health::Health;
+pub use socket::{PeerOf, Tcp, bind_unix};
+
+/// Every route of the HTTP faces, on TCP and on the Unix socket.
+pub fn router(core: &Arc<Core>, health: Health, http: &Http, stop: &CancellationToken) -> Router {
+    let guard = Arc::new(Guard::new(core.clone(), http));
+    let mcp = streamable_http::Face::start(core.clone(), stop.clone());
+    Router::new()
+        .route("/mcp", any(streamable_http::serve).with_state(mcp))
+        .route(
+            "/mcp/tools/{name}",
+            post(rest::call_tool).with_state(core.clone()),
+        )
+        .route(
+            "/mcp/resources/{*uri}",
+            get(rest::read_resource).with_state(core.clone()),
+        )
+        .route("/livez", get(health::live))
+        .route("/readyz", get(health::ready).with_state(health))
+        .fallback(problem::no_such_path)
+        .method_not_allowed_fallback(problem::no_such_method)
+        .layer(from_fn_with_state(guard, guard::check))
+}

@@ -1,0 +1,133 @@
+//! Errors over HTTP: problem details (RFC 9457).
+
+use authguardian_proto::reason::{Code, Problem, Reason};
+use axum::{
+    body::Body,
+    http::{HeaderValue, StatusCode, Uri, header},
+    response::Response,
+};
+use serde_json::json;
+
+/// A problem with the status of its reason.
+pub(super) fn respond(problem: &Problem) -> Response {
+    let status = StatusCode::from_u16(problem.reason.code().http())
+        .unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    respond_with(status, problem)
+}
+
+/// A problem of HTTP itself, where the status says more than the reason.
+pub(super) fn respond_with(status: StatusCode, problem: &Problem) -> Response {
+    let reason = problem.reason;
+    let mut body = json!({
+        "type": format!("urn:authguardian:reason:{reason}"),
+        "title": title(reason),
+        "status": status.as_u16(),
+        "reason": reason.as_str(),
+        "detail": problem.detail,
+    });
+    if let (Some(field), Some(object)) = (&problem.field, body.as_object_mut()) {
+        object.insert("field".to_owned(), json!(field));
+    }
+    let mut response = Response::new(Body::from(body.to_string()));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("application/problem+json"),
+    );
+    match reason.code() {
+        Code::Unauthenticated => {
+            let challenge = match reason {
+                Reason::Unauthenticated => "Bearer",
+                _ => "Bearer error=\"invalid_token\"",
+            };
+            headers.insert(
+                header::WWW_AUTHENTICATE,
+                HeaderValue::from_static(challenge),
+            );
+        }
+        Code::RateLimited | Code::ResourceExhausted | Code::Unavailable => {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+        }
+        _ => {}
+    }
+    response
+}
+
+/// For paths that do not exist.
+pub(super) async fn no_such_path(uri: Uri) -> Response {
+    not_found(format!("there is nothing at `{}`", uri.path()))
+}
+
+/// For paths that take another method.
+pub(super) async fn no_such_method() -> Response {
+    let problem = Problem::new(Reason::InvalidArgument, "this path takes another method");
+    respond_with(StatusCode::METHOD_NOT_ALLOWED, &problem)
+}
+
+/// For names in a path that do not exist.
+pub(super) fn not_found(detail: String) -> Response {
+    respond_with(
+        StatusCode::NOT_FOUND,
+        &Problem::new(Reason::InvalidArgument, detail),
+    )
+}
+
+/// `GRANT_NOT_FOUND` → `grant not found`.
+fn title(reason: Reason) -> String {
+    reason.as_str().to_ascii_lowercase().replace('_', " ")
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::BodyExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_problem_reads_as_rfc_9457() {
+        let response = respond(&Problem::invalid("agent_id", "is required"));
+        assert_eq!(response.status(), 400);
+        assert_eq!(
+            response.headers()[header::CONTENT_TYPE],
+            "application/problem+json"
+        );
+        let body = response.into_body().collect().await.unwrap().to_bytes();
+        let body: serde_json::Value = serde_json::from_slice(&body).unwrap();
+        assert_eq!(
+            body,
+            json!({
+                "type": "urn:authguardian:reason:INVALID_ARGUMENT",
+                "title": "invalid argument",
+                "status": 400,
+                "reason": "INVALID_ARGUMENT",
+                "detail": "is required",
+                "field": "agent_id",
+            })
+        );
+    }
+
+    #[test]
+    fn a_missing_credential_is_challenged() {
+        let challenge = |reason| {
+            let response = respond(&Problem::new(reason, ""));
+            (
+                response.status().as_u16(),
+                response.headers()[header::WWW_AUTHENTICATE].clone(),
+            )
+        };
+        assert_eq!(
+            challenge(Reason::Unauthenticated),
+            (401, HeaderValue::from_static("Bearer"))
+        );
+        assert_eq!(
+            challenge(Reason::ApiKeyRevoked),
+            (
+                401,
+                HeaderValue::from_static("Bearer error=\"invalid_token\"")
+            )
+        );
+        let later = respond(&Problem::new(Reason::Unavailable, ""));
+        assert_eq!(later.headers()[header::RETRY_AFTER], "1");
+    }
+}

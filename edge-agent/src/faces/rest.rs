@@ -1,0 +1,109 @@
+//! Tools and resources as plain REST: the same results and errors as MCP,
+//! without its envelope.
+
+use std::sync::Arc;
+
+use authguardian_proto::reason::{Problem, Reason};
+use axum::{
+    Extension, Json,
+    body::Bytes,
+    extract::{Path, State},
+    http::StatusCode,
+    response::{IntoResponse, Response},
+};
+use serde_json::{Map, Value};
+
+use super::problem;
+use crate::core::{Caller, Core, Resource, Tool};
+
+/// `POST /mcp/tools/{name}`: the body is the tool's arguments.
+pub(super) async fn call_tool(
+    State(core): State<Arc<Core>>,
+    Path(name): Path<String>,
+    Extension(caller): Extension<Caller>,
+    body: Bytes,
+) -> Response {
+    let Some(tool) = Tool::parse(&name) else {
+        return problem::not_found(format!("there is no tool `{name}`"));
+    };
+    let outcome = match arguments(&body) {
+        Ok(arguments) => core.call(&caller, tool, arguments).await,
+        Err(problem) => Err(problem),
+    };
+    respond(outcome)
+}
+
+/// `GET /mcp/resources/{uri}`, percent-encoded or as it is.
+pub(super) async fn read_resource(
+    State(core): State<Arc<Core>>,
+    Path(uri): Path<String>,
+    Extension(caller): Extension<Caller>,
+) -> Response {
+    let Some(resource) = Resource::parse(&whole_uri(&uri)) else {
+        return problem::not_found(format!("there is no resource `{uri}`"));
+    };
+    respond(core.read(&caller, resource).await)
+}
+
+fn respond(outcome: Result<Value, Problem>) -> Response {
+    match outcome {
+        Ok(value) => (StatusCode::OK, Json(value)).into_response(),
+        Err(problem) => problem::respond(&problem),
+    }
+}
+
+/// No body means no arguments.
+fn arguments(body: &[u8]) -> Result<Map<String, Value>, Problem> {
+    if body.trim_ascii().is_empty() {
+        return Ok(Map::new());
+    }
+    match serde_json::from_slice(body) {
+        Ok(Value::Object(arguments)) => Ok(arguments),
+        Ok(_) => Err(Problem::new(
+            Reason::InvalidArgument,
+            "expected a JSON object with the tool's arguments",
+        )),
+        Err(error) => Err(malformed(&error)),
+    }
+}
+
+/// What is wrong with JSON text, and where.
+pub(super) fn malformed(error: &serde_json::Error) -> Problem {
+    Problem::new(
+        Reason::InvalidArgument,
+        format!("the body is not JSON: {error}"),
+    )
+}
+
+/// Clients and proxies like to merge the two slashes of an unencoded URI.
+fn whole_uri(path: &str) -> String {
+    match path.split_once(":/") {
+        Some((scheme, rest)) if !rest.starts_with('/') => format!("{scheme}://{rest}"),
+        _ => path.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_merged_slash_is_put_back() {
+        assert_eq!(whole_uri("grants:/active"), "grants://active");
+        assert_eq!(whole_uri("grants://active"), "grants://active");
+        assert_eq!(whole_uri("grants"), "grants");
+    }
+
+    #[test]
+    fn a_malformed_body_is_located() {
+        let problem = arguments(b"{\"a\": }").unwrap_err();
+        assert_eq!(problem.reason, Reason::InvalidArgument);
+        assert!(
+            problem.detail.contains("line 1 column 7"),
+            "{}",
+            problem.detail
+        );
+        assert!(arguments(b"[1]").is_err());
+        assert!(arguments(b" \n").unwrap().is_empty());
+    }
+}

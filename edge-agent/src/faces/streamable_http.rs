@@ -1,0 +1,227 @@
+//! `/mcp`: Streamable HTTP of both kinds, with sessions (revisions up to
+//! 2025-11-25) and without (2026-07-28), on one path.
+
+use std::sync::Arc;
+
+use authguardian_proto::reason::{Problem, Reason};
+use axum::{
+    body::{Body, Bytes},
+    extract::{Request, State},
+    http::{HeaderMap, HeaderValue, Method, StatusCode, header, request::Parts},
+    response::Response,
+};
+use futures::{StreamExt, TryStreamExt};
+use http_body_util::BodyExt;
+use rmcp::transport::streamable_http_server::{
+    StreamableHttpServerConfig, StreamableHttpService, session::local::LocalSessionManager,
+};
+use serde::de::IgnoredAny;
+use serde_json::json;
+use tokio_util::sync::CancellationToken;
+
+use super::problem;
+use crate::{
+    core::{Caller, Core},
+    mcp::Mcp,
+};
+
+mod sessions;
+
+use sessions::Sessions;
+
+const SESSION_ID: &str = "mcp-session-id";
+
+/// The face and its sessions.
+pub(super) struct Face {
+    core: Arc<Core>,
+    service: StreamableHttpService<Mcp, LocalSessionManager>,
+    sessions: Arc<Sessions>,
+}
+
+impl Face {
+    /// Starts the face; its streams and sessions end with `stop`.
+    pub(super) fn start(core: Arc<Core>, stop: CancellationToken) -> Arc<Self> {
+        let mut manager = LocalSessionManager::default();
+        // rmcp would end a session after a while without messages, even with an
+        // open stream; ours know about streams
+        manager.session_config.keep_alive = None;
+        let manager = Arc::new(manager);
+        let sessions = Sessions::new(manager.clone());
+        tokio::spawn(
+            stop.clone()
+                .run_until_cancelled_owned(sessions.clone().sweep()),
+        );
+        let config = StreamableHttpServerConfig::default()
+            .disable_allowed_hosts() // the guard has checked, for every route
+            .with_json_response(true)
+            .with_cancellation_token(stop);
+        let for_sessions = core.clone();
+        let service =
+            StreamableHttpService::new(move || Ok(Mcp::new(for_sessions.clone())), manager, config);
+        Arc::new(Self {
+            core,
+            service,
+            sessions,
+        })
+    }
+
+    async fn post(&self, parts: Parts, body: Bytes, caller: &Caller) -> Response {
+        if let Err(problem) = check_message(&body) {
+            return json_rpc_error(&problem);
+        }
+        let opens_session = !parts.headers.contains_key(SESSION_ID);
+        if opens_session && self.sessions.are_full() {
+            let detail = "there are too many MCP sessions; end some, or try again later";
+            return problem::respond(&Problem::new(Reason::ResourceExhausted, detail));
+        }
+        let response = self.handle(parts, Body::from(body)).await;
+        if opens_session && let Some(id) = session_id(response.headers()) {
+            self.sessions.add(id, caller.api_key_id());
+        }
+        response
+    }
+
+    /// A stream for the server's messages; it ends with the credential that it
+    /// was opened with.
+    async fn get(&self, parts: Parts, caller: Caller) -> Response {
+        let open = session_id(&parts.headers).and_then(|id| self.sessions.open_stream(id));
+        let response = self.handle(parts, Body::empty()).await;
+        if !response.status().is_success() {
+            return response;
+        }
+        let core = self.core.clone();
+        let ended = Box::pin(async move { core.credential_ended(&caller).await });
+        response.map(|body| {
+            let stream = body.into_data_stream().take_until(ended);
+            Body::from_stream(stream.inspect_ok(move |_| {
+                // counted as open for as long as the stream lives
+                let _ = &open;
+            }))
+        })
+    }
+
+    async fn delete(&self, parts: Parts) -> Response {
+        let id = session_id(&parts.headers).map(str::to_owned);
+        let response = self.handle(parts, Body::empty()).await;
+        if let Some(id) = id.filter(|_| response.status().is_success()) {
+            self.sessions.forget(&id);
+        }
+        response
+    }
+
+    async fn handle(&self, parts: Parts, body: Body) -> Response {
+        let response = self.service.handle(Request::from_parts(parts, body)).await;
+        tidy(response.map(Body::new)).await
+    }
+}
+
+/// Any method on `/mcp`. A session belongs to the key that began it.
+pub(super) async fn serve(State(face): State<Arc<Face>>, request: Request) -> Response {
+    let (parts, body) = request.into_parts();
+    let Some(caller) = parts.extensions.get::<Caller>().cloned() else {
+        return problem::respond(&Problem::new(
+            Reason::Unauthenticated,
+            "the request has no caller",
+        ));
+    };
+    if let Some(id) = session_id(&parts.headers)
+        && let Err(problem) = face.sessions.enter(id, caller.api_key_id())
+    {
+        return problem::respond(&problem);
+    }
+    match parts.method {
+        Method::GET => face.get(parts, caller).await,
+        Method::DELETE => face.delete(parts).await,
+        _ => match body.collect().await {
+            Ok(body) => face.post(parts, body.to_bytes(), &caller).await,
+            Err(_) => problem::respond(&Problem::new(
+                Reason::InvalidArgument,
+                "the body did not arrive whole",
+            )),
+        },
+    }
+}
+
+fn session_id(headers: &HeaderMap) -> Option<&str> {
+    headers.get(SESSION_ID)?.to_str().ok()
+}
+
+/// What is not even a JSON object, with the JSON-RPC error code for it.
+fn check_message(body: &[u8]) -> Result<(), (i32, String)> {
+    match serde_json::from_slice::<IgnoredAny>(body) {
+        Err(error) => Err((-32700, format!("the body is not JSON: {error}"))),
+        Ok(_) if body.trim_ascii().first() != Some(&b'{') => Err((
+            -32600,
+            "expected one JSON-RPC message, a JSON object".to_owned(),
+        )),
+        Ok(_) => Ok(()),
+    }
+}
+
+fn json_rpc_error((code, message): &(i32, String)) -> Response {
+    let data = json!({ "reason": Reason::InvalidArgument.as_str(), "detail": message });
+    let error = json!({ "code": code, "message": message, "data": data });
+    let body = json!({ "jsonrpc": "2.0", "id": null, "error": error });
+    let mut response = Response::new(Body::from(body.to_string()));
+    *response.status_mut() = StatusCode::BAD_REQUEST;
+    response.headers_mut().insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("application/json"),
+    );
+    response
+}
+
+/// `rmcp` tells some errors as plain text; here all are problems.
+async fn tidy(response: Response) -> Response {
+    let status = response.status();
+    let is_json = response
+        .headers()
+        .get(header::CONTENT_TYPE)
+        .is_some_and(|value| value.as_bytes().starts_with(b"application/json"));
+    if is_json || !(status.is_client_error() || status.is_server_error()) {
+        return response;
+    }
+    let text = match response.into_body().collect().await {
+        Ok(body) => String::from_utf8_lossy(&body.to_bytes()).into_owned(),
+        Err(_) => String::new(),
+    };
+    if text.starts_with("fail to deserialize") {
+        return json_rpc_error(&(
+            -32600,
+            "the body is not a JSON-RPC message of MCP".to_owned(),
+        ));
+    }
+    if status.is_server_error() {
+        tracing::error!(%status, text, "the MCP transport failed");
+        return problem::respond(&Problem::new(
+            Reason::Internal,
+            "the edge failed; its log has the cause",
+        ));
+    }
+    problem::respond_with(status, &Problem::new(Reason::InvalidArgument, text))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_message_is_a_json_rpc_error() {
+        assert_eq!(check_message(b"{\"a\":}").unwrap_err().0, -32700);
+        assert_eq!(check_message(b"").unwrap_err().0, -32700);
+        assert_eq!(check_message(b"[]").unwrap_err().0, -32600);
+        assert!(check_message(b" {\"jsonrpc\":\"2.0\"}").is_ok());
+    }
+
+    #[tokio::test]
+    async fn plain_text_errors_become_problems_and_keep_their_status() {
+        let mut plain = Response::new(Body::from("Not Found: Session not found"));
+        *plain.status_mut() = StatusCode::NOT_FOUND;
+        let tidied = tidy(plain).await;
+        assert_eq!(tidied.status(), 404);
+        assert_eq!(
+            tidied.headers()[header::CONTENT_TYPE],
+            "application/problem+json"
+        );
+    }
+}

@@ -1,0 +1,182 @@
+//! Keeping the certificate fresh.
+
+use std::{sync::Arc, time::Duration};
+
+use arc_swap::ArcSwap;
+use authguardian_proto::{
+    identity::v1::{
+        GetJwksRequest, RenewCertificateRequest, enrolment_service_client::EnrolmentServiceClient,
+        key_service_client::KeyServiceClient,
+    },
+    status::from_status,
+};
+use time::OffsetDateTime;
+use tokio_util::sync::CancellationToken;
+use tonic::transport::Channel;
+
+use super::{Identity, IdentityError, Store, StoreError, Validity, join::certificates};
+use crate::{
+    clock::Ambient,
+    dial::{self, ServerAddress, TlsSource},
+};
+
+const TIMEOUT: Duration = Duration::from_secs(10);
+/// After a failure, doubled up to [`RETRY_MAX`].
+const RETRY_MIN: Duration = Duration::from_secs(5);
+const RETRY_MAX: Duration = Duration::from_mins(5);
+/// How long one wait may be, since timers stand still while a machine sleeps.
+const LOOK_AGAIN: Duration = Duration::from_mins(1);
+
+/// Renews the identity at half-life. The new key is stored before a
+/// certificate is asked for; the old identity stays in use, and on disk, until
+/// a connection with the new one has worked.
+pub struct Renewal {
+    /// Where identities are kept.
+    pub store: Store,
+    /// The identity in use.
+    pub identity: Identity,
+    /// What new connections use; swapped once a new identity works.
+    pub tls: TlsSource,
+    /// To the control plane.
+    pub channel: Channel,
+    /// Addresses for the trial connection.
+    pub addresses: Vec<ServerAddress>,
+    /// Time and jitter.
+    pub ambient: Ambient,
+}
+
+#[derive(Debug, thiserror::Error)]
+enum RenewError {
+    #[error("{0}")]
+    Refused(authguardian_proto::reason::Problem),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+}
+
+impl Renewal {
+    /// Renews whenever it is time, until told to stop.
+    pub async fn run(mut self, stop: CancellationToken) {
+        let mut due = due(self.identity.validity, &self.ambient);
+        let mut retry = RETRY_MIN;
+        loop {
+            let wait = Duration::try_from(due - self.ambient.clock.now()).unwrap_or_default();
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(wait.min(LOOK_AGAIN)) => {}
+            }
+            if self.ambient.clock.now() < due {
+                continue;
+            }
+            let outcome = self.renew().await;
+            let ends = self.identity.validity.ends;
+            match outcome {
+                Ok(()) => {
+                    due = self::due(self.identity.validity, &self.ambient);
+                    retry = RETRY_MIN;
+                    tracing::info!(%ends, "renewed the machine's certificate");
+                }
+                Err(error) => {
+                    due = self.ambient.clock.now() + self.ambient.jittered(retry);
+                    retry = (retry * 2).min(RETRY_MAX);
+                    tracing::warn!(%error, %ends, "cannot renew the machine's certificate");
+                }
+            }
+        }
+    }
+
+    async fn renew(&mut self) -> Result<(), RenewError> {
+        let next = match self.store.staged()? {
+            Some(next) => next,
+            None => self.ask().await?,
+        };
+        if let Err(error) = self.try_out(&next).await {
+            // a certificate that has ended meanwhile would never work
+            if next.validity.ends <= self.ambient.clock.now() {
+                self.store.discard_staged()?;
+            }
+            return Err(error);
+        }
+        self.store.promote()?;
+        self.tls.store(Arc::new(next.tls()?));
+        self.identity = next;
+        Ok(())
+    }
+
+    async fn ask(&self) -> Result<Identity, RenewError> {
+        let key = self.store.pending_key()?;
+        let request = RenewCertificateRequest {
+            csr_der: key.signing_request()?,
+        };
+        let response = EnrolmentServiceClient::new(self.channel.clone())
+            .renew_certificate(timed(request))
+            .await
+            .map_err(|status| RenewError::Refused(from_status(&status)))?
+            .into_inner();
+        let chain = certificates(response.certificate_chain_der);
+        let validity = chain
+            .first()
+            .and_then(Validity::of)
+            .ok_or_else(|| IdentityError("the control plane sent no certificate".to_owned()))?;
+        let next = Identity {
+            machine_id: self.identity.machine_id,
+            machine_name: self.identity.machine_name.clone(),
+            trust_domain: self.identity.trust_domain.clone(),
+            server: self.identity.server.clone(),
+            validity,
+            key,
+            chain,
+            authorities: certificates(response.ca_certificates_der),
+        };
+        next.tls()?;
+        self.store.stage(&next)?;
+        Ok(next)
+    }
+
+    async fn try_out(&self, next: &Identity) -> Result<(), RenewError> {
+        let tls = Arc::new(ArcSwap::from_pointee(next.tls()?));
+        let channel = dial::channel(&self.addresses, tls);
+        KeyServiceClient::new(channel)
+            .get_jwks(timed(GetJwksRequest {}))
+            .await
+            .map(|_| ())
+            .map_err(|status| RenewError::Refused(from_status(&status)))
+    }
+}
+
+fn timed<T>(message: T) -> tonic::Request<T> {
+    let mut request = tonic::Request::new(message);
+    request.set_timeout(TIMEOUT);
+    request
+}
+
+/// Half-life, give or take a fifth of it, so that machines that joined
+/// together do not renew together.
+fn due(validity: Validity, ambient: &Ambient) -> OffsetDateTime {
+    let half = Duration::try_from(validity.ends - validity.begins).unwrap_or_default() / 2;
+    validity.begins + ambient.jittered(half)
+}
+
+#[cfg(test)]
+mod tests {
+    use time::macros::datetime;
+
+    use super::*;
+    use crate::clock::manual::ManualClock;
+
+    #[test]
+    fn renewal_is_due_around_half_life() {
+        let (_, ambient) = ManualClock::ambient();
+        let validity = Validity {
+            begins: datetime!(2026-01-01 0:00 UTC),
+            ends: datetime!(2026-01-02 0:00 UTC),
+        };
+        for _ in 0..100 {
+            let due = due(validity, &ambient);
+            assert!(
+                due >= datetime!(2026-01-01 9:36 UTC) && due <= datetime!(2026-01-01 14:24 UTC)
+            );
+        }
+    }
+}
