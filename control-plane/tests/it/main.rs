@@ -6,6 +6,12 @@
 )]
 
 mod architecture;
+mod authorisation;
+mod events;
+mod grants;
+mod identity;
 mod private_postgres;
+mod requests;
+mod rig;
 mod test_database;
 mod wait;
