@@ -50,7 +50,7 @@ impl Grants {
 ///
 /// # Errors
 /// When the database refuses.
-pub async fn end_matching(
+pub(super) async fn end_matching(
     connection: &mut PgConnection,
     context: Context,
     target: &RevocationTarget,

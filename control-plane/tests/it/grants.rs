@@ -12,7 +12,7 @@ use control_plane::{
     identity::Session,
 };
 
-use crate::rig::{Rig, admin, ask, caller, with_id};
+use crate::rig::{Rig, admin, ask, caller, put, with_id};
 
 fn sap() -> ResourceTypeName {
     "SAP_API".parse().unwrap()
@@ -225,7 +225,7 @@ async fn a_denied_renewal_leaves_the_grant_as_it_was() {
     let rig = Rig::open().await;
     let session = rig.analyst().await;
     let decision = rig.granted(&session).await;
-    rig.app.agents.put(admin(), &session.agents[0], 100, "").await.unwrap();
+    rig.app.agents.put(admin(), put(&session.agents[0], 100)).await.unwrap();
     let token = decision.token.as_deref().unwrap();
     let renewal = rig.app.grants.renew(caller(&session), Arc::clone(&session), token, None).await.unwrap();
     assert!(renewal.record.reasons.contains(&"TRUST_TOO_LOW".to_owned()));

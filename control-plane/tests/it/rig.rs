@@ -15,6 +15,7 @@ use control_plane::{
     error::Result,
     grants::{Ask, Decision},
     identity::{Session, api_key::NewApiKey, ca::RequestedKey},
+    registry::PutAgent,
     testing::TestDatabase,
 };
 use tempfile::TempDir;
@@ -116,7 +117,7 @@ impl Rig {
     /// An agent with trust, its own key and a session at a machine of its own.
     pub(crate) async fn agent(&self, name: &str, trust: u32) -> Arc<Session> {
         let agent: AgentId = name.parse().unwrap();
-        self.app.agents.put(admin(), &agent, trust, "").await.unwrap();
+        self.app.agents.put(admin(), put(&agent, trust)).await.unwrap();
         let machine = self.machine(&format!("host-of-{}", name.replace('_', "-"))).await;
         let key = self.api_key(&[name], false).await;
         self.session(machine, &key).await
@@ -180,4 +181,9 @@ pub(crate) fn requested_key() -> (rcgen::KeyPair, RequestedKey) {
 pub(crate) async fn open_app(config: &Config, clock: SharedClock, seed: u64) -> Result<Arc<App>> {
     let ambient = Ambient { clock, entropy: Arc::new(Entropy::from_seed(seed)) };
     App::open(config, ambient).await.map(Arc::new)
+}
+
+/// An agent as an operator puts it.
+pub(crate) fn put(agent: &AgentId, trust: u32) -> PutAgent {
+    PutAgent { id: agent.clone(), trust, description: String::new() }
 }
