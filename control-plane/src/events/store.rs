@@ -15,6 +15,14 @@ pub(super) struct Head {
     pub(super) floor: i64,
 }
 
+pub(super) async fn notify(connection: &mut PgConnection, channel: &str) -> sqlx::Result<()> {
+    sqlx::query("SELECT pg_notify($1, '')")
+        .bind(channel)
+        .execute(connection)
+        .await
+        .map(drop)
+}
+
 #[tracing::instrument(name = "db.change.append", skip_all, fields(stream = stream.as_str()))]
 pub(super) async fn append(
     connection: &mut PgConnection,

@@ -9,6 +9,7 @@ use sqlx::{ConnectOptions, postgres::PgListener};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
+use super::store;
 use crate::db::Pools;
 
 const CHANNEL: &str = "authguardian_change";
@@ -32,10 +33,7 @@ pub(super) async fn tell_others(pools: Pools, committed: Arc<Notify>, stop: Canc
                 () = committed.notified() => {}
                 () = stop.cancelled() => return,
             }
-            let told = sqlx::query("SELECT pg_notify($1, '')")
-                .bind(CHANNEL)
-                .execute(&mut connection);
-            if let Err(error) = told.await {
+            if let Err(error) = store::notify(&mut connection, CHANNEL).await {
                 tracing::debug!(%error, "lost the connection for wake-ups");
                 break;
             }
