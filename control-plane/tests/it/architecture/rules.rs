@@ -72,7 +72,7 @@ pub(super) const CONTROL_PLANE: Crate = Crate {
 
 pub(super) const EDGE: Crate = Crate {
     floors: &[
-        Floor::Open(&["clock", "config", "error", "lifecycle", "telemetry"]),
+        Floor::Open(&["clock", "config", "dial", "error", "lifecycle", "telemetry"]),
         Floor::Apart(&[
             "verify", "slices", "replica", "journal", "upstream", "identity",
         ]),
@@ -89,9 +89,9 @@ pub(super) const EDGE: Crate = Crate {
             words: "the control plane",
         },
         Border {
-            matches: grpc,
-            rooms: &["upstream", "identity"],
-            words: "upstream/, identity/",
+            matches: tonic,
+            rooms: &["dial", "upstream", "identity"],
+            words: "dial, upstream/, identity/",
         },
         Border {
             matches: axum,
@@ -119,11 +119,19 @@ fn sql(path: &[String]) -> Option<String> {
 /// tonic, and the generated messages, which are in modules named `v1`.
 fn grpc(path: &[String]) -> Option<String> {
     let first = path.first()?;
-    if first == "tonic" || first.starts_with("tonic_") || first.starts_with("prost") {
+    if first.starts_with("prost") {
         return Some(first.clone());
     }
-    let version = path.iter().position(|name| name == "v1")?;
-    (first == "authguardian_proto").then(|| path[..=version].join("::"))
+    let message = || {
+        let version = path.iter().position(|name| name == "v1")?;
+        (first == "authguardian_proto").then(|| path[..=version].join("::"))
+    };
+    tonic(path).or_else(message)
+}
+
+fn tonic(path: &[String]) -> Option<String> {
+    let first = path.first()?;
+    (first == "tonic" || first.starts_with("tonic_")).then(|| first.clone())
 }
 
 fn axum(path: &[String]) -> Option<String> {
