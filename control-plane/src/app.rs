@@ -61,18 +61,25 @@ impl App {
     /// When the database cannot be reached or is not migrated, or the master
     /// key does not open the stored keys.
     pub async fn open(config: &Config, ambient: Ambient) -> Result<Self> {
-        let pools = Pools::connect(config.database.url.expose(), config.database.max_connections).await?;
+        let pools = Pools::connect(
+            config.database.url.expose(),
+            config.database.max_connections,
+        )
+        .await?;
         let db = Db::new(pools, Arc::new(Quorum::new(config.database.write_quorum)));
         let mut connection = db.read().await?;
         refuse_old_schema(&mut connection).await?;
         db.quorum.observe(&mut connection).await?;
         drop(connection);
 
-        let installation = events::epoch::open(&db, &ambient, &config.identity.trust_domain).await?;
+        let installation =
+            events::epoch::open(&db, &ambient, &config.identity.trust_domain).await?;
         let settings = identity::Settings {
             trust_domain: installation.trust_domain,
             server_names: config.identity.server_names.clone(),
-            certificate_ttl: time::Duration::seconds(i64::from(config.identity.certificate_ttl_seconds)),
+            certificate_ttl: time::Duration::seconds(i64::from(
+                config.identity.certificate_ttl_seconds,
+            )),
         };
         let master = MasterKey::from_file(&config.identity.master_key_file)?;
         let identity = Identity::open(db.clone(), ambient.clone(), settings, &master).await?;
@@ -90,7 +97,18 @@ impl App {
         };
         jobs.start(&tasks, &stop);
         let started_at = ambient.clock.now();
-        Ok(Self { db, ambient, identity, policies, agents, grants, publisher, started_at, stop, tasks })
+        Ok(Self {
+            db,
+            ambient,
+            identity,
+            policies,
+            agents,
+            grants,
+            publisher,
+            started_at,
+            stop,
+            tasks,
+        })
     }
 
     /// Ends background work and closes the connections.
@@ -103,7 +121,11 @@ impl App {
 }
 
 async fn refuse_old_schema(connection: &mut sqlx::PgConnection) -> Result<()> {
-    let newest = MIGRATOR.iter().map(|migration| migration.version).max().unwrap_or_default();
+    let newest = MIGRATOR
+        .iter()
+        .map(|migration| migration.version)
+        .max()
+        .unwrap_or_default();
     if crate::db::schema_version(connection).await? < newest {
         return Err(Error::new(
             authguardian_proto::reason::Reason::Unavailable,

@@ -80,9 +80,14 @@ impl Db {
     /// # Errors
     /// `UNAVAILABLE` when the database cannot be reached.
     pub async fn server_version(&self) -> Result<String> {
-        let text: String =
-            sqlx::query_scalar("SELECT current_setting('server_version')").fetch_one(&mut *self.read().await?).await?;
-        Ok(text.split_whitespace().next().unwrap_or_default().to_owned())
+        let text: String = sqlx::query_scalar("SELECT current_setting('server_version')")
+            .fetch_one(&mut *self.read().await?)
+            .await?;
+        Ok(text
+            .split_whitespace()
+            .next()
+            .unwrap_or_default()
+            .to_owned())
     }
 
     /// Proves what was just read on `connection`: see [`Quorum::barrier`].
@@ -110,7 +115,9 @@ pub async fn schema_version(connection: &mut PgConnection) -> Result<i64> {
     if !known {
         return Ok(0);
     }
-    Ok(sqlx::query_scalar("SELECT coalesce(max(version), 0) FROM _sqlx_migrations WHERE success")
-        .fetch_one(connection)
-        .await?)
+    Ok(
+        sqlx::query_scalar("SELECT coalesce(max(version), 0) FROM _sqlx_migrations WHERE success")
+            .fetch_one(connection)
+            .await?,
+    )
 }

@@ -16,8 +16,11 @@ impl batch::Operation for Operation {
 
     async fn run(&self, requests: &[()]) -> Result<Vec<Result<Self::Reply>>> {
         let mut connection = self.0.read().await?;
-        let heads: Vec<_> =
-            store::heads(&mut connection).await?.into_iter().map(|head| (head.stream, head.position)).collect();
+        let heads: Vec<_> = store::heads(&mut connection)
+            .await?
+            .into_iter()
+            .map(|head| (head.stream, head.position))
+            .collect();
         self.0.barrier(&mut connection).await?;
         Ok(requests.iter().map(|()| Ok(heads.clone())).collect())
     }

@@ -19,7 +19,10 @@ impl Grants {
         let expired = store::expire(&mut tx, now, limit).await?;
         let changes: Vec<ChangeBody> = expired
             .iter()
-            .map(|(grant_id, agent_id)| ChangeBody::GrantExpired { grant_id: *grant_id, agent_id: agent_id.clone() })
+            .map(|(grant_id, agent_id)| ChangeBody::GrantExpired {
+                grant_id: *grant_id,
+                agent_id: agent_id.clone(),
+            })
             .collect();
         events::append(&mut tx, Stream::Grants, now, &changes).await?;
         store::drop_spent_predicates(&mut tx, now).await?;

@@ -35,7 +35,12 @@ impl Grants {
     ///
     /// # Errors
     /// When the database cannot be read.
-    pub async fn list(&self, filter: &Filter, before: Option<GrantId>, limit: i64) -> Result<Vec<GrantRecord>> {
+    pub async fn list(
+        &self,
+        filter: &Filter,
+        before: Option<GrantId>,
+        limit: i64,
+    ) -> Result<Vec<GrantRecord>> {
         let now = self.ambient.clock.now();
         let mut connection = self.db.read().await?;
         let records = store::list(&mut connection, filter, before, limit, now).await?;
@@ -47,7 +52,12 @@ impl Grants {
     ///
     /// # Errors
     /// When the session's key no longer counts.
-    pub async fn list_active(&self, session: &Session, before: Option<GrantId>, limit: i64) -> Result<Vec<GrantRecord>> {
+    pub async fn list_active(
+        &self,
+        session: &Session,
+        before: Option<GrantId>,
+        limit: i64,
+    ) -> Result<Vec<GrantRecord>> {
         self.check_key(session).await?;
         let filter = Filter {
             agents: Some(session.agents.clone()),
@@ -77,9 +87,15 @@ impl Grants {
         self.check_key(session).await?;
         let record = self.get(id).await?;
         if session.speaks_for(&record.agent_id).is_err() {
-            return Err(Error::new(Reason::GrantNotFound, format!("there is no grant `{id}`")));
+            return Err(Error::new(
+                Reason::GrantNotFound,
+                format!("there is no grant `{id}`"),
+            ));
         }
-        let issued = record.renewed_at.unwrap_or(record.issued_at).unix_timestamp();
+        let issued = record
+            .renewed_at
+            .unwrap_or(record.issued_at)
+            .unix_timestamp();
         let expires = record.expires_at.map(OffsetDateTime::unix_timestamp);
         self.decision(record, issued, expires)
     }

@@ -80,7 +80,9 @@ impl Grants {
                     Reason::TokenForeignKey => "this token was signed by a key that is not ours",
                     _ => "this is no grant token of this control plane",
                 };
-                authguardian_proto::reason::Problem::new(reason, detail).at("token").into()
+                authguardian_proto::reason::Problem::new(reason, detail)
+                    .at("token")
+                    .into()
             })
     }
 }

@@ -44,12 +44,30 @@ impl Grants {
     /// # Errors
     /// `TOKEN_INVALID`, `TOKEN_FOREIGN_KEY`, `AGENT_MISMATCH`, `GRANT_EXPIRED`,
     /// `GRANT_REVOKED`, `TTL_TOO_LONG`.
-    pub async fn renew(&self, context: Context, session: Arc<Session>, token: &str, ttl_seconds: Option<u32>) -> Result<Decision> {
+    pub async fn renew(
+        &self,
+        context: Context,
+        session: Arc<Session>,
+        token: &str,
+        ttl_seconds: Option<u32>,
+    ) -> Result<Decision> {
         let claims = self.read_token(token)?;
         session.speaks_for(&claims.sub)?;
-        let renewal = Renewal { grant_id: claims.jti, ttl_seconds };
+        let renewal = Renewal {
+            grant_id: claims.jti,
+            ttl_seconds,
+        };
         let key = context.request_key(&self.ambient, METHOD, &renewal)?;
-        let told = self.renewals.call(Request { context, session, claims, renewal, key }).await?;
+        let told = self
+            .renewals
+            .call(Request {
+                context,
+                session,
+                claims,
+                renewal,
+                key,
+            })
+            .await?;
         self.decision(told.record, told.issued, told.expires)
     }
 }
@@ -71,7 +89,11 @@ pub(super) struct Operation {
 
 impl Operation {
     pub(super) fn new(db: Db, ambient: Ambient) -> Self {
-        Self { db, ambient, engine: Mutex::default() }
+        Self {
+            db,
+            ambient,
+            engine: Mutex::default(),
+        }
     }
 }
 
@@ -85,17 +107,35 @@ impl batch::Operation for Operation {
         let mut tx = self.db.begin().await?;
         let basis = Basis::lock_all(
             &mut tx,
-            &requests.iter().map(|request| request.claims.sub.clone()).collect::<Vec<_>>(),
-            &requests.iter().map(|request| request.session.api_key_id).collect::<Vec<_>>(),
-            &requests.iter().map(|request| request.session.machine).collect::<Vec<_>>(),
-            &requests.iter().map(|request| request.claims.aud.clone()).collect::<Vec<_>>(),
+            &requests
+                .iter()
+                .map(|request| request.claims.sub.clone())
+                .collect::<Vec<_>>(),
+            &requests
+                .iter()
+                .map(|request| request.session.api_key_id)
+                .collect::<Vec<_>>(),
+            &requests
+                .iter()
+                .map(|request| request.session.machine)
+                .collect::<Vec<_>>(),
+            &requests
+                .iter()
+                .map(|request| request.claims.aud.clone())
+                .collect::<Vec<_>>(),
         )
         .await?;
-        let ids: Vec<GrantId> = requests.iter().map(|request| request.renewal.grant_id).collect();
+        let ids: Vec<GrantId> = requests
+            .iter()
+            .map(|request| request.renewal.grant_id)
+            .collect();
         // one at a time with revocations and other renewals of the same grants
         store::lock(&mut tx, &ids).await?;
-        let mut records: HashMap<GrantId, GrantRecord> =
-            store::by_ids(&mut tx, &ids).await?.into_iter().map(|record| (record.id, record)).collect();
+        let mut records: HashMap<GrantId, GrantRecord> = store::by_ids(&mut tx, &ids)
+            .await?
+            .into_iter()
+            .map(|record| (record.id, record))
+            .collect();
         let keys: Vec<&RequestKey> = requests.iter().map(|request| &request.key).collect();
         let mut kept = store::kept_outcomes(&mut tx, &keys).await?;
 
@@ -112,10 +152,22 @@ impl batch::Operation for Operation {
                     if *digest != request.key.digest {
                         return Err(request.key.reused());
                     }
-                    let record = records.get(&outcome.grant_id).cloned().ok_or_else(not_found)?;
-                    return Ok((Told { record, issued: outcome.issued, expires: outcome.expires }, None));
+                    let record = records
+                        .get(&outcome.grant_id)
+                        .cloned()
+                        .ok_or_else(not_found)?;
+                    return Ok((
+                        Told {
+                            record,
+                            issued: outcome.issued,
+                            expires: outcome.expires,
+                        },
+                        None,
+                    ));
                 }
-                let record = records.get(&request.renewal.grant_id).ok_or_else(not_found)?;
+                let record = records
+                    .get(&request.renewal.grant_id)
+                    .ok_or_else(not_found)?;
                 refuse_ended(record, now)?;
                 let ask = Ask {
                     agent_id: record.agent_id.clone(),
@@ -134,7 +186,14 @@ impl batch::Operation for Operation {
                     denied.score = facts.score;
                     denied.policy_ids = verdict.policy_ids;
                     denied.policy_version = basis.policy.version.cast_signed();
-                    return Ok((Told { record: denied, issued: 0, expires: None }, None));
+                    return Ok((
+                        Told {
+                            record: denied,
+                            issued: 0,
+                            expires: None,
+                        },
+                        None,
+                    ));
                 }
                 let limit = basis.resource_type(&record.resource_type)?.max_ttl_seconds;
                 let expires_at = extended(record, &facts, verdict.obligations.ttl, limit, now)?;
@@ -142,15 +201,26 @@ impl batch::Operation for Operation {
                 record.renewed_at = Some(now.replace_nanosecond(0).unwrap_or(now));
                 record.expires_at = Some(expires_at);
                 Ok((
-                    Told { issued: now.unix_timestamp(), expires: Some(expires_at.unix_timestamp()), record },
+                    Told {
+                        issued: now.unix_timestamp(),
+                        expires: Some(expires_at.unix_timestamp()),
+                        record,
+                    },
                     Some(expires_at),
                 ))
             })();
             match result {
                 Ok((told, Some(expires_at))) => {
                     let record = told.record.clone();
-                    let outcome = KeptOutcome { grant_id: record.id, issued: told.issued, expires: told.expires };
-                    kept.insert(store::KeyRef::of(&request.key), (request.key.digest, outcome));
+                    let outcome = KeptOutcome {
+                        grant_id: record.id,
+                        issued: told.issued,
+                        expires: told.expires,
+                    };
+                    kept.insert(
+                        store::KeyRef::of(&request.key),
+                        (request.key.digest, outcome),
+                    );
                     entries.push(entry(request, &record));
                     changes.push(ChangeBody::GrantRenewed {
                         grant_id: record.id,
@@ -163,7 +233,11 @@ impl batch::Operation for Operation {
                 }
                 Ok((told, None)) => {
                     if !told.record.granted {
-                        let reason = told.record.reasons.first().and_then(|reason| Reason::parse(reason));
+                        let reason = told
+                            .record
+                            .reasons
+                            .first()
+                            .and_then(|reason| Reason::parse(reason));
                         entries.push(entry(request, &told.record).not_ok(Outcome::Denied, reason));
                     }
                     results.push(Ok(told));
@@ -172,7 +246,10 @@ impl batch::Operation for Operation {
             }
         }
         drop(engine);
-        let claims: Vec<(&RequestKey, KeptOutcome)> = renewed.iter().map(|(key, outcome, _)| (*key, *outcome)).collect();
+        let claims: Vec<(&RequestKey, KeptOutcome)> = renewed
+            .iter()
+            .map(|(key, outcome, _)| (*key, *outcome))
+            .collect();
         store::claim(&mut tx, &claims, now).await?;
         store::renew(&mut tx, renewed.iter().map(|(_, _, record)| record)).await?;
         audit::append(&mut tx, now, &entries).await?;
@@ -195,7 +272,9 @@ fn extended(
     let now = now.replace_nanosecond(0).unwrap_or(now);
     let last = record.issued_at + Duration::seconds(i64::from(max_ttl_seconds));
     let ttl = policy_ttl.map_or(i64::from(facts.ttl_seconds), |limit| {
-        i64::try_from(limit.as_secs()).unwrap_or(i64::MAX).min(i64::from(facts.ttl_seconds))
+        i64::try_from(limit.as_secs())
+            .unwrap_or(i64::MAX)
+            .min(i64::from(facts.ttl_seconds))
     });
     if now >= last {
         return Err(Problem::new(
@@ -212,8 +291,14 @@ fn extended(
 fn refuse_ended(record: &GrantRecord, now: OffsetDateTime) -> Result<()> {
     match record.state(now) {
         GrantState::Active => Ok(()),
-        GrantState::Expired => Err(Error::new(Reason::GrantExpired, "this grant has expired; request another")),
-        GrantState::Revoked => Err(Error::new(Reason::GrantRevoked, "this grant was revoked; request another")),
+        GrantState::Expired => Err(Error::new(
+            Reason::GrantExpired,
+            "this grant has expired; request another",
+        )),
+        GrantState::Revoked => Err(Error::new(
+            Reason::GrantRevoked,
+            "this grant was revoked; request another",
+        )),
         GrantState::Denied => Err(not_found()),
     }
 }

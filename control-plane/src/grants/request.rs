@@ -53,7 +53,10 @@ impl Ask {
     /// `INVALID_ARGUMENT` or `TOO_LARGE`, naming the field.
     pub fn check(&self) -> Result<()> {
         if self.justification.trim().is_empty() {
-            return Err(Error::invalid("justification", format!("expected 1 to {MAX_JUSTIFICATION} characters")));
+            return Err(Error::invalid(
+                "justification",
+                format!("expected 1 to {MAX_JUSTIFICATION} characters"),
+            ));
         }
         if self.justification.chars().count() > MAX_JUSTIFICATION {
             return Err(too_large("justification", MAX_JUSTIFICATION));
@@ -66,7 +69,10 @@ impl Ask {
             return Err(too_large("scope", MAX_SCOPE));
         }
         if scope.chars().any(char::is_control) {
-            return Err(Error::invalid("scope", "expected text without control characters"));
+            return Err(Error::invalid(
+                "scope",
+                "expected text without control characters",
+            ));
         }
         Ok(())
     }
@@ -91,25 +97,50 @@ impl Grants {
     /// # Errors
     /// `AGENT_MISMATCH`, `UNKNOWN_RESOURCE_TYPE`, `TTL_TOO_LONG`,
     /// `REQUEST_ID_REUSED`, `OUTCOME_UNKNOWN`, and those of key and machine.
-    pub async fn request(&self, context: Context, session: Arc<Session>, ask: Ask) -> Result<Decision> {
+    pub async fn request(
+        &self,
+        context: Context,
+        session: Arc<Session>,
+        ask: Ask,
+    ) -> Result<Decision> {
         ask.check()?;
         session.speaks_for(&ask.agent_id)?;
         let key = context.request_key(&self.ambient, METHOD, &ask)?;
         let id = GrantId::from_uuid(self.ambient.uuid());
-        let told = self.requests.call(Request { context, session, ask, key, id }).await?;
+        let told = self
+            .requests
+            .call(Request {
+                context,
+                session,
+                ask,
+                key,
+                id,
+            })
+            .await?;
         self.decision(told.record, told.issued, told.expires)
     }
 
     /// The answer for a record, with the token of the given times (seconds
     /// since 1970) while it is active.
-    pub(super) fn decision(&self, record: GrantRecord, issued: i64, expires: Option<i64>) -> Result<Decision> {
+    pub(super) fn decision(
+        &self,
+        record: GrantRecord,
+        issued: i64,
+        expires: Option<i64>,
+    ) -> Result<Decision> {
         let state = record.state(self.ambient.clock.now());
         let token = match (state, expires) {
             (GrantState::Active, Some(expires)) => Some(self.sign(&record, issued, expires)?),
             _ => None,
         };
-        let expires_at = expires.and_then(|seconds| OffsetDateTime::from_unix_timestamp(seconds).ok());
-        Ok(Decision { record, state, token, expires_at })
+        let expires_at =
+            expires.and_then(|seconds| OffsetDateTime::from_unix_timestamp(seconds).ok());
+        Ok(Decision {
+            record,
+            state,
+            token,
+            expires_at,
+        })
     }
 }
 
@@ -146,7 +177,11 @@ pub(super) struct Operation {
 
 impl Operation {
     pub(super) fn new(db: Db, ambient: Ambient) -> Self {
-        Self { db, ambient, engine: Mutex::default() }
+        Self {
+            db,
+            ambient,
+            engine: Mutex::default(),
+        }
     }
 }
 
@@ -184,23 +219,36 @@ impl batch::Operation for Operation {
             }
         }
         let taken = claim(&mut tx, &new, now).await?;
-        new.retain(|(request, record)| taken.get(&store::KeyRef::of(&request.key)) == Some(&record.id));
+        new.retain(|(request, record)| {
+            taken.get(&store::KeyRef::of(&request.key)) == Some(&record.id)
+        });
         record_all(&mut tx, &mut new, now).await?;
 
-        let mut fresh: HashMap<GrantId, GrantRecord> =
-            new.into_iter().map(|(_, record)| (record.id, record)).collect();
+        let mut fresh: HashMap<GrantId, GrantRecord> = new
+            .into_iter()
+            .map(|(_, record)| (record.id, record))
+            .collect();
         // repeats: from before, of another batch that was faster, or within this one
         kept.extend(store::kept_outcomes(&mut tx, &keys).await?);
-        let earlier: Vec<GrantId> =
-            kept.values().map(|(_, outcome)| outcome.grant_id).filter(|id| !fresh.contains_key(id)).collect();
+        let earlier: Vec<GrantId> = kept
+            .values()
+            .map(|(_, outcome)| outcome.grant_id)
+            .filter(|id| !fresh.contains_key(id))
+            .collect();
         let earlier: HashMap<GrantId, GrantRecord> = match earlier.is_empty() {
             true => HashMap::new(),
-            false => store::by_ids(&mut tx, &earlier).await?.into_iter().map(|r| (r.id, r)).collect(),
+            false => store::by_ids(&mut tx, &earlier)
+                .await?
+                .into_iter()
+                .map(|r| (r.id, r))
+                .collect(),
         };
         self.db.quorum.commit_as_barrier(tx).await?;
         self.db.committed.notify_one();
 
-        let tell = |request: &Request, judged: Result<Option<GrantRecord>>, fresh: &mut HashMap<_, GrantRecord>| {
+        let tell = |request: &Request,
+                    judged: Result<Option<GrantRecord>>,
+                    fresh: &mut HashMap<_, GrantRecord>| {
             judged?;
             let (digest, outcome) = kept
                 .get(&store::KeyRef::of(&request.key))
@@ -212,9 +260,17 @@ impl batch::Operation for Operation {
                 .get(&outcome.grant_id)
                 .or_else(|| earlier.get(&outcome.grant_id))
                 .ok_or_else(|| Error::internal("the grant of a request is not on record"))?;
-            Ok(Told { record: record.clone(), issued: outcome.issued, expires: outcome.expires })
+            Ok(Told {
+                record: record.clone(),
+                issued: outcome.issued,
+                expires: outcome.expires,
+            })
         };
-        Ok(requests.iter().zip(judged).map(|(request, judged)| tell(request, judged, &mut fresh)).collect())
+        Ok(requests
+            .iter()
+            .zip(judged)
+            .map(|(request, judged)| tell(request, judged, &mut fresh))
+            .collect())
     }
 }
 
@@ -247,12 +303,22 @@ async fn record_all(
     if new.is_empty() {
         return Ok(());
     }
-    let entries: Vec<Entry> = new.iter().map(|(request, record)| entry(request, record)).collect();
+    let entries: Vec<Entry> = new
+        .iter()
+        .map(|(request, record)| entry(request, record))
+        .collect();
     audit::append(connection, now, &entries).await?;
-    let changes: Vec<ChangeBody> = new.iter().filter_map(|(_, record)| issued(record)).collect();
-    let mut positions = events::append(connection, Stream::Grants, now, &changes).await?.into_iter();
+    let changes: Vec<ChangeBody> = new
+        .iter()
+        .filter_map(|(_, record)| issued(record))
+        .collect();
+    let mut positions = events::append(connection, Stream::Grants, now, &changes)
+        .await?
+        .into_iter();
     for (_, record) in new.iter_mut().filter(|(_, record)| record.granted) {
-        record.position = positions.next().ok_or_else(|| Error::internal("a change has no position"))?;
+        record.position = positions
+            .next()
+            .ok_or_else(|| Error::internal("a change has no position"))?;
     }
     store::insert(connection, new.iter().map(|(_, record)| record)).await
 }
@@ -260,11 +326,15 @@ async fn record_all(
 fn entry(request: &Request, record: &GrantRecord) -> Entry {
     let mut context = request.context.clone();
     context.actor = audit::Actor::Agent(Some(record.agent_id.clone()), request.session.api_key_id);
-    let entry = Entry::ok(context, "grant.request", record.id.to_string()).about(record.agent_id.clone());
+    let entry =
+        Entry::ok(context, "grant.request", record.id.to_string()).about(record.agent_id.clone());
     if record.granted {
         return entry;
     }
-    let reason = record.reasons.first().and_then(|reason| Reason::parse(reason));
+    let reason = record
+        .reasons
+        .first()
+        .and_then(|reason| Reason::parse(reason));
     entry.not_ok(Outcome::Denied, reason)
 }
 
@@ -292,7 +362,11 @@ impl Basis {
         let agents = distinct(requests.iter().map(|request| request.ask.agent_id.clone()));
         let keys = distinct(requests.iter().map(|request| request.session.api_key_id));
         let machines = distinct(requests.iter().map(|request| request.session.machine));
-        let types = distinct(requests.iter().map(|request| request.ask.resource_type.clone()));
+        let types = distinct(
+            requests
+                .iter()
+                .map(|request| request.ask.resource_type.clone()),
+        );
         Self::lock_all(connection, &agents, &keys, &machines, &types).await
     }
 
@@ -305,8 +379,16 @@ impl Basis {
         types: &[ResourceTypeName],
     ) -> Result<Self> {
         Ok(Self {
-            agents: registry::lock_agents(connection, agents).await?.into_iter().map(|a| (a.id, a.trust)).collect(),
-            api_keys: identity::api_key::lock_api_keys(connection, keys).await?.into_iter().map(|k| (k.id, k)).collect(),
+            agents: registry::lock_agents(connection, agents)
+                .await?
+                .into_iter()
+                .map(|a| (a.id, a.trust))
+                .collect(),
+            api_keys: identity::api_key::lock_api_keys(connection, keys)
+                .await?
+                .into_iter()
+                .map(|k| (k.id, k))
+                .collect(),
             machines: identity::machine::lock_machines(connection, machines)
                 .await?
                 .into_iter()
@@ -331,12 +413,14 @@ impl Basis {
             .get(&session.api_key_id)
             .ok_or_else(|| Error::new(Reason::ApiKeyUnknown, "this API key is not known here"))?
             .check(now)?;
-        let machine = self
-            .machines
-            .get(&session.machine)
-            .ok_or_else(|| Error::new(Reason::Unauthenticated, "this machine is not enrolled here"))?;
+        let machine = self.machines.get(&session.machine).ok_or_else(|| {
+            Error::new(Reason::Unauthenticated, "this machine is not enrolled here")
+        })?;
         if machine.banned {
-            return Err(Error::new(Reason::MachineBanned, "this machine is banned; ask an operator"));
+            return Err(Error::new(
+                Reason::MachineBanned,
+                "this machine is banned; ask an operator",
+            ));
         }
         Ok(())
     }
@@ -353,7 +437,10 @@ impl Basis {
         if ttl > kind.max_ttl_seconds {
             return Err(Problem::new(
                 Reason::TtlTooLong,
-                format!("grants for `{}` live {} seconds at most", kind.name, kind.max_ttl_seconds),
+                format!(
+                    "grants for `{}` live {} seconds at most",
+                    kind.name, kind.max_ttl_seconds
+                ),
             )
             .at("ttl_seconds")
             .into());
@@ -374,25 +461,46 @@ impl Basis {
 
     pub(super) fn resource_type(&self, name: &ResourceTypeName) -> Result<&ResourceType> {
         self.resource_types.get(name).ok_or_else(|| {
-            Problem::new(Reason::UnknownResourceType, format!("there is no resource type `{name}`"))
-                .at("resource_type")
-                .into()
+            Problem::new(
+                Reason::UnknownResourceType,
+                format!("there is no resource type `{name}`"),
+            )
+            .at("resource_type")
+            .into()
         })
     }
 
-    fn record(&self, request: &Request, facts: Facts, verdict: Verdict, now: OffsetDateTime) -> GrantRecord {
+    fn record(
+        &self,
+        request: &Request,
+        facts: Facts,
+        verdict: Verdict,
+        now: OffsetDateTime,
+    ) -> GrantRecord {
         let granted = verdict.is_granted();
         // tokens count in whole seconds
         let issued_at = now.replace_nanosecond(0).unwrap_or(now);
-        let ttl = verdict.obligations.ttl.map_or(u64::from(facts.ttl_seconds), |limit| {
-            limit.as_secs().min(u64::from(facts.ttl_seconds))
-        });
+        let ttl = verdict
+            .obligations
+            .ttl
+            .map_or(u64::from(facts.ttl_seconds), |limit| {
+                limit.as_secs().min(u64::from(facts.ttl_seconds))
+            });
         let kind = self.resource_types.get(&facts.resource_type);
         let mut restrictions: Vec<String> = match granted {
-            true => kind.map(|kind| kind.restrictions.clone()).unwrap_or_default(),
+            true => kind
+                .map(|kind| kind.restrictions.clone())
+                .unwrap_or_default(),
             false => Vec::new(),
         };
-        restrictions.extend(verdict.obligations.restrictions.iter().filter(|_| granted).cloned());
+        restrictions.extend(
+            verdict
+                .obligations
+                .restrictions
+                .iter()
+                .filter(|_| granted)
+                .cloned(),
+        );
         restrictions.sort_unstable();
         restrictions.dedup();
         GrantRecord {
@@ -412,8 +520,12 @@ impl Basis {
             policy_version: self.policy.version.cast_signed(),
             policy_ids: verdict.policy_ids,
             facts: serde_json::to_value(&facts).unwrap_or_default(),
-            position: Position { epoch: 0, revision: 0 },
-            max_staleness_ms: i32::try_from(verdict.obligations.max_staleness.as_millis()).unwrap_or(i32::MAX),
+            position: Position {
+                epoch: 0,
+                revision: 0,
+            },
+            max_staleness_ms: i32::try_from(verdict.obligations.max_staleness.as_millis())
+                .unwrap_or(i32::MAX),
             issued_at,
             renewed_at: None,
             expires_at: granted.then(|| issued_at + std::time::Duration::from_secs(ttl)),
@@ -423,9 +535,17 @@ impl Basis {
 }
 
 fn distinct<T: Hash + Eq>(items: impl Iterator<Item = T>) -> Vec<T> {
-    items.collect::<std::collections::HashSet<_>>().into_iter().collect()
+    items
+        .collect::<std::collections::HashSet<_>>()
+        .into_iter()
+        .collect()
 }
 
 fn too_large(field: &str, limit: usize) -> Error {
-    Problem::new(Reason::TooLarge, format!("expected {limit} characters at most")).at(field).into()
+    Problem::new(
+        Reason::TooLarge,
+        format!("expected {limit} characters at most"),
+    )
+    .at(field)
+    .into()
 }

@@ -35,20 +35,35 @@ impl Grants {
     ///
     /// # Errors
     /// `TOKEN_INVALID`, `TOKEN_FOREIGN_KEY`, `PERMISSION_DENIED`.
-    pub async fn revoke_token(&self, context: Context, session: Arc<Session>, token: &str) -> Result<Revoked> {
+    pub async fn revoke_token(
+        &self,
+        context: Context,
+        session: Arc<Session>,
+        token: &str,
+    ) -> Result<Revoked> {
         let claims = self.read_token(token)?;
         if session.speaks_for(&claims.sub).is_err() {
-            return Err(Error::new(Reason::PermissionDenied, "only the grant's own agent or an operator may revoke it"));
+            return Err(Error::new(
+                Reason::PermissionDenied,
+                "only the grant's own agent or an operator may revoke it",
+            ));
         }
-        self.revoke(context, claims.jti, Some(session), &claims.jti).await
+        self.revoke(context, claims.jti, Some(session), &claims.jti)
+            .await
     }
 
     /// Ends a grant, as an operator. Twice succeeds.
     ///
     /// # Errors
     /// `GRANT_NOT_FOUND`.
-    pub async fn revoke_one(&self, context: Context, grant_id: GrantId, comment: &str) -> Result<Revoked> {
-        self.revoke(context, grant_id, None, &(grant_id, comment)).await
+    pub async fn revoke_one(
+        &self,
+        context: Context,
+        grant_id: GrantId,
+        comment: &str,
+    ) -> Result<Revoked> {
+        self.revoke(context, grant_id, None, &(grant_id, comment))
+            .await
     }
 
     async fn revoke(
@@ -59,7 +74,14 @@ impl Grants {
         asked: &(impl Serialize + Sync),
     ) -> Result<Revoked> {
         let key = context.request_key(&self.ambient, METHOD, asked)?;
-        self.revocations.call(Request { context, session, grant_id, key }).await
+        self.revocations
+            .call(Request {
+                context,
+                session,
+                grant_id,
+                key,
+            })
+            .await
     }
 }
 
@@ -91,8 +113,10 @@ impl batch::Operation for Operation {
     async fn run(&self, requests: &[Request]) -> Result<Vec<Result<Revoked>>> {
         let now = self.ambient.clock.now();
         let mut tx = self.db.begin_revocation().await?;
-        let keys: Vec<_> =
-            requests.iter().filter_map(|request| Some(request.session.as_ref()?.api_key_id)).collect();
+        let keys: Vec<_> = requests
+            .iter()
+            .filter_map(|request| Some(request.session.as_ref()?.api_key_id))
+            .collect();
         let api_keys: HashMap<_, _> = identity::api_key::lock_api_keys(&mut tx, &keys)
             .await?
             .into_iter()
@@ -100,8 +124,11 @@ impl batch::Operation for Operation {
             .collect();
         let ids: Vec<GrantId> = requests.iter().map(|request| request.grant_id).collect();
         let mut ended_at = store::lock(&mut tx, &ids).await?;
-        let records: HashMap<GrantId, GrantRecord> =
-            store::by_ids(&mut tx, &ids).await?.into_iter().map(|record| (record.id, record)).collect();
+        let records: HashMap<GrantId, GrantRecord> = store::by_ids(&mut tx, &ids)
+            .await?
+            .into_iter()
+            .map(|record| (record.id, record))
+            .collect();
         let request_keys: Vec<&RequestKey> = requests.iter().map(|request| &request.key).collect();
         let kept = store::kept_revocations(&mut tx, &request_keys).await?;
 
@@ -118,20 +145,38 @@ impl batch::Operation for Operation {
             }
             results.push(result.map(|_| ()));
         }
-        let entries: Vec<Entry> = ending.iter().map(|(request, record)| entry(request, &record.agent_id)).collect();
+        let entries: Vec<Entry> = ending
+            .iter()
+            .map(|(request, record)| entry(request, &record.agent_id))
+            .collect();
         audit::append(&mut tx, now, &entries).await?;
-        let changes: Vec<ChangeBody> = ending.iter().filter_map(|(_, record)| change(record)).collect();
+        let changes: Vec<ChangeBody> = ending
+            .iter()
+            .filter_map(|(_, record)| change(record))
+            .collect();
         let positions = events::append(&mut tx, Stream::Grants, now, &changes).await?;
-        let ended: Vec<(GrantId, Position)> = ending.iter().map(|(_, record)| record.id).zip(positions).collect();
+        let ended: Vec<(GrantId, Position)> = ending
+            .iter()
+            .map(|(_, record)| record.id)
+            .zip(positions)
+            .collect();
         store::revoke(&mut tx, &ended, now).await?;
         ended_at.extend(ended);
         let claims: Vec<(&RequestKey, Revoked)> = requests
             .iter()
             .zip(&results)
-            .filter(|(request, result)| result.is_ok() && !kept.contains_key(&store::KeyRef::of(&request.key)))
+            .filter(|(request, result)| {
+                result.is_ok() && !kept.contains_key(&store::KeyRef::of(&request.key))
+            })
             .filter_map(|(request, _)| {
                 let position = *ended_at.get(&request.grant_id)?;
-                Some((&request.key, Revoked { grant_id: request.grant_id, position }))
+                Some((
+                    &request.key,
+                    Revoked {
+                        grant_id: request.grant_id,
+                        position,
+                    },
+                ))
             })
             .collect();
         store::claim_revocations(&mut tx, &claims, now).await?;
@@ -147,7 +192,10 @@ impl batch::Operation for Operation {
                     return Ok(*first);
                 }
                 let position = *ended_at.get(&request.grant_id).ok_or_else(not_found)?;
-                Ok(Revoked { grant_id: request.grant_id, position })
+                Ok(Revoked {
+                    grant_id: request.grant_id,
+                    position,
+                })
             })
             .collect())
     }
@@ -166,10 +214,16 @@ fn check<'a>(
             .ok_or_else(|| Error::new(Reason::ApiKeyUnknown, "this API key is not known here"))?
             .check(now)?;
     }
-    if kept.get(&store::KeyRef::of(&request.key)).is_some_and(|(digest, _)| *digest != request.key.digest) {
+    if kept
+        .get(&store::KeyRef::of(&request.key))
+        .is_some_and(|(digest, _)| *digest != request.key.digest)
+    {
         return Err(request.key.reused());
     }
-    records.get(&request.grant_id).filter(|record| record.granted).ok_or_else(not_found)
+    records
+        .get(&request.grant_id)
+        .filter(|record| record.granted)
+        .ok_or_else(not_found)
 }
 
 fn entry(request: &Request, agent: &AgentId) -> Entry {

@@ -32,9 +32,15 @@ impl Grants {
     ///
     /// # Errors
     /// `REQUEST_ID_REUSED`, `OUTCOME_UNKNOWN`.
-    pub async fn revoke_matching(&self, context: Context, target: RevocationTarget, comment: &str) -> Result<RevokedMatching> {
+    pub async fn revoke_matching(
+        &self,
+        context: Context,
+        target: RevocationTarget,
+        comment: &str,
+    ) -> Result<RevokedMatching> {
         let now = self.ambient.clock.now();
-        let key = context.request_key(&self.ambient, "grants.revoke_matching", &(&target, comment))?;
+        let key =
+            context.request_key(&self.ambient, "grants.revoke_matching", &(&target, comment))?;
         let mut request = match self.db.begin_revocation_request(key, now).await? {
             Begun::Told(outcome) => return Ok(outcome),
             Begun::New(request) => request,
@@ -58,13 +64,26 @@ pub(super) async fn end_matching(
     now: OffsetDateTime,
 ) -> Result<RevokedMatching> {
     let expires_at = now + LONGEST_GRANT;
-    audit::append(connection, now, &[Entry::ok(context, "grant.revoke_matching", describe(target))]).await?;
-    let change = ChangeBody::GrantsRevoked { target: target.clone(), expires_at };
+    audit::append(
+        connection,
+        now,
+        &[Entry::ok(
+            context,
+            "grant.revoke_matching",
+            describe(target),
+        )],
+    )
+    .await?;
+    let change = ChangeBody::GrantsRevoked {
+        target: target.clone(),
+        expires_at,
+    };
     let position = events::append(connection, Stream::Grants, now, &[change])
         .await?
         .pop()
         .ok_or_else(|| crate::error::Error::internal("a change has no position"))?;
-    let ended = store::revoke_matching(connection, position, target, comment, now, expires_at).await?;
+    let ended =
+        store::revoke_matching(connection, position, target, comment, now, expires_at).await?;
     Ok(RevokedMatching { position, ended })
 }
 

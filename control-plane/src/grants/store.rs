@@ -30,24 +30,36 @@ pub(super) struct KeyRef {
 
 impl KeyRef {
     pub(super) fn of(key: &RequestKey) -> Self {
-        Self { principal: key.principal.clone(), request_id: key.request_id.to_string() }
+        Self {
+            principal: key.principal.clone(),
+            request_id: key.request_id.to_string(),
+        }
     }
 }
 
 /// Digest and outcome of requests that were served before.
 type Kept<T> = HashMap<KeyRef, ([u8; 32], T)>;
 
-pub(super) async fn kept_outcomes(connection: &mut PgConnection, keys: &[&RequestKey]) -> Result<Kept<KeptOutcome>> {
+pub(super) async fn kept_outcomes(
+    connection: &mut PgConnection,
+    keys: &[&RequestKey],
+) -> Result<Kept<KeptOutcome>> {
     kept(connection, keys).await
 }
 
-pub(super) async fn kept_revocations(connection: &mut PgConnection, keys: &[&RequestKey]) -> Result<Kept<Revoked>> {
+pub(super) async fn kept_revocations(
+    connection: &mut PgConnection,
+    keys: &[&RequestKey],
+) -> Result<Kept<Revoked>> {
     kept(connection, keys).await
 }
 
 /// All keys of a batch are of one method.
 #[tracing::instrument(name = "db.request_outcome.read", skip_all)]
-async fn kept<T: DeserializeOwned>(connection: &mut PgConnection, keys: &[&RequestKey]) -> Result<Kept<T>> {
+async fn kept<T: DeserializeOwned>(
+    connection: &mut PgConnection,
+    keys: &[&RequestKey],
+) -> Result<Kept<T>> {
     let Some(method) = keys.first().map(|key| key.method) else {
         return Ok(HashMap::new());
     };
@@ -67,9 +79,18 @@ async fn kept<T: DeserializeOwned>(connection: &mut PgConnection, keys: &[&Reque
     .await?;
     rows.into_iter()
         .map(|row| {
-            let digest = row.digest.try_into().map_err(|_| unreadable("request_outcome.digest"))?;
+            let digest = row
+                .digest
+                .try_into()
+                .map_err(|_| unreadable("request_outcome.digest"))?;
             let outcome = serde_json::from_value(row.outcome.0).map_err(Error::internal)?;
-            Ok((KeyRef { principal: row.principal, request_id: row.request_id }, (digest, outcome)))
+            Ok((
+                KeyRef {
+                    principal: row.principal,
+                    request_id: row.request_id,
+                },
+                (digest, outcome),
+            ))
         })
         .collect()
 }
@@ -139,7 +160,15 @@ async fn insert_outcomes<T: Serialize>(
     .await?;
     Ok(rows
         .into_iter()
-        .map(|row| (KeyRef { principal: row.principal, request_id: row.request_id }, row.outcome.0))
+        .map(|row| {
+            (
+                KeyRef {
+                    principal: row.principal,
+                    request_id: row.request_id,
+                },
+                row.outcome.0,
+            )
+        })
         .collect())
 }
 
@@ -181,8 +210,14 @@ impl TryFrom<Row> for GrantRecord {
         Ok(Self {
             id: GrantId::from_uuid(row.id),
             granted: row.decision == "granted",
-            agent_id: row.agent_id.parse().map_err(|_| unreadable("permission_grant.agent_id"))?,
-            resource_type: row.resource_type.parse().map_err(|_| unreadable("permission_grant.resource_type"))?,
+            agent_id: row
+                .agent_id
+                .parse()
+                .map_err(|_| unreadable("permission_grant.agent_id"))?,
+            resource_type: row
+                .resource_type
+                .parse()
+                .map_err(|_| unreadable("permission_grant.resource_type"))?,
             scope: row.scope,
             justification: row.justification,
             machine_id: MachineId::from_uuid(row.machine_id),
@@ -200,7 +235,10 @@ impl TryFrom<Row> for GrantRecord {
             policy_version: row.policy_version,
             policy_ids: row.policy_ids,
             facts: row.facts.0,
-            position: Position { epoch: row.epoch, revision: row.revision },
+            position: Position {
+                epoch: row.epoch,
+                revision: row.revision,
+            },
             max_staleness_ms: row.max_staleness_ms,
             issued_at: row.issued_at,
             renewed_at: row.renewed_at,
@@ -212,7 +250,10 @@ impl TryFrom<Row> for GrantRecord {
 
 /// Grants by id, with predicate revocations counted in.
 #[tracing::instrument(name = "db.grant.by_ids", skip_all)]
-pub(super) async fn by_ids(connection: &mut PgConnection, ids: &[GrantId]) -> Result<Vec<GrantRecord>> {
+pub(super) async fn by_ids(
+    connection: &mut PgConnection,
+    ids: &[GrantId],
+) -> Result<Vec<GrantRecord>> {
     let ids = uuids(ids);
     sqlx::query_as!(
         Row,
@@ -240,8 +281,10 @@ pub(super) async fn list(
     limit: i64,
     now: OffsetDateTime,
 ) -> Result<Vec<GrantRecord>> {
-    let agents: Option<Vec<String>> =
-        filter.agents.as_ref().map(|agents| agents.iter().map(ToString::to_string).collect());
+    let agents: Option<Vec<String>> = filter
+        .agents
+        .as_ref()
+        .map(|agents| agents.iter().map(ToString::to_string).collect());
     sqlx::query_as!(
         Row,
         r#"SELECT id AS "id!", decision AS "decision!", agent_id AS "agent_id!", resource_type AS "resource_type!",
@@ -313,7 +356,10 @@ pub(super) async fn states(
 /// Locks grants in key order until the transaction ends; tells where those
 /// that were revoked singly were ended.
 #[tracing::instrument(name = "db.grant.lock", skip_all)]
-pub(super) async fn lock(connection: &mut PgConnection, ids: &[GrantId]) -> Result<HashMap<GrantId, Position>> {
+pub(super) async fn lock(
+    connection: &mut PgConnection,
+    ids: &[GrantId],
+) -> Result<HashMap<GrantId, Position>> {
     let ids = uuids(ids);
     let rows = sqlx::query!(
         "SELECT id, revoked_epoch, revoked_revision FROM permission_grant WHERE id = ANY ($1) ORDER BY id FOR UPDATE",
@@ -324,7 +370,10 @@ pub(super) async fn lock(connection: &mut PgConnection, ids: &[GrantId]) -> Resu
     Ok(rows
         .into_iter()
         .filter_map(|row| {
-            let position = Position { epoch: row.revoked_epoch?, revision: row.revoked_revision? };
+            let position = Position {
+                epoch: row.revoked_epoch?,
+                revision: row.revoked_revision?,
+            };
             Some((GrantId::from_uuid(row.id), position))
         })
         .collect())
@@ -358,7 +407,10 @@ pub(super) async fn insert<'a>(
 }
 
 fn row_of(record: &GrantRecord) -> serde_json::Value {
-    let text = |time: OffsetDateTime| time.format(&time::format_description::well_known::Rfc3339).ok();
+    let text = |time: OffsetDateTime| {
+        time.format(&time::format_description::well_known::Rfc3339)
+            .ok()
+    };
     serde_json::json!({
         "id": record.id.as_uuid(),
         "decision": if record.granted { "granted" } else { "denied" },
@@ -421,7 +473,10 @@ pub(super) async fn revoke(
 ) -> Result<()> {
     let ids: Vec<Uuid> = ended.iter().map(|(id, _)| id.as_uuid()).collect();
     let epochs: Vec<i64> = ended.iter().map(|(_, position)| position.epoch).collect();
-    let revisions: Vec<i64> = ended.iter().map(|(_, position)| position.revision).collect();
+    let revisions: Vec<i64> = ended
+        .iter()
+        .map(|(_, position)| position.revision)
+        .collect();
     sqlx::query!(
         "UPDATE permission_grant
          SET ended = 'revoked', revoked_at = $4, revoked_epoch = item.epoch, revoked_revision = item.revision
@@ -501,19 +556,30 @@ pub(super) async fn expire(
     .await?;
     rows.into_iter()
         .map(|row| {
-            let agent = row.agent_id.parse().map_err(|_| unreadable("permission_grant.agent_id"))?;
+            let agent = row
+                .agent_id
+                .parse()
+                .map_err(|_| unreadable("permission_grant.agent_id"))?;
             Ok((GrantId::from_uuid(row.id), agent))
         })
         .collect()
 }
 
 /// Drops predicates that match nothing that could still be good.
-pub(super) async fn drop_spent_predicates(connection: &mut PgConnection, now: OffsetDateTime) -> Result<()> {
-    sqlx::query!("DELETE FROM grant_revocation WHERE expires_at < $1", now).execute(connection).await?;
+pub(super) async fn drop_spent_predicates(
+    connection: &mut PgConnection,
+    now: OffsetDateTime,
+) -> Result<()> {
+    sqlx::query!("DELETE FROM grant_revocation WHERE expires_at < $1", now)
+        .execute(connection)
+        .await?;
     Ok(())
 }
 
-pub(super) async fn count_active(connection: &mut PgConnection, now: OffsetDateTime) -> Result<i64> {
+pub(super) async fn count_active(
+    connection: &mut PgConnection,
+    now: OffsetDateTime,
+) -> Result<i64> {
     Ok(sqlx::query_scalar!(
         r#"SELECT count(*) AS "count!" FROM permission_grant AS g
            WHERE decision = 'granted' AND ended IS NULL AND expires_at > $1 AND revoked_by_predicate(g) IS NULL"#,

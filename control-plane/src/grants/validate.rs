@@ -48,17 +48,25 @@ impl Grants {
             Err(reason) => (None, Some(reason)),
         };
         let grant_id = claims.as_ref().map(|claims| claims.jti);
-        let state = self.validations.call(Request { api_key_id: session.api_key_id, grant_id }).await?;
+        let state = self
+            .validations
+            .call(Request {
+                api_key_id: session.api_key_id,
+                grant_id,
+            })
+            .await?;
         let refused = match &claims {
             None => grant,
             Some(claims) => {
                 let now = self.ambient.clock.now().unix_timestamp();
-                grant_token::verify_claims(claims, agent, resource_type, now).err().or(match state {
-                    Some(GrantState::Active) => None,
-                    Some(GrantState::Revoked) => Some(Reason::GrantRevoked),
-                    Some(GrantState::Expired) => Some(Reason::GrantExpired),
-                    Some(GrantState::Denied) | None => Some(Reason::GrantNotFound),
-                })
+                grant_token::verify_claims(claims, agent, resource_type, now)
+                    .err()
+                    .or(match state {
+                        Some(GrantState::Active) => None,
+                        Some(GrantState::Revoked) => Some(Reason::GrantRevoked),
+                        Some(GrantState::Expired) => Some(Reason::GrantExpired),
+                        Some(GrantState::Denied) | None => Some(Reason::GrantNotFound),
+                    })
             }
         };
         Ok(Validation { refused, claims })
@@ -93,16 +101,24 @@ impl batch::Operation for Operation {
         let now = self.ambient.clock.now();
         let mut connection = self.db.read().await?;
         let keys: Vec<ApiKeyId> = requests.iter().map(|request| request.api_key_id).collect();
-        let ids: Vec<GrantId> = requests.iter().filter_map(|request| request.grant_id).collect();
-        let keys: HashMap<_, _> =
-            identity::api_key::api_keys(&mut connection, &keys).await?.into_iter().map(|key| (key.id, key)).collect();
+        let ids: Vec<GrantId> = requests
+            .iter()
+            .filter_map(|request| request.grant_id)
+            .collect();
+        let keys: HashMap<_, _> = identity::api_key::api_keys(&mut connection, &keys)
+            .await?
+            .into_iter()
+            .map(|key| (key.id, key))
+            .collect();
         let states = store::states(&mut connection, &ids, now).await?;
         self.db.barrier(&mut connection).await?;
         Ok(requests
             .iter()
             .map(|request| {
                 keys.get(&request.api_key_id)
-                    .ok_or_else(|| Error::new(Reason::ApiKeyUnknown, "this API key is not known here"))?
+                    .ok_or_else(|| {
+                        Error::new(Reason::ApiKeyUnknown, "this API key is not known here")
+                    })?
                     .check(now)?;
                 Ok(request.grant_id.and_then(|id| states.get(&id).copied()))
             })

@@ -43,12 +43,22 @@ impl AdminTokenService for AdminTokens {
         let name = text("name", message.name, 1, 100)?;
         let role = role_of(message.role)?;
         if role > own {
-            return Err(Error::new(Reason::PermissionDenied, "a token's role may not be above your own").into());
+            return Err(Error::new(
+                Reason::PermissionDenied,
+                "a token's role may not be above your own",
+            )
+            .into());
         }
         let ttl = match message.ttl_seconds {
             0 => DEFAULT_TTL,
             seconds @ 60..=MAX_TTL => seconds,
-            _ => return Err(Error::invalid("ttl_seconds", "expected 60 to 31,536,000, or 0 for 86,400").into()),
+            _ => {
+                return Err(Error::invalid(
+                    "ttl_seconds",
+                    "expected 60 to 31,536,000, or 0 for 86,400",
+                )
+                .into());
+            }
         };
         let ttl = Some(Duration::seconds(i64::from(ttl)));
         let (secret, info) = self.0.create_admin_token(context, &name, role, ttl).await?;
@@ -79,7 +89,9 @@ impl AdminTokenService for AdminTokens {
         let context = auth::context(&request, &request.get_ref().request_id)?;
         let id = parse("admin_token_id", &request.into_inner().admin_token_id)?;
         let info = self.0.revoke_admin_token(context, id).await?;
-        Ok(Response::new(RevokeAdminTokenResponse { admin_token: Some(message_of(info)) }))
+        Ok(Response::new(RevokeAdminTokenResponse {
+            admin_token: Some(message_of(info)),
+        }))
     }
 }
 
@@ -89,9 +101,10 @@ fn role_of(role: i32) -> Result<identity::Role, Error> {
         Ok(Role::Approver) => Ok(identity::Role::Approver),
         Ok(Role::Operator) => Ok(identity::Role::Operator),
         Ok(Role::Admin) => Ok(identity::Role::Admin),
-        Ok(Role::Unspecified) | Err(_) => {
-            Err(Error::invalid("role", "expected `viewer`, `approver`, `operator` or `admin`"))
-        }
+        Ok(Role::Unspecified) | Err(_) => Err(Error::invalid(
+            "role",
+            "expected `viewer`, `approver`, `operator` or `admin`",
+        )),
     }
 }
 

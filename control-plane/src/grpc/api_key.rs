@@ -41,20 +41,26 @@ impl ApiKeyService for ApiKeys {
         agent_ids.sort_unstable();
         agent_ids.dedup();
         if agent_ids.is_empty() || agent_ids.len() > MAX_AGENTS {
-            return Err(Error::invalid("agent_ids", format!("expected 1 to {MAX_AGENTS} agents")).into());
+            return Err(
+                Error::invalid("agent_ids", format!("expected 1 to {MAX_AGENTS} agents")).into(),
+            );
         }
         let new = NewApiKey {
             name: text("name", message.name, 1, 100)?,
-            public_key: message
-                .public_key
-                .try_into()
-                .map_err(|_| Error::invalid("public_key", "expected an Ed25519 public key, 32 bytes"))?,
+            public_key: message.public_key.try_into().map_err(|_| {
+                Error::invalid("public_key", "expected an Ed25519 public key, 32 bytes")
+            })?,
             agent_ids,
             validator: message.validator,
-            expires_at: message.expires_at.map(|end| time("expires_at", end)).transpose()?,
+            expires_at: message
+                .expires_at
+                .map(|end| time("expires_at", end))
+                .transpose()?,
         };
         let api_key = self.0.create_api_key(context, new).await?;
-        Ok(Response::new(CreateApiKeyResponse { api_key: Some(message_of(api_key)) }))
+        Ok(Response::new(CreateApiKeyResponse {
+            api_key: Some(message_of(api_key)),
+        }))
     }
 
     async fn list_api_keys(
@@ -78,7 +84,9 @@ impl ApiKeyService for ApiKeys {
         let context = auth::context(&request, &request.get_ref().request_id)?;
         let id = parse("api_key_id", &request.into_inner().api_key_id)?;
         let api_key = self.0.revoke_api_key(context, id).await?;
-        Ok(Response::new(RevokeApiKeyResponse { api_key: Some(message_of(api_key)) }))
+        Ok(Response::new(RevokeApiKeyResponse {
+            api_key: Some(message_of(api_key)),
+        }))
     }
 }
 

@@ -47,11 +47,15 @@ impl AuditService for Audit {
         let before = match message.page_token.as_str() {
             "" => None,
             token => Some(token.parse().map_err(|_| {
-                Status::from(Error::invalid("page_token", "expected the `next_page_token` of the page before"))
+                Status::from(Error::invalid(
+                    "page_token",
+                    "expected the `next_page_token` of the page before",
+                ))
             })?),
         };
         let mut connection = self.db.read().await?;
-        let records = audit::about_agents(&mut connection, &session.agents, before, i64::from(size)).await?;
+        let records =
+            audit::about_agents(&mut connection, &session.agents, before, i64::from(size)).await?;
         self.db.barrier(&mut connection).await?;
         Ok(Response::new(ListOwnEntriesResponse {
             next_page_token: next_page_token(&records, size, |record| record.sequence.to_string()),
@@ -62,7 +66,8 @@ impl AuditService for Audit {
 
 #[tonic::async_trait]
 impl AuditAdminService for Audit {
-    type TailEntriesStream = Pin<Box<dyn Stream<Item = Result<TailEntriesResponse, Status>> + Send>>;
+    type TailEntriesStream =
+        Pin<Box<dyn Stream<Item = Result<TailEntriesResponse, Status>> + Send>>;
 
     async fn tail_entries(
         &self,
@@ -103,7 +108,10 @@ fn message_of(record: Record) -> Entry {
         occurred_at: Some(timestamp(record.occurred_at)),
         caller: record.caller,
         key_id: record.key_id.unwrap_or_default(),
-        machine_id: record.machine_id.map(|machine| machine.to_string()).unwrap_or_default(),
+        machine_id: record
+            .machine_id
+            .map(|machine| machine.to_string())
+            .unwrap_or_default(),
         peer_address: record.peer_address.unwrap_or_default(),
         zone: record.zone.unwrap_or_default(),
         action: record.action,

@@ -40,53 +40,176 @@ pub enum Access {
 
 /// Every RPC. Paths are `/<package>.<service>/<method>`.
 pub const TABLE: &[(&str, Access)] = &[
-    ("/authguardian.identity.v1.EnrolmentService/Join", Access::Open),
-    ("/authguardian.identity.v1.EnrolmentService/RenewCertificate", Access::Machine),
-    ("/authguardian.identity.v1.SessionService/CreateChallenge", Access::Machine),
-    ("/authguardian.identity.v1.SessionService/CreateSession", Access::Machine),
-    ("/authguardian.identity.v1.KeyService/GetJwks", Access::Machine),
-    ("/authguardian.events.v1.EventService/Watch", Access::Machine),
-    ("/authguardian.events.v1.EventService/GetHeads", Access::Machine),
-    ("/authguardian.grants.v1.GrantService/RequestPermission", Access::Session),
-    ("/authguardian.grants.v1.GrantService/GetPermission", Access::Session),
-    ("/authguardian.grants.v1.GrantService/RenewPermission", Access::Session),
-    ("/authguardian.grants.v1.GrantService/ValidateToken", Access::Session),
-    ("/authguardian.grants.v1.GrantService/RevokeToken", Access::Session),
-    ("/authguardian.grants.v1.GrantService/ListActiveGrants", Access::Session),
-    ("/authguardian.audit.v1.AuditService/ListOwnEntries", Access::Session),
-    ("/authguardian.status.v1.StatusService/GetStatus", Access::Role(Role::Viewer)),
-    ("/authguardian.identity.v1.JoinTokenService/CreateJoinToken", Access::Role(Role::Operator)),
-    ("/authguardian.identity.v1.JoinTokenService/ListJoinTokens", Access::Role(Role::Viewer)),
-    ("/authguardian.identity.v1.MachineService/ListMachines", Access::Role(Role::Viewer)),
-    ("/authguardian.identity.v1.MachineService/GetMachine", Access::Role(Role::Viewer)),
-    ("/authguardian.identity.v1.ApiKeyService/CreateApiKey", Access::Role(Role::Admin)),
-    ("/authguardian.identity.v1.ApiKeyService/ListApiKeys", Access::Role(Role::Viewer)),
-    ("/authguardian.identity.v1.ApiKeyService/RevokeApiKey", Access::Role(Role::Operator)),
-    ("/authguardian.identity.v1.AdminTokenService/CreateAdminToken", Access::Role(Role::Admin)),
-    ("/authguardian.identity.v1.AdminTokenService/ListAdminTokens", Access::Role(Role::Admin)),
-    ("/authguardian.identity.v1.AdminTokenService/RevokeAdminToken", Access::Role(Role::Admin)),
-    ("/authguardian.registry.v1.AgentService/PutAgent", Access::Role(Role::Operator)),
-    ("/authguardian.registry.v1.AgentService/GetAgent", Access::Role(Role::Viewer)),
-    ("/authguardian.registry.v1.AgentService/ListAgents", Access::Role(Role::Viewer)),
-    ("/authguardian.registry.v1.AgentService/DeleteAgent", Access::Role(Role::Operator)),
-    ("/authguardian.policy.v1.ResourceTypeService/PutResourceType", Access::Role(Role::Admin)),
-    ("/authguardian.policy.v1.ResourceTypeService/GetResourceType", Access::Role(Role::Viewer)),
-    ("/authguardian.policy.v1.ResourceTypeService/ListResourceTypes", Access::Role(Role::Viewer)),
-    ("/authguardian.policy.v1.PolicyService/GetPolicy", Access::Role(Role::Viewer)),
-    ("/authguardian.policy.v1.PolicyService/PutPolicy", Access::Role(Role::Admin)),
-    ("/authguardian.policy.v1.PolicyService/ValidatePolicy", Access::Role(Role::Viewer)),
-    ("/authguardian.grants.v1.GrantAdminService/ListGrants", Access::Role(Role::Viewer)),
-    ("/authguardian.grants.v1.GrantAdminService/GetGrant", Access::Role(Role::Viewer)),
-    ("/authguardian.grants.v1.GrantAdminService/RevokeGrants", Access::Role(Role::Operator)),
-    ("/authguardian.audit.v1.AuditAdminService/TailEntries", Access::Role(Role::Viewer)),
+    (
+        "/authguardian.identity.v1.EnrolmentService/Join",
+        Access::Open,
+    ),
+    (
+        "/authguardian.identity.v1.EnrolmentService/RenewCertificate",
+        Access::Machine,
+    ),
+    (
+        "/authguardian.identity.v1.SessionService/CreateChallenge",
+        Access::Machine,
+    ),
+    (
+        "/authguardian.identity.v1.SessionService/CreateSession",
+        Access::Machine,
+    ),
+    (
+        "/authguardian.identity.v1.KeyService/GetJwks",
+        Access::Machine,
+    ),
+    (
+        "/authguardian.events.v1.EventService/Watch",
+        Access::Machine,
+    ),
+    (
+        "/authguardian.events.v1.EventService/GetHeads",
+        Access::Machine,
+    ),
+    (
+        "/authguardian.grants.v1.GrantService/RequestPermission",
+        Access::Session,
+    ),
+    (
+        "/authguardian.grants.v1.GrantService/GetPermission",
+        Access::Session,
+    ),
+    (
+        "/authguardian.grants.v1.GrantService/RenewPermission",
+        Access::Session,
+    ),
+    (
+        "/authguardian.grants.v1.GrantService/ValidateToken",
+        Access::Session,
+    ),
+    (
+        "/authguardian.grants.v1.GrantService/RevokeToken",
+        Access::Session,
+    ),
+    (
+        "/authguardian.grants.v1.GrantService/ListActiveGrants",
+        Access::Session,
+    ),
+    (
+        "/authguardian.audit.v1.AuditService/ListOwnEntries",
+        Access::Session,
+    ),
+    (
+        "/authguardian.status.v1.StatusService/GetStatus",
+        Access::Role(Role::Viewer),
+    ),
+    (
+        "/authguardian.identity.v1.JoinTokenService/CreateJoinToken",
+        Access::Role(Role::Operator),
+    ),
+    (
+        "/authguardian.identity.v1.JoinTokenService/ListJoinTokens",
+        Access::Role(Role::Viewer),
+    ),
+    (
+        "/authguardian.identity.v1.MachineService/ListMachines",
+        Access::Role(Role::Viewer),
+    ),
+    (
+        "/authguardian.identity.v1.MachineService/GetMachine",
+        Access::Role(Role::Viewer),
+    ),
+    (
+        "/authguardian.identity.v1.ApiKeyService/CreateApiKey",
+        Access::Role(Role::Admin),
+    ),
+    (
+        "/authguardian.identity.v1.ApiKeyService/ListApiKeys",
+        Access::Role(Role::Viewer),
+    ),
+    (
+        "/authguardian.identity.v1.ApiKeyService/RevokeApiKey",
+        Access::Role(Role::Operator),
+    ),
+    (
+        "/authguardian.identity.v1.AdminTokenService/CreateAdminToken",
+        Access::Role(Role::Admin),
+    ),
+    (
+        "/authguardian.identity.v1.AdminTokenService/ListAdminTokens",
+        Access::Role(Role::Admin),
+    ),
+    (
+        "/authguardian.identity.v1.AdminTokenService/RevokeAdminToken",
+        Access::Role(Role::Admin),
+    ),
+    (
+        "/authguardian.registry.v1.AgentService/PutAgent",
+        Access::Role(Role::Operator),
+    ),
+    (
+        "/authguardian.registry.v1.AgentService/GetAgent",
+        Access::Role(Role::Viewer),
+    ),
+    (
+        "/authguardian.registry.v1.AgentService/ListAgents",
+        Access::Role(Role::Viewer),
+    ),
+    (
+        "/authguardian.registry.v1.AgentService/DeleteAgent",
+        Access::Role(Role::Operator),
+    ),
+    (
+        "/authguardian.policy.v1.ResourceTypeService/PutResourceType",
+        Access::Role(Role::Admin),
+    ),
+    (
+        "/authguardian.policy.v1.ResourceTypeService/GetResourceType",
+        Access::Role(Role::Viewer),
+    ),
+    (
+        "/authguardian.policy.v1.ResourceTypeService/ListResourceTypes",
+        Access::Role(Role::Viewer),
+    ),
+    (
+        "/authguardian.policy.v1.PolicyService/GetPolicy",
+        Access::Role(Role::Viewer),
+    ),
+    (
+        "/authguardian.policy.v1.PolicyService/PutPolicy",
+        Access::Role(Role::Admin),
+    ),
+    (
+        "/authguardian.policy.v1.PolicyService/ValidatePolicy",
+        Access::Role(Role::Viewer),
+    ),
+    (
+        "/authguardian.grants.v1.GrantAdminService/ListGrants",
+        Access::Role(Role::Viewer),
+    ),
+    (
+        "/authguardian.grants.v1.GrantAdminService/GetGrant",
+        Access::Role(Role::Viewer),
+    ),
+    (
+        "/authguardian.grants.v1.GrantAdminService/RevokeGrants",
+        Access::Role(Role::Operator),
+    ),
+    (
+        "/authguardian.audit.v1.AuditAdminService/TailEntries",
+        Access::Role(Role::Viewer),
+    ),
 ];
 
 /// Services of the gRPC ecosystem that tell nothing of ours: health checks need
 /// no credential (load balancers have none), reflection needs the smallest role.
 const STANDARD: &[(&str, Access)] = &[
     ("/grpc.health.v1.Health/", Access::Open),
-    ("/grpc.reflection.v1.ServerReflection/", Access::Role(Role::Viewer)),
-    ("/grpc.reflection.v1alpha.ServerReflection/", Access::Role(Role::Viewer)),
+    (
+        "/grpc.reflection.v1.ServerReflection/",
+        Access::Role(Role::Viewer),
+    ),
+    (
+        "/grpc.reflection.v1alpha.ServerReflection/",
+        Access::Role(Role::Viewer),
+    ),
 ];
 
 /// Who calls, as the layer found out.
@@ -105,7 +228,9 @@ pub enum Caller {
 /// What the table demands of a path.
 fn access(path: &str) -> Option<Access> {
     let named = TABLE.iter().find(|(known, _)| *known == path);
-    named.or_else(|| STANDARD.iter().find(|(prefix, _)| path.starts_with(prefix))).map(|(_, access)| *access)
+    named
+        .or_else(|| STANDARD.iter().find(|(prefix, _)| path.starts_with(prefix)))
+        .map(|(_, access)| *access)
 }
 
 /// What a request shows of its caller; the request itself cannot be held
@@ -120,14 +245,20 @@ impl Shown {
     fn by(request: &HttpRequest<Body>) -> Self {
         Self {
             path: request.uri().path().to_owned(),
-            machine: request.extensions().get::<Peer>().and_then(|peer| peer.machine),
+            machine: request
+                .extensions()
+                .get::<Peer>()
+                .and_then(|peer| peer.machine),
             token: bearer(request).map(|token| Zeroizing::new(token.to_owned())),
         }
     }
 
     fn machine(&self) -> Result<MachineId> {
         self.machine.ok_or_else(|| {
-            Error::new(Reason::Unauthenticated, "a client certificate of an enrolled machine is needed")
+            Error::new(
+                Reason::Unauthenticated,
+                "a client certificate of an enrolled machine is needed",
+            )
         })
     }
 }
@@ -140,7 +271,9 @@ async fn authenticate(identity: &Identity, shown: Shown) -> Result<Caller> {
         Access::Machine => shown.machine().map(Caller::Machine),
         Access::Session => {
             let machine = shown.machine()?;
-            let token = shown.token.ok_or_else(|| Error::new(Reason::Unauthenticated, "a session is needed"))?;
+            let token = shown
+                .token
+                .ok_or_else(|| Error::new(Reason::Unauthenticated, "a session is needed"))?;
             identity.authenticate(&token, machine).map(Caller::Session)
         }
         Access::Role(needed) => {
@@ -152,7 +285,11 @@ async fn authenticate(identity: &Identity, shown: Shown) -> Result<Caller> {
             if role < needed {
                 return Err(Error::new(
                     Reason::PermissionDenied,
-                    format!("this needs the role `{}`; yours is `{}`", needed.as_str(), role.as_str()),
+                    format!(
+                        "this needs the role `{}`; yours is `{}`",
+                        needed.as_str(),
+                        role.as_str()
+                    ),
                 ));
             }
             Ok(Caller::Admin(id, role))
@@ -161,9 +298,15 @@ async fn authenticate(identity: &Identity, shown: Shown) -> Result<Caller> {
 }
 
 fn bearer<B>(request: &HttpRequest<B>) -> Option<&str> {
-    let value = request.headers().get(http::header::AUTHORIZATION)?.to_str().ok()?;
+    let value = request
+        .headers()
+        .get(http::header::AUTHORIZATION)?
+        .to_str()
+        .ok()?;
     let (scheme, token) = value.split_once(' ')?;
-    scheme.eq_ignore_ascii_case("bearer").then_some(token.trim())
+    scheme
+        .eq_ignore_ascii_case("bearer")
+        .then_some(token.trim())
 }
 
 /// The layer that enforces the table.
@@ -183,7 +326,10 @@ impl<S> Layer<S> for AuthLayer {
     type Service = AuthService<S>;
 
     fn layer(&self, inner: S) -> AuthService<S> {
-        AuthService { identity: self.identity.clone(), inner }
+        AuthService {
+            identity: self.identity.clone(),
+            inner,
+        }
     }
 }
 
@@ -268,9 +414,11 @@ pub fn context<T>(request: &Request<T>, request_id: &str) -> Result<Context> {
     let peer = request.extensions().get::<Peer>();
     let (actor, machine_id, zone) = match request.extensions().get::<Caller>() {
         Some(Caller::Machine(machine)) => (Actor::Machine(*machine), Some(*machine), None),
-        Some(Caller::Session(session)) => {
-            (Actor::Agent(None, session.api_key_id), Some(session.machine), Some(session.zone))
-        }
+        Some(Caller::Session(session)) => (
+            Actor::Agent(None, session.api_key_id),
+            Some(session.machine),
+            Some(session.zone),
+        ),
         Some(Caller::Admin(id, _)) => (Actor::Admin(*id), None, None),
         Some(Caller::Anonymous) | None => (Actor::Anonymous, None, None),
     };

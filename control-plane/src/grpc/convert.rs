@@ -33,7 +33,10 @@ pub fn time(field: &str, timestamp: Timestamp) -> Result<OffsetDateTime> {
     u32::try_from(timestamp.nanos)
         .ok()
         .and_then(|nanos| {
-            OffsetDateTime::from_unix_timestamp(timestamp.seconds).ok()?.replace_nanosecond(nanos).ok()
+            OffsetDateTime::from_unix_timestamp(timestamp.seconds)
+                .ok()?
+                .replace_nanosecond(nanos)
+                .ok()
         })
         .ok_or_else(|| Error::invalid(field, "expected a time between the years 1 and 9999"))
 }
@@ -46,7 +49,10 @@ pub fn parse<T>(field: &str, text: &str) -> Result<T>
 where
     T: FromStr<Err = authguardian_proto::ids::ParseIdError>,
 {
-    text.parse().map_err(|error: authguardian_proto::ids::ParseIdError| Error::invalid(field, error.to_string()))
+    text.parse()
+        .map_err(|error: authguardian_proto::ids::ParseIdError| {
+            Error::invalid(field, error.to_string())
+        })
 }
 
 /// As [`parse`]; empty is `None`.
@@ -57,7 +63,11 @@ pub fn parse_optional<T>(field: &str, text: &str) -> Result<Option<T>>
 where
     T: FromStr<Err = authguardian_proto::ids::ParseIdError>,
 {
-    if text.is_empty() { Ok(None) } else { parse(field, text).map(Some) }
+    if text.is_empty() {
+        Ok(None)
+    } else {
+        parse(field, text).map(Some)
+    }
 }
 
 /// Text of bounded length, in characters.
@@ -67,7 +77,10 @@ where
 pub fn text(field: &str, text: String, min: usize, max: usize) -> Result<String> {
     let length = text.chars().count();
     if length < min || length > max || text.chars().any(char::is_control) {
-        return Err(Error::invalid(field, format!("expected {min} to {max} characters without control characters")));
+        return Err(Error::invalid(
+            field,
+            format!("expected {min} to {max} characters without control characters"),
+        ));
     }
     Ok(text)
 }
@@ -80,7 +93,10 @@ pub fn page_size(asked: u32) -> Result<u32> {
     match asked {
         0 => Ok(DEFAULT_PAGE),
         1..=MAX_PAGE => Ok(asked),
-        _ => Err(Error::invalid("page_size", format!("expected 1 to {MAX_PAGE}, or 0 for {DEFAULT_PAGE}"))),
+        _ => Err(Error::invalid(
+            "page_size",
+            format!("expected 1 to {MAX_PAGE}, or 0 for {DEFAULT_PAGE}"),
+        )),
     }
 }
 
@@ -94,5 +110,8 @@ pub fn next_page_token<T>(items: &[T], page_size: u32, key: impl Fn(&T) -> Strin
 
 /// A position as a message.
 pub fn position(position: Position) -> pb::Position {
-    pb::Position { epoch: position.epoch.unsigned_abs(), revision: position.revision.unsigned_abs() }
+    pb::Position {
+        epoch: position.epoch.unsigned_abs(),
+        revision: position.revision.unsigned_abs(),
+    }
 }

@@ -25,9 +25,13 @@ impl EnrolmentService for Enrolment {
     async fn join(&self, request: Request<JoinRequest>) -> Result<Response<JoinResponse>, Status> {
         let context = auth::context(&request, "")?;
         let message = request.into_inner();
-        let token: JoinToken = message.join_token.parse().map_err(|error: authguardian_proto::ids::ParseIdError| {
-            Error::from(Problem::new(Reason::JoinTokenInvalid, error.to_string()).at("join_token"))
-        })?;
+        let token: JoinToken = message.join_token.parse().map_err(
+            |error: authguardian_proto::ids::ParseIdError| {
+                Error::from(
+                    Problem::new(Reason::JoinTokenInvalid, error.to_string()).at("join_token"),
+                )
+            },
+        )?;
         let key = RequestedKey::from_csr(&message.csr_der)?;
         let joined = self.0.join(context, &token, &key).await?;
         Ok(Response::new(JoinResponse {

@@ -5,10 +5,11 @@ use std::{pin::Pin, sync::Arc};
 use authguardian_proto::{
     common::v1 as common,
     events::v1::{
-        AgentChanged, ApiKeyRevoked, Change, GetHeadsRequest, GetHeadsResponse, GrantExpired, GrantIssued,
-        GrantRenewed, GrantRevoked, GrantsRevoked, MachineChanged, PolicyChanged, Progress, SigningKeysChanged,
-        StreamPosition, WatchRequest, WatchResponse, change::Body, event_service_server::EventService,
-        grants_revoked::Target, watch_response::Message as Sent,
+        AgentChanged, ApiKeyRevoked, Change, GetHeadsRequest, GetHeadsResponse, GrantExpired,
+        GrantIssued, GrantRenewed, GrantRevoked, GrantsRevoked, MachineChanged, PolicyChanged,
+        Progress, SigningKeysChanged, StreamPosition, WatchRequest, WatchResponse, change::Body,
+        event_service_server::EventService, grants_revoked::Target,
+        watch_response::Message as Sent,
     },
 };
 use futures::stream;
@@ -32,7 +33,8 @@ pub struct Events {
 
 #[tonic::async_trait]
 impl EventService for Events {
-    type WatchStream = Pin<Box<dyn futures::Stream<Item = std::result::Result<WatchResponse, Status>> + Send>>;
+    type WatchStream =
+        Pin<Box<dyn futures::Stream<Item = std::result::Result<WatchResponse, Status>> + Send>>;
 
     async fn watch(
         &self,
@@ -40,7 +42,9 @@ impl EventService for Events {
     ) -> std::result::Result<Response<Self::WatchStream>, Status> {
         let after = request.into_inner().after;
         if after.is_empty() {
-            return Err(Error::invalid("after", "expected one position for each wanted stream").into());
+            return Err(
+                Error::invalid("after", "expected one position for each wanted stream").into(),
+            );
         }
         let after = after.into_iter().map(wanted).collect::<Result<Vec<_>>>()?;
         let subscription = self.publisher.subscribe(&after).await?;
@@ -78,8 +82,12 @@ impl EventService for Events {
 }
 
 fn stream_named(name: &str) -> Result<Stream> {
-    Stream::parse(name)
-        .ok_or_else(|| Error::invalid("stream", "expected `grants`, `identity`, `policy` or `registry`"))
+    Stream::parse(name).ok_or_else(|| {
+        Error::invalid(
+            "stream",
+            "expected `grants`, `identity`, `policy` or `registry`",
+        )
+    })
 }
 
 fn wanted(wanted: StreamPosition) -> Result<(Stream, Option<Position>)> {
@@ -88,7 +96,10 @@ fn wanted(wanted: StreamPosition) -> Result<(Stream, Option<Position>)> {
 }
 
 fn read_position(position: common::Position) -> Result<Position> {
-    match (i64::try_from(position.epoch), i64::try_from(position.revision)) {
+    match (
+        i64::try_from(position.epoch),
+        i64::try_from(position.revision),
+    ) {
         (Ok(epoch), Ok(revision)) => Ok(Position { epoch, revision }),
         _ => Err(Error::invalid("position", "expected numbers below 2^63")),
     }
@@ -96,15 +107,22 @@ fn read_position(position: common::Position) -> Result<Position> {
 
 /// A stream's head as a message.
 pub(super) fn head((stream, at): (Stream, Position)) -> StreamPosition {
-    StreamPosition { stream: stream.as_str().to_owned(), position: Some(position(at)) }
+    StreamPosition {
+        stream: stream.as_str().to_owned(),
+        position: Some(position(at)),
+    }
 }
 
 fn sent(message: Message) -> WatchResponse {
     let message = match message {
         Message::Change(change) => Sent::Change(change_message(change)),
-        Message::Progress(heads) => Sent::Progress(Progress { heads: heads.into_iter().map(head).collect() }),
+        Message::Progress(heads) => Sent::Progress(Progress {
+            heads: heads.into_iter().map(head).collect(),
+        }),
     };
-    WatchResponse { message: Some(message) }
+    WatchResponse {
+        message: Some(message),
+    }
 }
 
 fn change_message(change: events::Change) -> Change {
@@ -118,18 +136,31 @@ fn change_message(change: events::Change) -> Change {
 
 fn body(body: ChangeBody) -> Body {
     match body {
-        ChangeBody::GrantIssued { grant_id, agent_id, resource_type, expires_at } => Body::GrantIssued(GrantIssued {
+        ChangeBody::GrantIssued {
+            grant_id,
+            agent_id,
+            resource_type,
+            expires_at,
+        } => Body::GrantIssued(GrantIssued {
             grant_id: grant_id.to_string(),
             agent_id: agent_id.to_string(),
             resource_type: resource_type.to_string(),
             expires_at: Some(timestamp(expires_at)),
         }),
-        ChangeBody::GrantRenewed { grant_id, agent_id, expires_at } => Body::GrantRenewed(GrantRenewed {
+        ChangeBody::GrantRenewed {
+            grant_id,
+            agent_id,
+            expires_at,
+        } => Body::GrantRenewed(GrantRenewed {
             grant_id: grant_id.to_string(),
             agent_id: agent_id.to_string(),
             expires_at: Some(timestamp(expires_at)),
         }),
-        ChangeBody::GrantRevoked { grant_id, agent_id, expires_at } => Body::GrantRevoked(GrantRevoked {
+        ChangeBody::GrantRevoked {
+            grant_id,
+            agent_id,
+            expires_at,
+        } => Body::GrantRevoked(GrantRevoked {
             grant_id: grant_id.to_string(),
             agent_id: agent_id.to_string(),
             expires_at: Some(timestamp(expires_at)),
@@ -144,19 +175,23 @@ fn body(body: ChangeBody) -> Body {
             }),
             expires_at: Some(timestamp(expires_at)),
         }),
-        ChangeBody::GrantExpired { grant_id, agent_id } => {
-            Body::GrantExpired(GrantExpired { grant_id: grant_id.to_string(), agent_id: agent_id.to_string() })
-        }
-        ChangeBody::ApiKeyRevoked { api_key_id } => {
-            Body::ApiKeyRevoked(ApiKeyRevoked { api_key_id: api_key_id.to_string() })
-        }
+        ChangeBody::GrantExpired { grant_id, agent_id } => Body::GrantExpired(GrantExpired {
+            grant_id: grant_id.to_string(),
+            agent_id: agent_id.to_string(),
+        }),
+        ChangeBody::ApiKeyRevoked { api_key_id } => Body::ApiKeyRevoked(ApiKeyRevoked {
+            api_key_id: api_key_id.to_string(),
+        }),
         ChangeBody::SigningKeysChanged => Body::SigningKeysChanged(SigningKeysChanged {}),
-        ChangeBody::MachineChanged { machine_id, state } => {
-            Body::MachineChanged(MachineChanged { machine_id: machine_id.to_string(), state })
-        }
-        ChangeBody::AgentChanged { agent_id } => Body::AgentChanged(AgentChanged { agent_id: agent_id.to_string() }),
-        ChangeBody::PolicyChanged { policy_version } => {
-            Body::PolicyChanged(PolicyChanged { policy_version: policy_version.unsigned_abs() })
-        }
+        ChangeBody::MachineChanged { machine_id, state } => Body::MachineChanged(MachineChanged {
+            machine_id: machine_id.to_string(),
+            state,
+        }),
+        ChangeBody::AgentChanged { agent_id } => Body::AgentChanged(AgentChanged {
+            agent_id: agent_id.to_string(),
+        }),
+        ChangeBody::PolicyChanged { policy_version } => Body::PolicyChanged(PolicyChanged {
+            policy_version: policy_version.unsigned_abs(),
+        }),
     }
 }

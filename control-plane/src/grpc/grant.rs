@@ -2,11 +2,11 @@
 
 use authguardian_proto::{
     grants::v1::{
-        ActiveGrant, Consistency, Decision, GetPermissionRequest, GetPermissionResponse, GrantState,
-        ListActiveGrantsRequest, ListActiveGrantsResponse, Outcome, RenewPermissionRequest,
-        RenewPermissionResponse, RequestPermissionRequest, RequestPermissionResponse, RevokeTokenRequest,
-        RevokeTokenResponse, Score, ValidateTokenRequest, ValidateTokenResponse,
-        grant_service_server::GrantService,
+        ActiveGrant, Consistency, Decision, GetPermissionRequest, GetPermissionResponse,
+        GrantState, ListActiveGrantsRequest, ListActiveGrantsResponse, Outcome,
+        RenewPermissionRequest, RenewPermissionResponse, RequestPermissionRequest,
+        RequestPermissionResponse, RevokeTokenRequest, RevokeTokenResponse, Score,
+        ValidateTokenRequest, ValidateTokenResponse, grant_service_server::GrantService,
     },
     ids::GrantId,
     reason::{Problem, Reason},
@@ -45,7 +45,9 @@ impl GrantService for GrantFace {
             ttl_seconds: Some(message.ttl_seconds).filter(|ttl| *ttl > 0),
         };
         let decision = self.0.request(context, session, ask).await?;
-        Ok(Response::new(RequestPermissionResponse { decision: Some(decision_message(decision)) }))
+        Ok(Response::new(RequestPermissionResponse {
+            decision: Some(decision_message(decision)),
+        }))
     }
 
     async fn get_permission(
@@ -56,7 +58,10 @@ impl GrantService for GrantFace {
         let id = parse("grant_id", &request.into_inner().grant_id)?;
         let decision = self.0.status(&session, id).await?;
         let state = state_message(decision.state);
-        Ok(Response::new(GetPermissionResponse { decision: Some(decision_message(decision)), state: state.into() }))
+        Ok(Response::new(GetPermissionResponse {
+            decision: Some(decision_message(decision)),
+            state: state.into(),
+        }))
     }
 
     async fn renew_permission(
@@ -68,7 +73,9 @@ impl GrantService for GrantFace {
         let message = request.into_inner();
         let ttl = Some(message.ttl_seconds).filter(|ttl| *ttl > 0);
         let decision = self.0.renew(context, session, &message.token, ttl).await?;
-        Ok(Response::new(RenewPermissionResponse { decision: Some(decision_message(decision)) }))
+        Ok(Response::new(RenewPermissionResponse {
+            decision: Some(decision_message(decision)),
+        }))
     }
 
     async fn validate_token(
@@ -81,17 +88,29 @@ impl GrantService for GrantFace {
             .map_err(|_| Error::invalid("consistency", "expected `bounded` or `strong`"))?;
         let agent = parse("agent_id", &message.agent_id)?;
         let resource_type = parse("resource_type", &message.resource_type)?;
-        let found = self.0.validate(&session, &message.token, &agent, &resource_type).await?;
+        let found = self
+            .0
+            .validate(&session, &message.token, &agent, &resource_type)
+            .await?;
         let claims = found.claims.as_deref();
         Ok(Response::new(ValidateTokenResponse {
             valid: found.refused.is_none(),
-            reason: found.refused.map(|reason| reason.to_string()).unwrap_or_default(),
-            grant_id: claims.map(|claims| claims.jti.to_string()).unwrap_or_default(),
+            reason: found
+                .refused
+                .map(|reason| reason.to_string())
+                .unwrap_or_default(),
+            grant_id: claims
+                .map(|claims| claims.jti.to_string())
+                .unwrap_or_default(),
             expires_at: claims
                 .and_then(|claims| OffsetDateTime::from_unix_timestamp(claims.exp).ok())
                 .map(timestamp),
-            restrictions: claims.map(|claims| claims.restrictions.clone()).unwrap_or_default(),
-            scope: claims.and_then(|claims| claims.scope.clone()).unwrap_or_default(),
+            restrictions: claims
+                .map(|claims| claims.restrictions.clone())
+                .unwrap_or_default(),
+            scope: claims
+                .and_then(|claims| claims.scope.clone())
+                .unwrap_or_default(),
             staleness_ms: 0,
         }))
     }
@@ -102,7 +121,10 @@ impl GrantService for GrantFace {
     ) -> Result<Response<RevokeTokenResponse>, Status> {
         let session = auth::session(&request)?;
         let context = auth::context(&request, &request.get_ref().request_id)?;
-        let revoked = self.0.revoke_token(context, session, &request.into_inner().token).await?;
+        let revoked = self
+            .0
+            .revoke_token(context, session, &request.into_inner().token)
+            .await?;
         Ok(Response::new(RevokeTokenResponse {
             grant_id: revoked.grant_id.to_string(),
             position: Some(position(revoked.position)),
@@ -117,7 +139,10 @@ impl GrantService for GrantFace {
         let message = request.into_inner();
         let size = page_size(message.page_size)?;
         let before: Option<GrantId> = parse_optional("page_token", &message.page_token)?;
-        let records = self.0.list_active(&session, before, i64::from(size)).await?;
+        let records = self
+            .0
+            .list_active(&session, before, i64::from(size))
+            .await?;
         Ok(Response::new(ListActiveGrantsResponse {
             next_page_token: next_page_token(&records, size, |record| record.id.to_string()),
             grants: records.into_iter().map(active_message).collect(),
@@ -127,9 +152,17 @@ impl GrantService for GrantFace {
 
 fn decision_message(decision: grants::Decision) -> Decision {
     let record = decision.record;
-    let ended = matches!(decision.state, grants::GrantState::Expired | grants::GrantState::Revoked);
+    let ended = matches!(
+        decision.state,
+        grants::GrantState::Expired | grants::GrantState::Revoked
+    );
     Decision {
-        outcome: if record.granted { Outcome::Granted } else { Outcome::Denied }.into(),
+        outcome: if record.granted {
+            Outcome::Granted
+        } else {
+            Outcome::Denied
+        }
+        .into(),
         grant_id: record.id.to_string(),
         token: decision.token.unwrap_or_default(),
         expires_at: decision.expires_at.map(timestamp),
@@ -137,7 +170,10 @@ fn decision_message(decision: grants::Decision) -> Decision {
         score: Some(score_message(record.score)),
         reasons: record.reasons,
         detail: if ended {
-            format!("it was granted, and has ended since: it is {}", decision.state.as_str())
+            format!(
+                "it was granted, and has ended since: it is {}",
+                decision.state.as_str()
+            )
         } else {
             record.detail
         },
@@ -159,7 +195,12 @@ fn active_message(record: GrantRecord) -> ActiveGrant {
 }
 
 pub(super) fn score_message(score: policy::score::Score) -> Score {
-    Score { total: score.total, justification: score.justification, trust: score.trust, risk: score.risk }
+    Score {
+        total: score.total,
+        justification: score.justification,
+        trust: score.trust,
+        risk: score.risk,
+    }
 }
 
 pub(super) fn state_message(state: grants::GrantState) -> GrantState {
@@ -181,7 +222,11 @@ pub(super) fn state_filter(state: i32) -> Result<Option<grants::GrantState>, Sta
         Ok(GrantState::Denied) => Some(grants::GrantState::Denied),
         Err(_) => {
             return Err(Error::from(
-                Problem::new(Reason::InvalidArgument, "expected `active`, `expired`, `revoked` or `denied`").at("state"),
+                Problem::new(
+                    Reason::InvalidArgument,
+                    "expected `active`, `expired`, `revoked` or `denied`",
+                )
+                .at("state"),
             )
             .into());
         }

@@ -2,8 +2,8 @@
 
 use authguardian_proto::{
     grants::v1::{
-        GetGrantRequest, GetGrantResponse, Grant, ListGrantsRequest, ListGrantsResponse, RevokeGrantsRequest,
-        RevokeGrantsResponse, grant_admin_service_server::GrantAdminService,
+        GetGrantRequest, GetGrantResponse, Grant, ListGrantsRequest, ListGrantsResponse,
+        RevokeGrantsRequest, RevokeGrantsResponse, grant_admin_service_server::GrantAdminService,
         revoke_grants_request::Target,
     },
     ids::GrantId,
@@ -27,7 +27,10 @@ pub struct GrantAdmin(pub Grants);
 
 #[tonic::async_trait]
 impl GrantAdminService for GrantAdmin {
-    async fn list_grants(&self, request: Request<ListGrantsRequest>) -> Result<Response<ListGrantsResponse>, Status> {
+    async fn list_grants(
+        &self,
+        request: Request<ListGrantsRequest>,
+    ) -> Result<Response<ListGrantsResponse>, Status> {
         let message = request.into_inner();
         let size = page_size(message.page_size)?;
         let filter = Filter {
@@ -40,14 +43,22 @@ impl GrantAdminService for GrantAdmin {
         let records = self.0.list(&filter, before, i64::from(size)).await?;
         Ok(Response::new(ListGrantsResponse {
             next_page_token: next_page_token(&records, size, |record| record.id.to_string()),
-            grants: records.into_iter().map(|record| self.message(record)).collect(),
+            grants: records
+                .into_iter()
+                .map(|record| self.message(record))
+                .collect(),
         }))
     }
 
-    async fn get_grant(&self, request: Request<GetGrantRequest>) -> Result<Response<GetGrantResponse>, Status> {
+    async fn get_grant(
+        &self,
+        request: Request<GetGrantRequest>,
+    ) -> Result<Response<GetGrantResponse>, Status> {
         let id = parse("grant_id", &request.into_inner().grant_id)?;
         let record = self.0.get(id).await?;
-        Ok(Response::new(GetGrantResponse { grant: Some(self.message(record)) }))
+        Ok(Response::new(GetGrantResponse {
+            grant: Some(self.message(record)),
+        }))
     }
 
     async fn revoke_grants(
@@ -60,15 +71,25 @@ impl GrantAdminService for GrantAdmin {
         let target = match message.target {
             None => return Err(Error::invalid("target", "expected exactly one target").into()),
             Some(Target::GrantId(id)) => {
-                let revoked = self.0.revoke_one(context, parse("grant_id", &id)?, &comment).await?;
-                return Ok(Response::new(RevokeGrantsResponse { position: Some(position(revoked.position)), ended: 1 }));
+                let revoked = self
+                    .0
+                    .revoke_one(context, parse("grant_id", &id)?, &comment)
+                    .await?;
+                return Ok(Response::new(RevokeGrantsResponse {
+                    position: Some(position(revoked.position)),
+                    ended: 1,
+                }));
             }
             Some(Target::AgentId(id)) => RevocationTarget::Agent(parse("agent_id", &id)?),
             Some(Target::MachineId(id)) => RevocationTarget::Machine(parse("machine_id", &id)?),
-            Some(Target::ResourceType(name)) => RevocationTarget::ResourceType(parse("resource_type", &name)?),
+            Some(Target::ResourceType(name)) => {
+                RevocationTarget::ResourceType(parse("resource_type", &name)?)
+            }
             Some(Target::PolicyId(id)) => RevocationTarget::Policy(text("policy_id", id, 1, 200)?),
             Some(Target::Everything(true)) => RevocationTarget::Everything,
-            Some(Target::Everything(false)) => return Err(Error::invalid("everything", "expected true").into()),
+            Some(Target::Everything(false)) => {
+                return Err(Error::invalid("everything", "expected true").into());
+            }
         };
         let revoked = self.0.revoke_matching(context, target, &comment).await?;
         Ok(Response::new(RevokeGrantsResponse {

@@ -2,8 +2,8 @@
 
 use authguardian_proto::{
     identity::v1::{
-        CreateJoinTokenRequest, CreateJoinTokenResponse, JoinToken, ListJoinTokensRequest, ListJoinTokensResponse,
-        join_token_service_server::JoinTokenService,
+        CreateJoinTokenRequest, CreateJoinTokenResponse, JoinToken, ListJoinTokensRequest,
+        ListJoinTokensResponse, join_token_service_server::JoinTokenService,
     },
     ids::JoinTokenId,
 };
@@ -35,7 +35,11 @@ impl JoinTokenService for JoinTokens {
         let ttl = match message.ttl_seconds {
             0 => DEFAULT_TTL,
             seconds @ 60..=86_400 => Duration::seconds(i64::from(seconds)),
-            _ => return Err(Error::invalid("ttl_seconds", "expected 60 to 86,400, or 0 for 600").into()),
+            _ => {
+                return Err(
+                    Error::invalid("ttl_seconds", "expected 60 to 86,400, or 0 for 600").into(),
+                );
+            }
         };
         let (text, info) = self.0.create_join_token(context, &name, ttl).await?;
         Ok(Response::new(CreateJoinTokenResponse {

@@ -21,16 +21,24 @@ impl MachineService for Machines {
     ) -> Result<Response<ListMachinesResponse>, Status> {
         let message = request.into_inner();
         let size = page_size(message.page_size)?;
-        let machines = self.0.list_machines(&message.page_token, i64::from(size)).await?;
+        let machines = self
+            .0
+            .list_machines(&message.page_token, i64::from(size))
+            .await?;
         Ok(Response::new(ListMachinesResponse {
             next_page_token: next_page_token(&machines, size, |machine| machine.name.clone()),
             machines: machines.into_iter().map(message_of).collect(),
         }))
     }
 
-    async fn get_machine(&self, request: Request<GetMachineRequest>) -> Result<Response<GetMachineResponse>, Status> {
+    async fn get_machine(
+        &self,
+        request: Request<GetMachineRequest>,
+    ) -> Result<Response<GetMachineResponse>, Status> {
         let machine = self.0.find_machine(&request.into_inner().machine).await?;
-        Ok(Response::new(GetMachineResponse { machine: Some(message_of(machine)) }))
+        Ok(Response::new(GetMachineResponse {
+            machine: Some(message_of(machine)),
+        }))
     }
 }
 

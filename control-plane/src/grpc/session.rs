@@ -2,8 +2,8 @@
 
 use authguardian_proto::{
     identity::v1::{
-        CreateChallengeRequest, CreateChallengeResponse, CreateSessionRequest, CreateSessionResponse,
-        session_service_server::SessionService,
+        CreateChallengeRequest, CreateChallengeResponse, CreateSessionRequest,
+        CreateSessionResponse, session_service_server::SessionService,
     },
     zone::Zone,
 };
@@ -28,7 +28,10 @@ impl SessionService for Sessions {
         let machine = auth::machine(&request)?;
         let api_key = parse("api_key_id", &request.into_inner().api_key_id)?;
         let (nonce, expires_at) = self.0.create_challenge(machine, api_key).await?;
-        Ok(Response::new(CreateChallengeResponse { nonce: nonce.to_vec(), expires_at: Some(timestamp(expires_at)) }))
+        Ok(Response::new(CreateChallengeResponse {
+            nonce: nonce.to_vec(),
+            expires_at: Some(timestamp(expires_at)),
+        }))
     }
 
     async fn create_session(
@@ -39,14 +42,19 @@ impl SessionService for Sessions {
         let context = auth::context(&request, "")?;
         let message = request.into_inner();
         let api_key = parse("api_key_id", &message.api_key_id)?;
-        let zone = Zone::from_proto(message.zone).ok_or_else(|| Error::invalid("zone", "expected a zone"))?;
-        let nonce: [u8; 32] =
-            message.nonce.try_into().map_err(|_| Error::invalid("nonce", "expected 32 bytes"))?;
+        let zone = Zone::from_proto(message.zone)
+            .ok_or_else(|| Error::invalid("zone", "expected a zone"))?;
+        let nonce: [u8; 32] = message
+            .nonce
+            .try_into()
+            .map_err(|_| Error::invalid("nonce", "expected 32 bytes"))?;
         if message.signature.len() != 64 {
             return Err(Error::invalid("signature", "expected 64 bytes").into());
         }
-        let (token, session) =
-            self.0.create_session(context, machine, api_key, &nonce, &message.signature, zone).await?;
+        let (token, session) = self
+            .0
+            .create_session(context, machine, api_key, &nonce, &message.signature, zone)
+            .await?;
         Ok(Response::new(CreateSessionResponse {
             session_token: token,
             expires_at: Some(timestamp(session.expires_at())),

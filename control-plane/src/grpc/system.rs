@@ -8,11 +8,7 @@ use tonic::{Request, Response, Status};
 
 use super::{convert::timestamp, event::head};
 use crate::{
-    db::Db,
-    events::Publisher,
-    grants::Grants,
-    identity::Identity,
-    policy::Policies,
+    db::Db, events::Publisher, grants::Grants, identity::Identity, policy::Policies,
     registry::Agents,
 };
 
@@ -37,14 +33,20 @@ pub struct System {
 
 #[tonic::async_trait]
 impl StatusService for System {
-    async fn get_status(&self, _: Request<GetStatusRequest>) -> Result<Response<GetStatusResponse>, Status> {
+    async fn get_status(
+        &self,
+        _: Request<GetStatusRequest>,
+    ) -> Result<Response<GetStatusResponse>, Status> {
         let fingerprint = self.identity.keyring().ca().fingerprint();
         let heads = self.publisher.proved_heads().await?;
         Ok(Response::new(GetStatusResponse {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             started_at: Some(timestamp(self.started_at)),
             trust_domain: self.identity.settings().trust_domain.clone(),
-            ca_fingerprint: fingerprint.iter().map(|byte| format!("{byte:02x}")).collect(),
+            ca_fingerprint: fingerprint
+                .iter()
+                .map(|byte| format!("{byte:02x}"))
+                .collect(),
             postgres_version: self.db.server_version().await?,
             write_quorum: self.db.quorum.write_quorum(),
             write_copies: self.db.quorum.copies(),

@@ -179,9 +179,11 @@ pub(super) async fn machines_for_share(
 }
 
 pub(super) async fn count_machines(connection: &mut PgConnection) -> Result<i64> {
-    Ok(sqlx::query_scalar!(r#"SELECT count(*) AS "count!" FROM machine WHERE state = 'active'"#)
-        .fetch_one(connection)
-        .await?)
+    Ok(
+        sqlx::query_scalar!(r#"SELECT count(*) AS "count!" FROM machine WHERE state = 'active'"#)
+            .fetch_one(connection)
+            .await?,
+    )
 }
 
 pub(super) async fn insert_machine(
@@ -392,7 +394,10 @@ pub(super) async fn api_key(connection: &mut PgConnection, id: ApiKeyId) -> Resu
 }
 
 #[tracing::instrument(name = "db.api_key.read", skip_all)]
-pub(super) async fn api_keys(connection: &mut PgConnection, ids: &[ApiKeyId]) -> Result<Vec<ApiKey>> {
+pub(super) async fn api_keys(
+    connection: &mut PgConnection,
+    ids: &[ApiKeyId],
+) -> Result<Vec<ApiKey>> {
     let ids: Vec<Uuid> = ids.iter().map(|id| id.as_uuid()).collect();
     sqlx::query_as!(
         ApiKeyRow,

@@ -36,15 +36,31 @@ pub struct Jobs {
 }
 
 /// One kind of activation: how often, and what; it returns how many it touched.
-type Job = (&'static str, Duration, fn(Jobs) -> BoxFuture<'static, Result<u64>>);
+type Job = (
+    &'static str,
+    Duration,
+    fn(Jobs) -> BoxFuture<'static, Result<u64>>,
+);
 
 const JOBS: [Job; 6] = [
-    ("observe_quorum", Duration::from_secs(1), |jobs| Box::pin(observe_quorum(jobs))),
-    ("expire_grants", Duration::from_secs(1), |jobs| Box::pin(expire_grants(jobs))),
-    ("raise_time_floor", Duration::from_secs(10), |jobs| Box::pin(raise_time_floor(jobs))),
-    ("forget_requests", Duration::from_secs(60), |jobs| Box::pin(forget_requests(jobs))),
-    ("forget_sessions", Duration::from_secs(60), |jobs| Box::pin(forget_sessions(jobs))),
-    ("compact_changes", Duration::from_secs(60), |jobs| Box::pin(compact_changes(jobs))),
+    ("observe_quorum", Duration::from_secs(1), |jobs| {
+        Box::pin(observe_quorum(jobs))
+    }),
+    ("expire_grants", Duration::from_secs(1), |jobs| {
+        Box::pin(expire_grants(jobs))
+    }),
+    ("raise_time_floor", Duration::from_secs(10), |jobs| {
+        Box::pin(raise_time_floor(jobs))
+    }),
+    ("forget_requests", Duration::from_secs(60), |jobs| {
+        Box::pin(forget_requests(jobs))
+    }),
+    ("forget_sessions", Duration::from_secs(60), |jobs| {
+        Box::pin(forget_sessions(jobs))
+    }),
+    ("compact_changes", Duration::from_secs(60), |jobs| {
+        Box::pin(compact_changes(jobs))
+    }),
 ];
 
 impl Jobs {
@@ -115,7 +131,8 @@ async fn forget_sessions(jobs: Jobs) -> Result<u64> {
 
 async fn compact_changes(jobs: Jobs) -> Result<u64> {
     let mut tx = jobs.db.begin().await?;
-    let compacted = events::compact(&mut tx, jobs.ambient.clock.now() - CHANGES_KEPT, LIMIT).await?;
+    let compacted =
+        events::compact(&mut tx, jobs.ambient.clock.now() - CHANGES_KEPT, LIMIT).await?;
     jobs.db.quorum.commit(tx).await?;
     Ok(compacted)
 }

@@ -6,17 +6,25 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use authguardian_proto::{
     DESCRIPTORS,
-    audit::v1::{audit_admin_service_server::AuditAdminServiceServer, audit_service_server::AuditServiceServer},
+    audit::v1::{
+        audit_admin_service_server::AuditAdminServiceServer,
+        audit_service_server::AuditServiceServer,
+    },
     events::v1::event_service_server::EventServiceServer,
-    grants::v1::{grant_admin_service_server::GrantAdminServiceServer, grant_service_server::GrantServiceServer},
+    grants::v1::{
+        grant_admin_service_server::GrantAdminServiceServer,
+        grant_service_server::GrantServiceServer,
+    },
     identity::v1::{
-        admin_token_service_server::AdminTokenServiceServer, api_key_service_server::ApiKeyServiceServer,
-        enrolment_service_server::EnrolmentServiceServer, join_token_service_server::JoinTokenServiceServer,
-        key_service_server::KeyServiceServer, machine_service_server::MachineServiceServer,
-        session_service_server::SessionServiceServer,
+        admin_token_service_server::AdminTokenServiceServer,
+        api_key_service_server::ApiKeyServiceServer,
+        enrolment_service_server::EnrolmentServiceServer,
+        join_token_service_server::JoinTokenServiceServer, key_service_server::KeyServiceServer,
+        machine_service_server::MachineServiceServer, session_service_server::SessionServiceServer,
     },
     policy::v1::{
-        policy_service_server::PolicyServiceServer, resource_type_service_server::ResourceTypeServiceServer,
+        policy_service_server::PolicyServiceServer,
+        resource_type_service_server::ResourceTypeServiceServer,
     },
     registry::v1::agent_service_server::AgentServiceServer,
     status_api::v1::status_service_server::StatusServiceServer,
@@ -33,10 +41,10 @@ use crate::{
     config::Listen,
     error::{Error, Result},
     grpc::{
-        admin_token::AdminTokens, agent::AgentAdmin, api_key::ApiKeys, audit::Audit, auth::AuthLayer,
-        enrolment::Enrolment, event::Events, grant::GrantFace, grant_admin::GrantAdmin, join_token::JoinTokens,
-        key::Keys, machine::Machines, policy::PolicyAdmin, resource_type::ResourceTypes, session::Sessions,
-        system::System,
+        admin_token::AdminTokens, agent::AgentAdmin, api_key::ApiKeys, audit::Audit,
+        auth::AuthLayer, enrolment::Enrolment, event::Events, grant::GrantFace,
+        grant_admin::GrantAdmin, join_token::JoinTokens, key::Keys, machine::Machines,
+        policy::PolicyAdmin, resource_type::ResourceTypes, session::Sessions, system::System,
     },
     http::{self, Check, HttpState},
     metrics::Metrics,
@@ -74,16 +82,25 @@ impl Server {
     pub async fn bind(listen: &Listen) -> Result<Self> {
         let bind = async |field: &str, address: SocketAddr| {
             TcpListener::bind(address).await.map_err(|error| {
-                Error::invalid(field, format!("cannot listen on `{address}`: {error}")).caused_by(error)
+                Error::invalid(field, format!("cannot listen on `{address}`: {error}"))
+                    .caused_by(error)
             })
         };
         let http = bind("listen.http", listen.http).await?;
         let admin = bind("listen.admin_grpc", listen.admin_grpc).await?;
         let edge = bind("listen.edge_grpc", listen.edge_grpc).await?;
         let address = |listener: &TcpListener| listener.local_addr().map_err(Error::internal);
-        let addresses =
-            Addresses { http: address(&http)?, admin_grpc: address(&admin)?, edge_grpc: address(&edge)? };
-        Ok(Self { http, admin, edge, addresses })
+        let addresses = Addresses {
+            http: address(&http)?,
+            admin_grpc: address(&admin)?,
+            edge_grpc: address(&edge)?,
+        };
+        Ok(Self {
+            http,
+            admin,
+            edge,
+            addresses,
+        })
     }
 
     /// Serves until the app's `stop` is cancelled, then lets calls in flight
@@ -98,7 +115,13 @@ impl Server {
         let trust_domain = &app.identity.settings().trust_domain;
         let edge = tls::edge_config(&app, Arc::clone(&certificate))?;
         let edge = tls::accept(self.edge, edge, trust_domain, &tasks, &app.stop);
-        let admin = tls::accept(self.admin, tls::admin_config(certificate)?, trust_domain, &tasks, &app.stop);
+        let admin = tls::accept(
+            self.admin,
+            tls::admin_config(certificate)?,
+            trust_domain,
+            &tasks,
+            &app.stop,
+        );
 
         let (health, health_service) = tonic_health::server::health_reporter();
         tasks.spawn(report_health(Arc::clone(&app), health));
@@ -110,11 +133,17 @@ impl Server {
             tokio::try_join!(
                 async {
                     let incoming = ReceiverStream::new(edge);
-                    edge_router.serve_with_incoming_shutdown(incoming, stopped()).await.map_err(Error::internal)
+                    edge_router
+                        .serve_with_incoming_shutdown(incoming, stopped())
+                        .await
+                        .map_err(Error::internal)
                 },
                 async {
                     let incoming = ReceiverStream::new(admin);
-                    admin_router.serve_with_incoming_shutdown(incoming, stopped()).await.map_err(Error::internal)
+                    admin_router
+                        .serve_with_incoming_shutdown(incoming, stopped())
+                        .await
+                        .map_err(Error::internal)
                 },
                 async {
                     let router = http::router(http_state(&app, metrics));
@@ -147,7 +176,10 @@ fn edge_services(app: &App) -> Guarded {
         .add_service(EnrolmentServiceServer::new(Enrolment(app.identity.clone())))
         .add_service(SessionServiceServer::new(Sessions(app.identity.clone())))
         .add_service(KeyServiceServer::new(Keys(app.identity.clone())))
-        .add_service(EventServiceServer::new(Events { publisher: Arc::clone(&app.publisher), stop: app.stop.clone() }))
+        .add_service(EventServiceServer::new(Events {
+            publisher: Arc::clone(&app.publisher),
+            stop: app.stop.clone(),
+        }))
         .add_service(GrantServiceServer::new(GrantFace(app.grants.clone())))
         .add_service(AuditServiceServer::new(audit(app)))
 }
@@ -170,19 +202,31 @@ fn admin_services(app: &App) -> Result<Guarded> {
     Ok(guarded(app)
         .add_service(reflection)
         .add_service(StatusServiceServer::new(system))
-        .add_service(JoinTokenServiceServer::new(JoinTokens(app.identity.clone())))
+        .add_service(JoinTokenServiceServer::new(JoinTokens(
+            app.identity.clone(),
+        )))
         .add_service(MachineServiceServer::new(Machines(app.identity.clone())))
         .add_service(ApiKeyServiceServer::new(ApiKeys(app.identity.clone())))
-        .add_service(AdminTokenServiceServer::new(AdminTokens(app.identity.clone())))
-        .add_service(AgentServiceServer::new(AgentAdmin { agents: app.agents.clone(), grants: app.grants.clone() }))
-        .add_service(ResourceTypeServiceServer::new(ResourceTypes(app.policies.clone())))
+        .add_service(AdminTokenServiceServer::new(AdminTokens(
+            app.identity.clone(),
+        )))
+        .add_service(AgentServiceServer::new(AgentAdmin {
+            agents: app.agents.clone(),
+            grants: app.grants.clone(),
+        }))
+        .add_service(ResourceTypeServiceServer::new(ResourceTypes(
+            app.policies.clone(),
+        )))
         .add_service(PolicyServiceServer::new(PolicyAdmin(app.policies.clone())))
         .add_service(GrantAdminServiceServer::new(GrantAdmin(app.grants.clone())))
         .add_service(AuditAdminServiceServer::new(audit(app))))
 }
 
 fn audit(app: &App) -> Audit {
-    Audit { db: app.db.clone(), stop: app.stop.clone() }
+    Audit {
+        db: app.db.clone(),
+        stop: app.stop.clone(),
+    }
 }
 
 /// Whether calls would be served now.
@@ -191,13 +235,30 @@ async fn checks(app: &App) -> Vec<Check> {
         Ok(_) => None,
         Err(error) => Some(error.problem().detail.clone()),
     };
-    let quorum = app.db.quorum.check().err().map(|error| error.problem().detail.clone());
-    vec![Check { name: "database", problem: database }, Check { name: "write_quorum", problem: quorum }]
+    let quorum = app
+        .db
+        .quorum
+        .check()
+        .err()
+        .map(|error| error.problem().detail.clone());
+    vec![
+        Check {
+            name: "database",
+            problem: database,
+        },
+        Check {
+            name: "write_quorum",
+            problem: quorum,
+        },
+    ]
 }
 
 async fn report_health(app: Arc<App>, health: HealthReporter) {
     loop {
-        let well = checks(&app).await.iter().all(|check| check.problem.is_none());
+        let well = checks(&app)
+            .await
+            .iter()
+            .all(|check| check.problem.is_none());
         let status = if well && !app.stop.is_cancelled() {
             tonic_health::ServingStatus::Serving
         } else {

@@ -85,10 +85,11 @@ pub(super) fn edge_config(app: &App, certificate: Arc<ServerCertificate>) -> Res
         roots.add(ca.clone()).map_err(Error::internal)?;
     }
     let provider = Arc::new(aws_lc_rs::default_provider());
-    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider))
-        .allow_unauthenticated()
-        .build()
-        .map_err(Error::internal)?;
+    let verifier =
+        WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider))
+            .allow_unauthenticated()
+            .build()
+            .map_err(Error::internal)?;
     let config = ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13])
         .map_err(Error::internal)?
@@ -123,8 +124,11 @@ pub(super) fn accept(
 ) -> mpsc::Receiver<std::io::Result<Connection>> {
     let (ready, connections) = mpsc::channel(64);
     let acceptor = TlsAcceptor::from(Arc::new(config));
-    let (trust_domain, stop, handshakes) =
-        (Arc::<str>::from(trust_domain), stop.clone(), Arc::new(Semaphore::new(HANDSHAKES)));
+    let (trust_domain, stop, handshakes) = (
+        Arc::<str>::from(trust_domain),
+        stop.clone(),
+        Arc::new(Semaphore::new(HANDSHAKES)),
+    );
     let tracker = tasks.clone();
     tasks.spawn(async move {
         loop {
@@ -141,17 +145,26 @@ pub(super) fn accept(
                     continue;
                 }
             };
-            let Ok(permit) = Arc::clone(&handshakes).acquire_owned().await else { return };
-            let (acceptor, trust_domain, ready) = (acceptor.clone(), Arc::clone(&trust_domain), ready.clone());
+            let Ok(permit) = Arc::clone(&handshakes).acquire_owned().await else {
+                return;
+            };
+            let (acceptor, trust_domain, ready) =
+                (acceptor.clone(), Arc::clone(&trust_domain), ready.clone());
             tracker.spawn(async move {
-                let shaken = tokio::time::timeout(HANDSHAKE, handshake(&acceptor, stream, address, &trust_domain)).await;
+                let shaken = tokio::time::timeout(
+                    HANDSHAKE,
+                    handshake(&acceptor, stream, address, &trust_domain),
+                )
+                .await;
                 drop(permit);
                 match shaken {
                     Ok(Ok(connection)) => {
                         // closed only while stopping
                         let _ = ready.send(Ok(connection)).await;
                     }
-                    Ok(Err(error)) => tracing::debug!(%error, peer = %address, "TLS handshake failed"),
+                    Ok(Err(error)) => {
+                        tracing::debug!(%error, peer = %address, "TLS handshake failed")
+                    }
                     Err(_) => tracing::debug!(peer = %address, "TLS handshake took too long"),
                 }
             });
@@ -174,5 +187,11 @@ async fn handshake(
         .peer_certificates()
         .and_then(|chain| chain.first())
         .and_then(|leaf| ca::machine_of(leaf, trust_domain));
-    Ok(Connection::new(stream, Peer { address: address.ip(), machine }))
+    Ok(Connection::new(
+        stream,
+        Peer {
+            address: address.ip(),
+            machine,
+        },
+    ))
 }

@@ -21,8 +21,16 @@ async fn changes(subscription: &mut Subscription, count: usize) -> Vec<Change> {
 async fn revisions_are_dense_and_a_reader_resumes_anywhere_without_loss() {
     let rig = Rig::open().await;
     let session = rig.analyst().await;
-    let begin = Position { epoch: 1, revision: 0 };
-    let mut live = rig.app.publisher.subscribe(&[(Stream::Grants, Some(begin))]).await.unwrap();
+    let begin = Position {
+        epoch: 1,
+        revision: 0,
+    };
+    let mut live = rig
+        .app
+        .publisher
+        .subscribe(&[(Stream::Grants, Some(begin))])
+        .await
+        .unwrap();
     let writes = (0..30).map(|_| rig.granted(&session));
     futures::future::join_all(writes).await;
     let seen = changes(&mut live, 30).await;
@@ -30,8 +38,16 @@ async fn revisions_are_dense_and_a_reader_resumes_anywhere_without_loss() {
     assert_eq!(revisions, (1..=30).collect::<Vec<_>>());
 
     for after in [0, 7, 29] {
-        let position = Position { epoch: 1, revision: after };
-        let mut resumed = rig.app.publisher.subscribe(&[(Stream::Grants, Some(position))]).await.unwrap();
+        let position = Position {
+            epoch: 1,
+            revision: after,
+        };
+        let mut resumed = rig
+            .app
+            .publisher
+            .subscribe(&[(Stream::Grants, Some(position))])
+            .await
+            .unwrap();
         let rest = changes(&mut resumed, usize::try_from(30 - after).unwrap()).await;
         assert_eq!(rest, seen[usize::try_from(after).unwrap()..]);
     }
@@ -42,11 +58,27 @@ async fn a_change_of_another_control_plane_arrives() {
     let rig = Rig::open().await;
     let other = rig.beside().await;
     let session = rig.analyst().await;
-    let mut here = rig.app.publisher.subscribe(&[(Stream::Grants, None)]).await.unwrap();
+    let mut here = rig
+        .app
+        .publisher
+        .subscribe(&[(Stream::Grants, None)])
+        .await
+        .unwrap();
     let decision = other.granted(&session).await;
     let seen = changes(&mut here, 1).await;
-    assert!(matches!(&seen[0].body, ChangeBody::GrantIssued { grant_id, .. } if *grant_id == decision.record.id));
-    other.app.grants.revoke_token(caller(&session), session.clone(), decision.token.as_deref().unwrap()).await.unwrap();
+    assert!(
+        matches!(&seen[0].body, ChangeBody::GrantIssued { grant_id, .. } if *grant_id == decision.record.id)
+    );
+    other
+        .app
+        .grants
+        .revoke_token(
+            caller(&session),
+            session.clone(),
+            decision.token.as_deref().unwrap(),
+        )
+        .await
+        .unwrap();
     let seen = changes(&mut here, 1).await;
     assert!(matches!(&seen[0].body, ChangeBody::GrantRevoked { .. }));
 }
@@ -54,9 +86,17 @@ async fn a_change_of_another_control_plane_arrives() {
 #[tokio::test]
 async fn a_quiet_stream_still_tells_how_far_it_is() {
     let rig = Rig::open().await;
-    let mut quiet = rig.app.publisher.subscribe(&[(Stream::Policy, None)]).await.unwrap();
+    let mut quiet = rig
+        .app
+        .publisher
+        .subscribe(&[(Stream::Policy, None)])
+        .await
+        .unwrap();
     for _ in 0..2 {
-        let message = tokio::time::timeout(Duration::from_secs(20), quiet.next()).await.unwrap().unwrap();
+        let message = tokio::time::timeout(Duration::from_secs(20), quiet.next())
+            .await
+            .unwrap()
+            .unwrap();
         assert!(matches!(message, Message::Progress(heads) if heads.len() == 1));
     }
 }
@@ -69,14 +109,33 @@ async fn a_position_that_cannot_be_served_is_refused() {
         rig.granted(&session).await;
     }
     let mut tx = rig.app.db.begin().await.unwrap();
-    events::compact(&mut tx, rig.app.ambient.clock.now() + Duration::from_secs(1), 2).await.unwrap();
+    events::compact(
+        &mut tx,
+        rig.app.ambient.clock.now() + Duration::from_secs(1),
+        2,
+    )
+    .await
+    .unwrap();
     rig.app.db.commit(tx).await.unwrap();
     for bad in [
-        Position { epoch: 1, revision: 1 },   // compacted
-        Position { epoch: 1, revision: 999 }, // ahead
-        Position { epoch: 2, revision: 0 },   // of another epoch
+        Position {
+            epoch: 1,
+            revision: 1,
+        }, // compacted
+        Position {
+            epoch: 1,
+            revision: 999,
+        }, // ahead
+        Position {
+            epoch: 2,
+            revision: 0,
+        }, // of another epoch
     ] {
-        let refused = rig.app.publisher.subscribe(&[(Stream::Grants, Some(bad))]).await;
+        let refused = rig
+            .app
+            .publisher
+            .subscribe(&[(Stream::Grants, Some(bad))])
+            .await;
         assert_eq!(refused.unwrap_err().reason(), Reason::Compacted, "{bad:?}");
     }
 }
@@ -84,11 +143,22 @@ async fn a_position_that_cannot_be_served_is_refused() {
 #[tokio::test]
 async fn a_restored_database_begins_a_new_epoch_and_readers_list_again() {
     let rig = Rig::open().await;
-    let mut reader = rig.app.publisher.subscribe(&[(Stream::Grants, None)]).await.unwrap();
+    let mut reader = rig
+        .app
+        .publisher
+        .subscribe(&[(Stream::Grants, None)])
+        .await
+        .unwrap();
     // what a restore looks like from inside: the server is not the one on record
-    sqlx::query("UPDATE installation SET system_identifier = 'another'").execute(rig.database.pool()).await.unwrap();
+    sqlx::query("UPDATE installation SET system_identifier = 'another'")
+        .execute(rig.database.pool())
+        .await
+        .unwrap();
     let error = loop {
-        match tokio::time::timeout(Duration::from_secs(20), reader.next()).await.unwrap() {
+        match tokio::time::timeout(Duration::from_secs(20), reader.next())
+            .await
+            .unwrap()
+        {
             Ok(_) => {}
             Err(error) => break error,
         }

@@ -1,6 +1,9 @@
 //! One control plane's services on a database of the test's own.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
 
 use authguardian_proto::{
     credential::{self, ApiKey},
@@ -52,18 +55,30 @@ impl Rig {
         config.database.max_connections = 16;
         config.identity.trust_domain = "example.org".to_owned();
         config.identity.master_key_file = files.path().join("master.key");
-        for address in [&mut config.listen.http, &mut config.listen.admin_grpc, &mut config.listen.edge_grpc] {
+        for address in [
+            &mut config.listen.http,
+            &mut config.listen.admin_grpc,
+            &mut config.listen.edge_grpc,
+        ] {
             *address = "127.0.0.1:0".parse().unwrap();
         }
         app::migrate(config.database.url.expose()).await.unwrap();
         let clock = Arc::new(ManualClock::at(time));
-        let app = open_app(&config, clock.clone(), 1).await.unwrap();
-        Self { app, clock, database, config, files }
+        let app = open_app(&config, clock.clone(), seed()).await.unwrap();
+        Self {
+            app,
+            clock,
+            database,
+            config,
+            files,
+        }
     }
 
     /// A second control plane on the same database.
     pub(crate) async fn beside(&self) -> Self {
-        let app = open_app(&self.config, self.clock.clone(), 2).await.unwrap();
+        let app = open_app(&self.config, self.clock.clone(), seed())
+            .await
+            .unwrap();
         Self {
             app,
             clock: Arc::clone(&self.clock),
@@ -76,16 +91,28 @@ impl Rig {
     /// An enrolled machine.
     pub(crate) async fn machine(&self, name: &str) -> MachineId {
         let ttl = time::Duration::seconds(600);
-        let (text, _) =
-            self.app.identity.create_join_token(admin(), &name.parse().unwrap(), ttl).await.unwrap();
+        let (text, _) = self
+            .app
+            .identity
+            .create_join_token(admin(), &name.parse().unwrap(), ttl)
+            .await
+            .unwrap();
         let token: credential::JoinToken = text.unwrap().parse().unwrap();
-        self.app.identity.join(anonymous(), &token, &requested_key().1).await.unwrap().machine_id
+        self.app
+            .identity
+            .join(anonymous(), &token, &requested_key().1)
+            .await
+            .unwrap()
+            .machine_id
     }
 
     /// A registered key for these agents.
     pub(crate) async fn api_key(&self, agents: &[&str], validator: bool) -> ApiKey {
         let seed = self.app.ambient.entropy.bytes::<32>();
-        let draft = ApiKey::new(authguardian_proto::ids::ApiKeyId::from_uuid(self.app.ambient.uuid()), seed);
+        let draft = ApiKey::new(
+            authguardian_proto::ids::ApiKeyId::from_uuid(self.app.ambient.uuid()),
+            seed,
+        );
         let new = NewApiKey {
             name: "test".to_owned(),
             public_key: draft.public_key().unwrap(),
@@ -93,17 +120,34 @@ impl Rig {
             validator,
             expires_at: None,
         };
-        let registered = self.app.identity.create_api_key(admin(), new).await.unwrap();
+        let registered = self
+            .app
+            .identity
+            .create_api_key(admin(), new)
+            .await
+            .unwrap();
         ApiKey::new(registered.id, seed)
     }
 
     /// A session of a key at a machine.
     pub(crate) async fn session(&self, machine: MachineId, key: &ApiKey) -> Arc<Session> {
-        let (nonce, _) = self.app.identity.create_challenge(machine, key.id()).await.unwrap();
+        let (nonce, _) = self
+            .app
+            .identity
+            .create_challenge(machine, key.id())
+            .await
+            .unwrap();
         let signature = key.sign_nonce(&nonce).unwrap();
         self.app
             .identity
-            .create_session(anonymous(), machine, key.id(), &nonce, &signature, Zone::LocalMachine)
+            .create_session(
+                anonymous(),
+                machine,
+                key.id(),
+                &nonce,
+                &signature,
+                Zone::LocalMachine,
+            )
             .await
             .unwrap()
             .1
@@ -117,8 +161,14 @@ impl Rig {
     /// An agent with trust, its own key and a session at a machine of its own.
     pub(crate) async fn agent(&self, name: &str, trust: u32) -> Arc<Session> {
         let agent: AgentId = name.parse().unwrap();
-        self.app.agents.put(admin(), put(&agent, trust)).await.unwrap();
-        let machine = self.machine(&format!("host-of-{}", name.replace('_', "-"))).await;
+        self.app
+            .agents
+            .put(admin(), put(&agent, trust))
+            .await
+            .unwrap();
+        let machine = self
+            .machine(&format!("host-of-{}", name.replace('_', "-")))
+            .await;
         let key = self.api_key(&[name], false).await;
         self.session(machine, &key).await
     }
@@ -129,7 +179,10 @@ impl Rig {
     }
 
     pub(crate) async fn request(&self, session: &Arc<Session>, ask: Ask) -> Result<Decision> {
-        self.app.grants.request(caller(session), Arc::clone(session), ask).await
+        self.app
+            .grants
+            .request(caller(session), Arc::clone(session), ask)
+            .await
     }
 }
 
@@ -167,23 +220,41 @@ pub(crate) fn admin() -> Context {
 }
 
 pub(crate) fn anonymous() -> Context {
-    Context { actor: Actor::Anonymous, ..Context::system() }
+    Context {
+        actor: Actor::Anonymous,
+        ..Context::system()
+    }
 }
 
 /// A machine's key and what its signing request says of it.
 pub(crate) fn requested_key() -> (rcgen::KeyPair, RequestedKey) {
     let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).unwrap();
-    let csr = rcgen::CertificateParams::default().serialize_request(&key).unwrap();
+    let csr = rcgen::CertificateParams::default()
+        .serialize_request(&key)
+        .unwrap();
     let requested = RequestedKey::from_csr(csr.der()).unwrap();
     (key, requested)
 }
 
 pub(crate) async fn open_app(config: &Config, clock: SharedClock, seed: u64) -> Result<Arc<App>> {
-    let ambient = Ambient { clock, entropy: Arc::new(Entropy::from_seed(seed)) };
+    let ambient = Ambient {
+        clock,
+        entropy: Arc::new(Entropy::from_seed(seed)),
+    };
     App::open(config, ambient).await.map(Arc::new)
 }
 
 /// An agent as an operator puts it.
 pub(crate) fn put(agent: &AgentId, trust: u32) -> PutAgent {
-    PutAgent { id: agent.clone(), trust, description: String::new() }
+    PutAgent {
+        id: agent.clone(),
+        trust,
+        description: String::new(),
+    }
+}
+
+/// Another one for each control plane: the same seed would make the same keys.
+fn seed() -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(1000);
+    NEXT.fetch_add(1, Ordering::Relaxed)
 }
