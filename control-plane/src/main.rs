@@ -1,3 +1,5 @@
 //! The `control-plane` binary.
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    control_plane::cli::run()
+}

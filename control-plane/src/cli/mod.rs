@@ -1,0 +1,213 @@
+//! The command line: the daemon's own verbs, and the operator's, which are
+//! clients of the admin listener. One file per noun.
+
+mod admin_token;
+mod agent;
+mod api_key;
+mod audit;
+mod client;
+mod completions;
+mod failure;
+mod grant;
+mod join_token;
+mod machine;
+mod output;
+mod page;
+mod policy;
+mod resource_type;
+mod status;
+mod validate_config;
+mod value;
+
+use std::{path::PathBuf, process::ExitCode, sync::Arc};
+
+use clap::{Args, Parser, Subcommand};
+
+use self::{failure::Failure, output::Format};
+use crate::{
+    clock::{Ambient, Entropy, SystemClock},
+    config::{Config, Sources},
+};
+
+const AFTER_HELP: &str = "\
+Exit codes:
+  0 ok, 1 failure, 2 usage, 3 not found, 4 denied, 5 conflict, 6 unavailable,
+  7 outcome unknown
+
+Operator verbs are clients of the admin listener; they need its address, its CA
+certificate and an admin token:
+  export AUTHGUARDIAN_SERVER=https://127.0.0.1:3003
+  export AUTHGUARDIAN_CA_FILE=/path/to/ca.pem
+  export AUTHGUARDIAN_ADMIN_TOKEN=aga_…
+  control-plane status";
+
+/// AuthGuardian's control plane: permissions for AI agents, across machines.
+#[derive(Debug, Parser)]
+#[command(name = "control-plane", version, after_help = AFTER_HELP, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Check a configuration and print what it comes to
+    ValidateConfig(validate_config::ValidateConfigArgs),
+    /// Print a completion script for a shell
+    Completions(completions::CompletionsArgs),
+    /// How the control plane is
+    Status(status::StatusArgs),
+    /// One-time tokens that machines join with
+    JoinToken(join_token::JoinTokenArgs),
+    /// Machines that run an edge
+    Machine(machine::MachineArgs),
+    /// Agents and how far they are trusted
+    Agent(agent::AgentArgs),
+    /// Keys that agents authenticate with
+    ApiKey(api_key::ApiKeyArgs),
+    /// Tokens of admins
+    AdminToken(admin_token::AdminTokenArgs),
+    /// What grants are given for
+    ResourceType(resource_type::ResourceTypeArgs),
+    /// The rules that decide
+    Policy(policy::PolicyArgs),
+    /// Permissions that were given or denied
+    Grant(grant::GrantArgs),
+    /// Who did what
+    Audit(audit::AuditArgs),
+}
+
+/// Where the configuration comes from.
+#[derive(Debug, Clone, Args)]
+struct ConfigArgs {
+    /// TOML file; without one, the defaults
+    #[arg(long, env = "AUTHGUARDIAN_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
+
+    /// Overrides one key; beats environment and file; repeatable
+    #[arg(long = "set", value_name = "SECTION.KEY=VALUE")]
+    set: Vec<String>,
+}
+
+impl ConfigArgs {
+    fn load(&self) -> Result<Config, Failure> {
+        let sources = Sources::of_process(self.config.clone(), self.set.clone());
+        Ok(Config::load(&sources)?)
+    }
+}
+
+/// Runs the command that this process was started with.
+pub fn run() -> ExitCode {
+    let cli = Cli::parse();
+    let format = cli.command.format();
+    let outcome = match tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+    {
+        Ok(runtime) => runtime.block_on(cli.command.run()),
+        Err(error) => Err(Failure::internal(format!(
+            "the runtime does not start: {error}"
+        ))),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(format),
+    }
+}
+
+impl Command {
+    /// How failures are told.
+    fn format(&self) -> Format {
+        match self {
+            Self::ValidateConfig(_) | Self::Completions(_) => Format::Table,
+            Self::Status(args) => args.client.output,
+            Self::JoinToken(args) => args.client.output,
+            Self::Machine(args) => args.client.output,
+            Self::Agent(args) => args.client.output,
+            Self::ApiKey(args) => args.client.output,
+            Self::AdminToken(args) => args.client.output,
+            Self::ResourceType(args) => args.client.output,
+            Self::Policy(args) => args.client.output,
+            Self::Grant(args) => args.client.output,
+            Self::Audit(args) => args.client.output,
+        }
+    }
+
+    async fn run(self) -> Result<(), Failure> {
+        match self {
+            Self::ValidateConfig(args) => args.run(),
+            Self::Completions(args) => args.run(),
+            Self::Status(args) => args.run().await,
+            Self::JoinToken(args) => args.run().await,
+            Self::Machine(args) => args.run().await,
+            Self::Agent(args) => args.run().await,
+            Self::ApiKey(args) => args.run().await,
+            Self::AdminToken(args) => args.run().await,
+            Self::ResourceType(args) => args.run().await,
+            Self::Policy(args) => args.run().await,
+            Self::Grant(args) => args.run().await,
+            Self::Audit(args) => args.run().await,
+        }
+    }
+}
+
+/// The system's time and randomness.
+fn ambient() -> Result<Ambient, Failure> {
+    let entropy = Entropy::from_system()
+        .map_err(|error| Failure::internal(format!("the system gives no randomness: {error}")))?;
+    Ok(Ambient {
+        clock: Arc::new(SystemClock::default()),
+        entropy: Arc::new(entropy),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn connection_flags_may_stand_after_the_verb() {
+        let cli = Cli::try_parse_from([
+            "control-plane",
+            "agent",
+            "list",
+            "-o",
+            "json",
+            "--server",
+            "https://cp:1",
+        ]);
+        assert_eq!(cli.unwrap().command.format(), Format::Json);
+    }
+
+    #[test]
+    fn a_revocation_needs_exactly_one_target() {
+        let parse = |args: &[&str]| {
+            Cli::try_parse_from(["control-plane", "grant", "revoke"].iter().chain(args)).is_ok()
+        };
+        assert!(parse(&["grt_0000000000000000000007"]));
+        assert!(parse(&["--agent", "a"]));
+        assert!(parse(&["--everything", "--yes"]));
+        assert!(!parse(&[]));
+        assert!(!parse(&["--agent", "a", "--resource", "SAP_API"]));
+        assert!(!parse(&["grt_0000000000000000000007", "--everything"]));
+    }
+
+    #[test]
+    fn every_operator_verb_shows_an_example() {
+        let command = Cli::command();
+        for noun in command.get_subcommands() {
+            assert!(
+                noun.get_after_help().is_some(),
+                "`{}` has no example",
+                noun.get_name()
+            );
+        }
+    }
+}
