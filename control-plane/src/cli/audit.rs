@@ -1,5 +1,7 @@
 //! `audit`: who did what, when, and what came of it.
 
+use std::fmt::Write;
+
 use authguardian_proto::{
     audit::v1::{Entry, TailEntriesRequest, audit_admin_service_client::AuditAdminServiceClient},
     status::from_status,
@@ -124,7 +126,8 @@ impl EntryView {
             line.push_str(reason);
         }
         if self.count > 1 {
-            line.push_str(&format!("  ({} times)", self.count));
+            // writing to a String cannot fail
+            let _ = write!(line, "  ({} times)", self.count);
         }
         line
     }
