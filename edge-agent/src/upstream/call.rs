@@ -66,7 +66,7 @@ impl Upstream {
             let mut request = Request::new(message.clone());
             request
                 .metadata_mut()
-                .insert("authorization", login.session().bearer());
+                .insert("authorization", login.session().bearer.clone());
             let left = deadline.saturating_duration_since(Instant::now());
             request.set_timeout(TRY_TIMEOUT.min(left));
             let failure = match send(self.channel.clone(), request).await {

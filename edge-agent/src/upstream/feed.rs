@@ -98,8 +98,8 @@ impl Feed {
                 () = stop.cancelled() => return,
                 problem = self.follow(&mut client, &mut positions) => problem,
             };
-            if matches!(problem.reason, Reason::Compacted | Reason::Lagged) {
-                tracing::warn!(reason = %problem.reason, "changes were missed, all is taken as changed");
+            if problem.reason == Reason::Compacted {
+                tracing::warn!("changes were missed, all is taken as changed");
                 positions = Positions::default();
                 self.send(Change::Everything);
             } else {

@@ -22,6 +22,7 @@ use crate::clock::Ambient;
 
 mod call;
 mod change;
+mod exchange;
 mod feed;
 mod login;
 mod session;

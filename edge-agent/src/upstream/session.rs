@@ -9,19 +9,14 @@ use std::{
 
 use authguardian_proto::{
     credential::{ApiKey, sha256},
-    identity::v1::{
-        CreateChallengeRequest, CreateSessionRequest, session_service_client::SessionServiceClient,
-    },
     ids::{AgentId, ApiKeyId},
     reason::{Problem, Reason},
-    status::from_status,
     zone::Zone,
 };
 use futures::{
     FutureExt,
     future::{BoxFuture, Shared},
 };
-use time::OffsetDateTime;
 use tokio::sync::broadcast::error::RecvError;
 use tokio_util::sync::CancellationToken;
 use tonic::{
@@ -32,14 +27,6 @@ use tonic::{
 use super::{Change, Feed};
 use crate::clock::Ambient;
 
-const TIMEOUT: Duration = Duration::from_secs(5);
-/// The control plane's nonces live this long; a session's end less a nonce's
-/// end is a span that needs no agreeing clocks.
-const NONCE_LIFE: Duration = Duration::from_mins(1);
-/// No session is used longer, whatever the control plane said.
-const MAX_LIFE: Duration = Duration::from_mins(15);
-/// A session is not used in its last moments.
-const MARGIN: Duration = Duration::from_secs(30);
 /// With more sessions than this, ended ones are dropped before one is added.
 const SWEEP_ABOVE: usize = 1024;
 
@@ -55,14 +42,8 @@ pub struct Session {
     pub zone: Zone,
     /// Since boot: when it is no longer used.
     pub usable_until: Duration,
-    bearer: MetadataValue<Ascii>,
-}
-
-impl Session {
     /// `Bearer …`, marked sensitive.
-    pub(super) fn bearer(&self) -> MetadataValue<Ascii> {
-        self.bearer.clone()
-    }
+    pub(super) bearer: MetadataValue<Ascii>,
 }
 
 impl std::fmt::Debug for Session {
@@ -86,8 +67,8 @@ type Exchange = Shared<BoxFuture<'static, Result<Arc<Session>, Problem>>>;
 
 /// The sessions of this edge.
 pub struct Sessions {
-    channel: Channel,
-    ambient: Ambient,
+    pub(super) channel: Channel,
+    pub(super) ambient: Ambient,
     feed: Feed,
     known: papaya::HashMap<Presented, Arc<Session>>,
     /// Exchanges that are under way, each shared by all who wait for it.
@@ -143,23 +124,6 @@ impl Sessions {
             Some(session) if !Arc::ptr_eq(&session, refused) => Ok(session),
             _ => self.exchange(presented, key.clone()).await,
         }
-    }
-
-    /// Whether a key still counts, for streams that outlive the session that
-    /// they began with; asked without the key's secret.
-    ///
-    /// # Errors
-    /// `API_KEY_…` when it does not, `UNAVAILABLE` when that is not known.
-    pub async fn key_stands(&self, id: ApiKeyId) -> Result<(), Problem> {
-        let mut request = tonic::Request::new(CreateChallengeRequest {
-            api_key_id: id.to_string(),
-        });
-        request.set_timeout(TIMEOUT);
-        SessionServiceClient::new(self.channel.clone())
-            .create_challenge(request)
-            .await
-            .map(|_| ())
-            .map_err(|status| from_status(&status))
     }
 
     /// Forgets sessions as their keys are revoked, until told to stop.
@@ -239,75 +203,6 @@ impl Sessions {
         }
         known.insert(presented, session);
     }
-
-    /// Challenge, signature, session.
-    async fn log_in(&self, key: &ApiKey, zone: Zone) -> Result<Session, Problem> {
-        let asked_at = self.ambient.clock.since_boot();
-        let mut client = SessionServiceClient::new(self.channel.clone());
-        let mut request = tonic::Request::new(CreateChallengeRequest {
-            api_key_id: key.id().to_string(),
-        });
-        request.set_timeout(TIMEOUT);
-        let challenge = client
-            .create_challenge(request)
-            .await
-            .map_err(|status| from_status(&status))?
-            .into_inner();
-        let signature = key.sign_nonce(&challenge.nonce).ok_or_else(|| {
-            Problem::new(
-                Reason::SignatureInvalid,
-                "the API key is not a usable Ed25519 seed",
-            )
-        })?;
-        let mut request = tonic::Request::new(CreateSessionRequest {
-            api_key_id: key.id().to_string(),
-            nonce: challenge.nonce,
-            signature,
-            zone: zone.to_proto().into(),
-        });
-        request.set_timeout(TIMEOUT);
-        let created = client
-            .create_session(request)
-            .await
-            .map_err(|status| from_status(&status))?
-            .into_inner();
-        let bearer = format!("Bearer {}", created.session_token);
-        let mut bearer: MetadataValue<Ascii> = bearer.parse().map_err(|_| not_understood())?;
-        bearer.set_sensitive(true);
-        let life = life(time_of(challenge.expires_at)?, time_of(created.expires_at)?);
-        Ok(Session {
-            api_key_id: key.id(),
-            agent_ids: created
-                .agent_ids
-                .iter()
-                .map(|id| id.parse())
-                .collect::<Result<_, _>>()
-                .map_err(|_| not_understood())?,
-            validator: created.validator,
-            zone: Zone::from_proto(created.zone).ok_or_else(not_understood)?,
-            usable_until: asked_at + life.saturating_sub(MARGIN),
-            bearer,
-        })
-    }
-}
-
-/// How long a session lives from before its challenge was asked for.
-fn life(challenge_ends: OffsetDateTime, session_ends: OffsetDateTime) -> Duration {
-    let after_challenge = Duration::try_from(session_ends - challenge_ends + NONCE_LIFE);
-    after_challenge.unwrap_or_default().min(MAX_LIFE)
-}
-
-fn time_of(timestamp: Option<prost_types::Timestamp>) -> Result<OffsetDateTime, Problem> {
-    timestamp
-        .and_then(|time| OffsetDateTime::from_unix_timestamp(time.seconds).ok())
-        .ok_or_else(not_understood)
-}
-
-fn not_understood() -> Problem {
-    Problem::new(
-        Reason::Internal,
-        "the control plane's answer cannot be understood by this edge",
-    )
 }
 
 #[cfg(test)]
@@ -408,15 +303,5 @@ mod tests {
         }
         stop.cancel();
         follower.await.unwrap();
-    }
-
-    #[test]
-    fn a_sessions_life_needs_no_agreeing_clocks() {
-        let start = OffsetDateTime::UNIX_EPOCH;
-        let minutes = |n: u64| start + Duration::from_secs(60 * n);
-        assert_eq!(life(minutes(1), minutes(15)), Duration::from_mins(15));
-        assert_eq!(life(minutes(1), minutes(5)), Duration::from_mins(5));
-        assert_eq!(life(minutes(1), minutes(90)), MAX_LIFE);
-        assert_eq!(life(minutes(9), minutes(1)), Duration::ZERO);
     }
 }

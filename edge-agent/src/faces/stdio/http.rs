@@ -100,6 +100,24 @@ impl Http {
     }
 }
 
+/// The session that a response belongs to.
+pub(super) fn session_id(response: &Response<Incoming>) -> Option<String> {
+    response
+        .headers()
+        .get("mcp-session-id")?
+        .to_str()
+        .ok()
+        .map(str::to_owned)
+}
+
+/// Whether a response is a stream of events.
+pub(super) fn is_stream(response: &Response<Incoming>) -> bool {
+    response
+        .headers()
+        .get(header::CONTENT_TYPE)
+        .is_some_and(|value| value.as_bytes().starts_with(b"text/event-stream"))
+}
+
 /// A name that is no plain header value is wrapped (SEP-2243).
 fn encode(name: &str) -> String {
     use base64::{Engine, engine::general_purpose::STANDARD};

@@ -1,8 +1,52 @@
 //! Server-sent events (HTML Living Standard §9.2), as far as MCP uses them.
 
+use std::collections::VecDeque;
+
+use http::Response;
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use serde_json::Value;
+
+use super::http::HttpError;
+
+/// The events of a response.
+pub(super) struct Events {
+    body: Incoming,
+    parser: Parser,
+    ready: VecDeque<Event>,
+}
+
+impl Events {
+    /// Takes over a response's body.
+    pub(super) fn of(response: Response<Incoming>) -> Self {
+        Self {
+            body: response.into_body(),
+            parser: Parser::default(),
+            ready: VecDeque::new(),
+        }
+    }
+
+    /// The next event; `None` at the end.
+    pub(super) async fn next(&mut self) -> Result<Option<Event>, HttpError> {
+        loop {
+            if let Some(event) = self.ready.pop_front() {
+                return Ok(Some(event));
+            }
+            match self.body.frame().await {
+                None => return Ok(None),
+                Some(frame) => {
+                    if let Some(bytes) = frame?.data_ref() {
+                        self.ready.extend(self.parser.push(bytes));
+                    }
+                }
+            }
+        }
+    }
+}
+
 /// Cuts a byte stream into events.
 #[derive(Debug, Default)]
-pub(super) struct Parser {
+struct Parser {
     rest: Vec<u8>,
     data: Vec<String>,
     id: Option<String>,
@@ -17,9 +61,16 @@ pub(super) struct Event {
     pub(super) id: Option<String>,
 }
 
+impl Event {
+    /// The JSON-RPC message in it; null when there is none.
+    pub(super) fn message(&self) -> Value {
+        serde_json::from_str(&self.data).unwrap_or_default()
+    }
+}
+
 impl Parser {
     /// Takes the next bytes and returns the events that they complete.
-    pub(super) fn push(&mut self, bytes: &[u8]) -> Vec<Event> {
+    fn push(&mut self, bytes: &[u8]) -> Vec<Event> {
         self.rest.extend_from_slice(bytes);
         let mut events = Vec::new();
         while let Some(end) = self.rest.iter().position(|byte| *byte == b'\n') {
