@@ -254,7 +254,7 @@ mod tests {
         Field::optional("token", Kind::Token, "what"),
     ];
 
-    fn refused(arguments: Value) -> (Reason, String) {
+    fn refused(arguments: &Value) -> (Reason, String) {
         let problem = Form::read(FIELDS, arguments.as_object().unwrap().clone()).unwrap_err();
         (problem.reason, problem.field.unwrap())
     }
@@ -272,25 +272,25 @@ mod tests {
     #[test]
     fn what_does_not_fit_is_refused_with_its_field() {
         let invalid = |field: &str| (Reason::InvalidArgument, field.to_owned());
-        assert_eq!(refused(json!({"agent_id": "a"})), invalid("why"));
+        assert_eq!(refused(&json!({"agent_id": "a"})), invalid("why"));
         assert_eq!(
-            refused(json!({"agent_id": "a", "why": null})),
+            refused(&json!({"agent_id": "a", "why": null})),
             invalid("why")
         );
         assert_eq!(
-            refused(json!({"agent_id": "a", "why": " "})),
+            refused(&json!({"agent_id": "a", "why": " "})),
             invalid("why")
         );
         assert_eq!(
-            refused(json!({"agent_id": "", "why": "x"})),
+            refused(&json!({"agent_id": "", "why": "x"})),
             invalid("agent_id")
         );
         assert_eq!(
-            refused(json!({"agent_id": 7, "why": "x"})),
+            refused(&json!({"agent_id": 7, "why": "x"})),
             invalid("agent_id")
         );
         assert_eq!(
-            refused(json!({"agent_id": "a", "why": "x", "y": 1})),
+            refused(&json!({"agent_id": "a", "why": "x", "y": 1})),
             invalid("y")
         );
         for seconds in [
@@ -302,12 +302,12 @@ mod tests {
             json!(1e300),
         ] {
             assert_eq!(
-                refused(json!({"agent_id": "a", "why": "x", "seconds": seconds})),
+                refused(&json!({"agent_id": "a", "why": "x", "seconds": seconds})),
                 invalid("seconds")
             );
         }
         assert_eq!(
-            refused(json!({"agent_id": "a", "why": "x", "mode": "c"})),
+            refused(&json!({"agent_id": "a", "why": "x", "mode": "c"})),
             invalid("mode")
         );
     }
@@ -315,12 +315,12 @@ mod tests {
     #[test]
     fn what_is_too_long_is_called_that() {
         assert_eq!(
-            refused(json!({"agent_id": "a", "why": "123456"})),
+            refused(&json!({"agent_id": "a", "why": "123456"})),
             (Reason::TooLarge, "why".into())
         );
         let token = "x".repeat(MAX_TOKEN_LEN + 1);
         assert_eq!(
-            refused(json!({"agent_id": "a", "why": "x", "token": token})),
+            refused(&json!({"agent_id": "a", "why": "x", "token": token})),
             (Reason::TooLarge, "token".into())
         );
     }

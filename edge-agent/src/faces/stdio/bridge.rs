@@ -62,7 +62,7 @@ impl Bridge {
     ) {
         match message::kind(&message) {
             Kind::Request if message::method(&message) == "initialize" => {
-                self.request(message, line).await
+                self.request(message, line).await;
             }
             Kind::Request => self.begin_request(message, line, tasks),
             Kind::Notification => self.notify(message, line).await,
@@ -117,7 +117,7 @@ impl Bridge {
             }
             Err(error) => {
                 self.write(message::error(id, SERVER_ERROR, &error.to_string(), None))
-                    .await
+                    .await;
             }
         }
     }

@@ -162,7 +162,7 @@ impl Bridge {
                 }
                 Ok(status) if status.is_success() => {}
                 Ok(status) => {
-                    tracing::warn!(%status, "the edge refused the stream of server messages")
+                    tracing::warn!(%status, "the edge refused the stream of server messages");
                 }
                 Err(error) => tracing::debug!(%error, "the stream of server messages broke"),
             }
