@@ -6,6 +6,7 @@ use time::OffsetDateTime;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
+    audit::Refusals,
     clock::Ambient,
     config::Config,
     db::{Db, MIGRATOR, Pools, Quorum},
@@ -35,6 +36,8 @@ pub struct App {
     pub grants: Grants,
     /// Change streams.
     pub publisher: Arc<Publisher>,
+    /// Refused calls on their way to the log.
+    pub refusals: Arc<Refusals>,
     /// When it was opened.
     pub started_at: OffsetDateTime,
     /// Ends background work and streams.
@@ -89,11 +92,13 @@ impl App {
 
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
         let publisher = Publisher::start(db.clone(), &tasks, &stop);
+        let refusals = Arc::new(Refusals::new(db.clone(), ambient.clone()));
         let jobs = Jobs {
             db: db.clone(),
             ambient: ambient.clone(),
             identity: identity.clone(),
             grants: grants.clone(),
+            refusals: Arc::clone(&refusals),
         };
         jobs.start(&tasks, &stop);
         let started_at = ambient.clock.now();
@@ -105,6 +110,7 @@ impl App {
             agents,
             grants,
             publisher,
+            refusals,
             started_at,
             stop,
             tasks,

@@ -1,6 +1,7 @@
 //! Who did what, when, and what came of it: appended in the transaction of the
 //! act itself. No entry holds a secret; a token appears as its grant's id.
 
+mod refusals;
 mod store;
 mod tail;
 
@@ -11,6 +12,7 @@ use authguardian_proto::{
     reason::Reason,
     zone::Zone,
 };
+pub use refusals::Refusals;
 use serde::Serialize;
 use sqlx::PgConnection;
 pub use tail::Tail;
@@ -23,7 +25,7 @@ use crate::{
 };
 
 /// Who acts.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Actor {
     /// An agent, or the API key that may speak for it where none is named.
     Agent(Option<AgentId>, ApiKeyId),
@@ -38,7 +40,7 @@ pub enum Actor {
 }
 
 /// From where and for which request somebody acts.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Context {
     /// Who.
     pub actor: Actor,
@@ -141,6 +143,8 @@ pub struct Entry {
     pub outcome: Outcome,
     /// Why not.
     pub reason: Option<Reason>,
+    /// How many equal acts it stands for.
+    pub count: i64,
 }
 
 impl Entry {
@@ -153,6 +157,7 @@ impl Entry {
             agent_id: None,
             outcome: Outcome::Ok,
             reason: None,
+            count: 1,
         }
     }
 

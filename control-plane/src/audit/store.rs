@@ -61,6 +61,7 @@ struct Columns {
     reasons: Vec<Option<String>>,
     request_ids: Vec<Option<String>>,
     trace_ids: Vec<Option<String>>,
+    counts: Vec<i64>,
 }
 
 impl Columns {
@@ -91,6 +92,7 @@ impl Columns {
         self.request_ids
             .push(context.request_id.as_ref().map(ToString::to_string));
         self.trace_ids.push(context.trace_id.clone());
+        self.counts.push(entry.count);
     }
 }
 
@@ -106,9 +108,9 @@ pub(super) async fn append(
     }
     sqlx::query!(
         "INSERT INTO audit_entry (occurred_at, caller, key_id, machine_id, peer_address, zone, action,
-                                  subject, agent_id, outcome, reason, request_id, trace_id)
+                                  subject, agent_id, outcome, reason, request_id, trace_id, count)
          SELECT $1, * FROM unnest($2::text[], $3::text[], $4::uuid[], $5::text[], $6::text[], $7::text[],
-                                  $8::text[], $9::text[], $10::text[], $11::text[], $12::text[], $13::text[])",
+                                  $8::text[], $9::text[], $10::text[], $11::text[], $12::text[], $13::text[], $14::bigint[])",
         now,
         &columns.callers,
         &columns.key_ids as _,
@@ -122,6 +124,7 @@ pub(super) async fn append(
         &columns.reasons as _,
         &columns.request_ids as _,
         &columns.trace_ids as _,
+        &columns.counts,
     )
     .execute(connection)
     .await?;

@@ -16,6 +16,7 @@ pub mod key;
 pub mod machine;
 pub mod peer;
 pub mod policy;
+pub mod record;
 pub mod resource_type;
 pub mod session;
 pub mod status;

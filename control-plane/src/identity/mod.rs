@@ -70,6 +70,11 @@ impl Identity {
         &self.keyring
     }
 
+    /// The steady clock, for measuring how long something took.
+    pub fn since_boot(&self) -> std::time::Duration {
+        self.ambient.clock.since_boot()
+    }
+
     /// The installation's settings.
     pub fn settings(&self) -> &Settings {
         &self.settings

@@ -8,6 +8,7 @@ use futures::future::BoxFuture;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
+    audit::Refusals,
     clock::Ambient,
     db::{self, Db},
     error::Result,
@@ -33,6 +34,8 @@ pub struct Jobs {
     pub identity: Identity,
     /// Grants.
     pub grants: Grants,
+    /// Refused calls on their way to the log.
+    pub refusals: Arc<Refusals>,
 }
 
 /// One kind of activation: how often, and what; it returns how many it touched.
@@ -42,12 +45,15 @@ type Job = (
     fn(Jobs) -> BoxFuture<'static, Result<u64>>,
 );
 
-const JOBS: [Job; 6] = [
+const JOBS: [Job; 7] = [
     ("observe_quorum", Duration::from_secs(1), |jobs| {
         Box::pin(observe_quorum(jobs))
     }),
     ("expire_grants", Duration::from_secs(1), |jobs| {
         Box::pin(expire_grants(jobs))
+    }),
+    ("flush_refusals", Duration::from_secs(1), |jobs| {
+        Box::pin(async move { jobs.refusals.flush().await })
     }),
     ("raise_time_floor", Duration::from_secs(10), |jobs| {
         Box::pin(raise_time_floor(jobs))

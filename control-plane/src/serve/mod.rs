@@ -44,7 +44,8 @@ use crate::{
         admin_token::AdminTokens, agent::AgentAdmin, api_key::ApiKeys, audit::Audit,
         auth::AuthLayer, enrolment::Enrolment, event::Events, grant::GrantFace,
         grant_admin::GrantAdmin, join_token::JoinTokens, key::Keys, machine::Machines,
-        policy::PolicyAdmin, resource_type::ResourceTypes, session::Sessions, system::System,
+        policy::PolicyAdmin, record::Recorder, resource_type::ResourceTypes, session::Sessions,
+        system::System,
     },
     http::{self, Check, HttpState},
     metrics::Metrics,
@@ -125,8 +126,8 @@ impl Server {
 
         let (health, health_service) = tonic_health::server::health_reporter();
         tasks.spawn(report_health(Arc::clone(&app), health));
-        let edge_router = edge_services(&app).add_service(health_service.clone());
-        let admin_router = admin_services(&app)?.add_service(health_service);
+        let edge_router = edge_services(&app, &metrics).add_service(health_service.clone());
+        let admin_router = admin_services(&app, &metrics)?.add_service(health_service);
 
         let stopped = || app.stop.clone().cancelled_owned();
         let serving = async {
@@ -163,16 +164,20 @@ impl Server {
 
 type Guarded = Router<Stack<AuthLayer, NoLayer>>;
 
-fn guarded(app: &App) -> Grpc<Stack<AuthLayer, NoLayer>> {
+fn guarded(app: &App, metrics: &Metrics) -> Grpc<Stack<AuthLayer, NoLayer>> {
+    let recorder = Recorder {
+        metrics: metrics.clone(),
+        refusals: Arc::clone(&app.refusals),
+    };
     Grpc::builder()
         .http2_keepalive_interval(Some(Duration::from_secs(20)))
         .http2_keepalive_timeout(Some(Duration::from_secs(10)))
         .max_concurrent_streams(4096)
-        .layer(AuthLayer::new(app.identity.clone()))
+        .layer(AuthLayer::new(app.identity.clone(), recorder))
 }
 
-fn edge_services(app: &App) -> Guarded {
-    guarded(app)
+fn edge_services(app: &App, metrics: &Metrics) -> Guarded {
+    guarded(app, metrics)
         .add_service(EnrolmentServiceServer::new(Enrolment(app.identity.clone())))
         .add_service(SessionServiceServer::new(Sessions(app.identity.clone())))
         .add_service(KeyServiceServer::new(Keys(app.identity.clone())))
@@ -184,7 +189,7 @@ fn edge_services(app: &App) -> Guarded {
         .add_service(AuditServiceServer::new(audit(app)))
 }
 
-fn admin_services(app: &App) -> Result<Guarded> {
+fn admin_services(app: &App, metrics: &Metrics) -> Result<Guarded> {
     let reflection = tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(DESCRIPTORS)
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
@@ -199,7 +204,7 @@ fn admin_services(app: &App) -> Result<Guarded> {
         publisher: Arc::clone(&app.publisher),
         started_at: app.started_at,
     };
-    Ok(guarded(app)
+    Ok(guarded(app, metrics)
         .add_service(reflection)
         .add_service(StatusServiceServer::new(system))
         .add_service(JoinTokenServiceServer::new(JoinTokens(

@@ -260,3 +260,43 @@ async fn an_edge_with_a_foreign_certificate_gets_no_connection() {
     assert!(refused);
     serving.stop().await;
 }
+
+#[tokio::test]
+async fn refused_calls_stand_in_the_audit_log_equal_ones_as_one_with_a_count() {
+    let serving = Serving::start().await;
+    let nobody = serving.admin().await;
+    for _ in 0..50 {
+        call(
+            nobody.clone(),
+            "/authguardian.status.v1.StatusService/GetStatus",
+            None,
+        )
+        .await;
+    }
+    // the app's own job may have written them already
+    serving.rig.app.refusals.flush().await.unwrap();
+    let written = async || -> (i64, i64) {
+        sqlx::query_as(
+            "SELECT count(*), coalesce(sum(count), 0)::bigint FROM audit_entry
+             WHERE action = 'call.refuse' AND caller = 'anonymous' AND reason = 'UNAUTHENTICATED'
+               AND peer_address = '127.0.0.1' AND subject LIKE '%/GetStatus'",
+        )
+        .fetch_one(serving.rig.database.pool())
+        .await
+        .unwrap()
+    };
+    let told = async {
+        loop {
+            let (rows, calls) = written().await;
+            if calls == 50 {
+                break rows;
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    let rows = tokio::time::timeout(crate::wait::DEADLINE, told)
+        .await
+        .expect("all are told");
+    assert!(rows <= 5, "{rows} rows: the test's clock stands still");
+    serving.stop().await;
+}

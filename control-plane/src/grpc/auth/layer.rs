@@ -1,0 +1,169 @@
+//! The layer that enforces the table before any service sees a request.
+
+use std::task::{Context as TaskContext, Poll};
+
+use authguardian_proto::{credential, ids::MachineId, reason::Reason};
+use futures::future::BoxFuture;
+use http::{Request as HttpRequest, Response as HttpResponse};
+use tonic::{Status, body::Body};
+use tower::{Layer, Service};
+use zeroize::Zeroizing;
+
+use super::{
+    Caller,
+    table::{self, Access},
+};
+use crate::{
+    error::{Error, Result},
+    grpc::{peer::Peer, record::Recorder},
+    identity::Identity,
+};
+
+/// What a request shows of its caller; the request itself cannot be held
+/// across an await.
+struct Shown {
+    machine: Option<MachineId>,
+    token: Option<Zeroizing<String>>,
+}
+
+impl Shown {
+    fn by(request: &HttpRequest<Body>) -> Self {
+        Self {
+            machine: request
+                .extensions()
+                .get::<Peer>()
+                .and_then(|peer| peer.machine),
+            token: bearer(request).map(|token| Zeroizing::new(token.to_owned())),
+        }
+    }
+
+    fn machine(&self) -> Result<MachineId> {
+        self.machine.ok_or_else(|| {
+            Error::new(
+                Reason::Unauthenticated,
+                "a client certificate of an enrolled machine is needed",
+            )
+        })
+    }
+}
+
+async fn authenticate(identity: &Identity, access: Option<Access>, shown: Shown) -> Result<Caller> {
+    let access = access
+        .ok_or_else(|| Error::new(Reason::PermissionDenied, "there is no such method here"))?;
+    match access {
+        Access::Open => Ok(Caller::Anonymous),
+        Access::Machine => shown.machine().map(Caller::Machine),
+        Access::Session => {
+            let machine = shown.machine()?;
+            let token = shown
+                .token
+                .ok_or_else(|| Error::new(Reason::Unauthenticated, "a session is needed"))?;
+            identity.authenticate(&token, machine).map(Caller::Session)
+        }
+        Access::Role(needed) => {
+            let token: credential::AdminToken = shown
+                .token
+                .and_then(|token| token.parse().ok())
+                .ok_or_else(|| Error::new(Reason::Unauthenticated, "an admin token is needed"))?;
+            let (id, role) = identity.authenticate_admin(&token).await?;
+            if role < needed {
+                return Err(Error::new(
+                    Reason::PermissionDenied,
+                    format!(
+                        "this needs the role `{}`; yours is `{}`",
+                        needed.as_str(),
+                        role.as_str()
+                    ),
+                ));
+            }
+            Ok(Caller::Admin(id, role))
+        }
+    }
+}
+
+fn bearer<B>(request: &HttpRequest<B>) -> Option<&str> {
+    let value = request
+        .headers()
+        .get(http::header::AUTHORIZATION)?
+        .to_str()
+        .ok()?;
+    let (scheme, token) = value.split_once(' ')?;
+    scheme
+        .eq_ignore_ascii_case("bearer")
+        .then_some(token.trim())
+}
+
+/// The layer that enforces the table.
+#[derive(Debug, Clone)]
+pub struct AuthLayer {
+    identity: Identity,
+    recorder: Recorder,
+}
+
+impl AuthLayer {
+    /// Authenticates with this identity service and writes down what came of it.
+    pub fn new(identity: Identity, recorder: Recorder) -> Self {
+        Self { identity, recorder }
+    }
+}
+
+impl<S> Layer<S> for AuthLayer {
+    type Service = AuthService<S>;
+
+    fn layer(&self, inner: S) -> AuthService<S> {
+        AuthService {
+            identity: self.identity.clone(),
+            recorder: self.recorder.clone(),
+            inner,
+        }
+    }
+}
+
+/// See [`AuthLayer`].
+#[derive(Debug, Clone)]
+pub struct AuthService<S> {
+    identity: Identity,
+    recorder: Recorder,
+    inner: S,
+}
+
+impl<S> Service<HttpRequest<Body>> for AuthService<S>
+where
+    S: Service<HttpRequest<Body>, Response = HttpResponse<Body>> + Clone + Send + 'static,
+    S::Future: Send,
+{
+    type Response = HttpResponse<Body>;
+    type Error = S::Error;
+    type Future = BoxFuture<'static, std::result::Result<Self::Response, S::Error>>;
+
+    fn poll_ready(&mut self, cx: &mut TaskContext<'_>) -> Poll<std::result::Result<(), S::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, mut request: HttpRequest<Body>) -> Self::Future {
+        let ready = self.inner.clone();
+        let mut inner = std::mem::replace(&mut self.inner, ready);
+        let (identity, recorder) = (self.identity.clone(), self.recorder.clone());
+        let shown = Shown::by(&request);
+        let (path, access) = table::find(request.uri().path()).unzip();
+        let peer = request.extensions().get::<Peer>().copied();
+        Box::pin(async move {
+            let began = identity.since_boot();
+            let (caller, answer) = match authenticate(&identity, access, shown).await {
+                Ok(caller) => {
+                    request.extensions_mut().insert(caller.clone());
+                    (caller, inner.call(request).await?)
+                }
+                Err(error) => (Caller::Anonymous, Status::from(error).into_http()),
+            };
+            let took = identity.since_boot().saturating_sub(began);
+            recorder.record(
+                path.unwrap_or("unknown"),
+                caller.context(peer),
+                &answer,
+                took,
+            );
+            Ok(answer)
+        })
+    }
+}
