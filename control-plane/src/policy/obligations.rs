@@ -253,7 +253,7 @@ mod tests {
         let loose = annotated("max_staleness", "60s").unwrap();
         assert_eq!(
             loose.clone().and(&loose).max_staleness,
-            Duration::from_secs(60)
+            Duration::from_mins(1)
         );
         assert_eq!(
             loose.and(&Obligations::default()).max_staleness,

@@ -177,10 +177,11 @@ mod tests {
 
     #[test]
     fn rules_keep_the_order_of_the_text() {
-        let source: String = (0..20)
+        let policies: Vec<String> = (0..20)
             .rev()
-            .map(|n| format!("@id(\"r{n}\") permit {BODY}\n"))
+            .map(|n| format!("@id(\"r{n}\") permit {BODY}"))
             .collect();
+        let source = policies.join("\n");
         let ids: Vec<String> = parse(&source)
             .unwrap()
             .into_iter()

@@ -15,7 +15,7 @@ fn sap() -> ResourceTypeName {
     "SAP_API".parse().unwrap()
 }
 
-async fn refusal(rig: &Rig, session: &Session, decision: &Decision) -> Option<Reason> {
+pub(crate) async fn refusal(rig: &Rig, session: &Session, decision: &Decision) -> Option<Reason> {
     let token = decision.token.as_deref().unwrap();
     let agent = &decision.record.agent_id;
     rig.app
