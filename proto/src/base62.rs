@@ -19,7 +19,7 @@ pub fn encode<const N: usize>(bytes: &[u8; N]) -> String {
         let mut remainder = 0u32;
         for byte in &mut number {
             let value = (remainder << 8) | u32::from(*byte);
-            *byte = (value / 62) as u8;
+            *byte = (value / 62).to_le_bytes()[0]; // below 256, since the remainder was below 62
             remainder = value % 62;
         }
         *digit = DIGITS[remainder as usize];

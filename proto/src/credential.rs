@@ -72,7 +72,7 @@ impl ApiKey {
         Zeroizing::new(format!(
             "agk_{}_{}",
             base62::encode(self.id.as_uuid().as_bytes()),
-            base62::encode(&*self.seed)
+            base62::encode(&self.seed)
         ))
     }
 }
@@ -101,7 +101,7 @@ impl AdminToken {
         Zeroizing::new(format!(
             "aga_{}_{}",
             base62::encode(self.id.as_uuid().as_bytes()),
-            base62::encode(&*self.secret)
+            base62::encode(&self.secret)
         ))
     }
 }
@@ -136,7 +136,7 @@ impl JoinToken {
         Zeroizing::new(format!(
             "agj_{}_{}_{}",
             base62::encode(self.id.as_uuid().as_bytes()),
-            base62::encode(&*self.secret),
+            base62::encode(&self.secret),
             base62::encode(&self.ca_fingerprint)
         ))
     }

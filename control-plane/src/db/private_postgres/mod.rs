@@ -37,7 +37,7 @@ pub const DATABASE: &str = "authguardian";
 
 /// How long a fast shutdown may take before it becomes an immediate one, which
 /// loses nothing but makes the next start recover.
-const STOP_TIMEOUT: Duration = Duration::from_secs(60);
+const STOP_TIMEOUT: Duration = Duration::from_mins(1);
 
 const PATH: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'/')
@@ -65,7 +65,7 @@ impl Options {
         Self {
             data_dir: data_dir.into(),
             max_connections: 200,
-            start_timeout: Duration::from_secs(60),
+            start_timeout: Duration::from_mins(1),
         }
     }
 }
