@@ -1,5 +1,6 @@
 //! Grants: asked for, judged, issued, checked, renewed, ended.
 
+mod basis;
 mod delete_agent;
 mod expiry;
 mod list;

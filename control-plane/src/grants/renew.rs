@@ -14,7 +14,8 @@ use tokio::sync::Mutex;
 
 use super::{
     Decision, GrantRecord, GrantState, Grants,
-    request::{Ask, Basis, KeptOutcome, Told},
+    basis::Basis,
+    request::{Ask, KeptOutcome, Told},
     store,
 };
 use crate::{
@@ -105,24 +106,11 @@ impl batch::Operation for Operation {
     async fn run(&self, requests: &[Request]) -> Result<Vec<Result<Told>>> {
         let now = self.ambient.clock.now();
         let mut tx = self.db.begin().await?;
-        let basis = Basis::lock_all(
+        let basis = Basis::lock(
             &mut tx,
-            &requests
+            requests
                 .iter()
-                .map(|request| request.claims.sub.clone())
-                .collect::<Vec<_>>(),
-            &requests
-                .iter()
-                .map(|request| request.session.api_key_id)
-                .collect::<Vec<_>>(),
-            &requests
-                .iter()
-                .map(|request| request.session.machine)
-                .collect::<Vec<_>>(),
-            &requests
-                .iter()
-                .map(|request| request.claims.aud.clone())
-                .collect::<Vec<_>>(),
+                .map(|request| (&*request.session, &request.claims.sub, &request.claims.aud)),
         )
         .await?;
         let ids: Vec<GrantId> = requests

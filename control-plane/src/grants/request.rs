@@ -1,7 +1,7 @@
 //! Asking for a permission: facts → score → policies, judged and recorded in
 //! one transaction that share-locks all it rests on.
 
-use std::{collections::HashMap, hash::Hash, sync::Arc};
+use std::{collections::HashMap, sync::Arc};
 
 use authguardian_proto::{
     ids::{AgentId, GrantId, ResourceTypeName},
@@ -12,21 +12,15 @@ use sqlx::PgConnection;
 use time::OffsetDateTime;
 use tokio::sync::Mutex;
 
-use super::{GrantRecord, GrantState, Grants, MAX_JUSTIFICATION, MAX_SCOPE, store};
+use super::{GrantRecord, GrantState, Grants, MAX_JUSTIFICATION, MAX_SCOPE, basis::Basis, store};
 use crate::{
     audit::{self, Context, Entry, Outcome},
     clock::Ambient,
     db::{Db, batch, request::RequestKey},
     error::{Error, Result},
     events::{self, ChangeBody, Position, Stream},
-    identity::{self, Session, api_key::ApiKey, machine::Machine},
-    policy::{
-        self, ResourceType,
-        engine::{Engine, PolicyText},
-        facts::{self, Facts},
-        verdict::Verdict,
-    },
-    registry,
+    identity::Session,
+    policy::{engine::Engine, facts::Facts, verdict::Verdict},
 };
 
 const METHOD: &str = "grants.request_permission";
@@ -193,7 +187,17 @@ impl batch::Operation for Operation {
     async fn run(&self, requests: &[Request]) -> Result<Vec<Result<Told>>> {
         let now = self.ambient.clock.now();
         let mut tx = self.db.begin().await?;
-        let basis = Basis::lock(&mut tx, requests).await?;
+        let basis = Basis::lock(
+            &mut tx,
+            requests.iter().map(|request| {
+                (
+                    &*request.session,
+                    &request.ask.agent_id,
+                    &request.ask.resource_type,
+                )
+            }),
+        )
+        .await?;
         let keys: Vec<&RequestKey> = requests.iter().map(|request| &request.key).collect();
         let mut kept = store::kept_outcomes(&mut tx, &keys).await?;
 
@@ -203,11 +207,14 @@ impl batch::Operation for Operation {
             let policies = engine.at(&basis.policy)?;
             for request in requests {
                 judged.push(match kept.get(&store::KeyRef::of(&request.key)) {
-                    Some(_) => basis.check_caller(request, now).map(|()| None),
-                    None => basis.facts(request, now).map(|facts| {
-                        let verdict = policies.evaluate(&facts);
-                        Some(basis.record(request, facts, verdict, now))
-                    }),
+                    Some(_) => basis.check_session(&request.session, now).map(|()| None),
+                    None => basis
+                        .check_session(&request.session, now)
+                        .and_then(|()| basis.judge(&request.ask, &request.session, now))
+                        .map(|facts| {
+                            let verdict = policies.evaluate(&facts);
+                            Some(record_of(&basis, request, facts, verdict, now))
+                        }),
                 });
             }
         }
@@ -347,198 +354,68 @@ fn issued(record: &GrantRecord) -> Option<ChangeBody> {
     })
 }
 
-/// Everything that decisions rest on, share-locked: whoever changes any of it
-/// waits for this transaction, or this one sees the change.
-pub(super) struct Basis {
-    agents: HashMap<AgentId, u32>,
-    api_keys: HashMap<authguardian_proto::ids::ApiKeyId, ApiKey>,
-    machines: HashMap<authguardian_proto::ids::MachineId, Machine>,
-    resource_types: HashMap<ResourceTypeName, ResourceType>,
-    pub(super) policy: PolicyText,
-}
-
-impl Basis {
-    async fn lock(connection: &mut PgConnection, requests: &[Request]) -> Result<Self> {
-        let agents = distinct(requests.iter().map(|request| request.ask.agent_id.clone()));
-        let keys = distinct(requests.iter().map(|request| request.session.api_key_id));
-        let machines = distinct(requests.iter().map(|request| request.session.machine));
-        let types = distinct(
-            requests
-                .iter()
-                .map(|request| request.ask.resource_type.clone()),
-        );
-        Self::lock_all(connection, &agents, &keys, &machines, &types).await
-    }
-
-    /// In this order, each in key order, so that batches cannot deadlock.
-    pub(super) async fn lock_all(
-        connection: &mut PgConnection,
-        agents: &[AgentId],
-        keys: &[authguardian_proto::ids::ApiKeyId],
-        machines: &[authguardian_proto::ids::MachineId],
-        types: &[ResourceTypeName],
-    ) -> Result<Self> {
-        Ok(Self {
-            agents: registry::lock_agents(connection, agents)
-                .await?
-                .into_iter()
-                .map(|a| (a.id, a.trust))
-                .collect(),
-            api_keys: identity::api_key::lock_api_keys(connection, keys)
-                .await?
-                .into_iter()
-                .map(|k| (k.id, k))
-                .collect(),
-            machines: identity::machine::lock_machines(connection, machines)
-                .await?
-                .into_iter()
-                .map(|m| (m.id, m))
-                .collect(),
-            resource_types: policy::lock_resource_types(connection, types)
-                .await?
-                .into_iter()
-                .map(|t| (t.name.clone(), t))
-                .collect(),
-            policy: policy::lock_active(connection).await?,
-        })
-    }
-
-    fn check_caller(&self, request: &Request, now: OffsetDateTime) -> Result<()> {
-        self.check_session(&request.session, now)
-    }
-
-    /// Whether the session's key and machine still count.
-    pub(super) fn check_session(&self, session: &Session, now: OffsetDateTime) -> Result<()> {
-        self.api_keys
-            .get(&session.api_key_id)
-            .ok_or_else(|| Error::new(Reason::ApiKeyUnknown, "this API key is not known here"))?
-            .check(now)?;
-        let machine = self.machines.get(&session.machine).ok_or_else(|| {
-            Error::new(Reason::Unauthenticated, "this machine is not enrolled here")
-        })?;
-        if machine.banned {
-            return Err(Error::new(
-                Reason::MachineBanned,
-                "this machine is banned; ask an operator",
-            ));
-        }
-        Ok(())
-    }
-
-    fn facts(&self, request: &Request, now: OffsetDateTime) -> Result<Facts> {
-        self.check_caller(request, now)?;
-        self.judge(&request.ask, &request.session, now)
-    }
-
-    /// Gathers what an ask is judged by.
-    pub(super) fn judge(&self, ask: &Ask, session: &Session, now: OffsetDateTime) -> Result<Facts> {
-        let kind = self.resource_type(&ask.resource_type)?;
-        let ttl = ask.ttl_seconds.unwrap_or(kind.default_ttl_seconds);
-        if ttl > kind.max_ttl_seconds {
-            return Err(Problem::new(
-                Reason::TtlTooLong,
-                format!(
-                    "grants for `{}` live {} seconds at most",
-                    kind.name, kind.max_ttl_seconds
-                ),
-            )
-            .at("ttl_seconds")
-            .into());
-        }
-        Ok(Facts::gather(&facts::Ask {
-            agent_id: &ask.agent_id,
-            agent_trust: self.agents.get(&ask.agent_id).copied(),
-            zone: session.zone,
-            machine_id: session.machine,
-            resource_type: &ask.resource_type,
-            base_risk: kind.base_risk,
-            scope: ask.scope.as_deref(),
-            ttl_seconds: ttl,
-            justification: &ask.justification,
-            at: now,
-        }))
-    }
-
-    pub(super) fn resource_type(&self, name: &ResourceTypeName) -> Result<&ResourceType> {
-        self.resource_types.get(name).ok_or_else(|| {
-            Problem::new(
-                Reason::UnknownResourceType,
-                format!("there is no resource type `{name}`"),
-            )
-            .at("resource_type")
-            .into()
-        })
-    }
-
-    fn record(
-        &self,
-        request: &Request,
-        facts: Facts,
-        verdict: Verdict,
-        now: OffsetDateTime,
-    ) -> GrantRecord {
-        let granted = verdict.is_granted();
-        // tokens count in whole seconds
-        let issued_at = now.replace_nanosecond(0).unwrap_or(now);
-        let ttl = verdict
+/// What is put on record of a judged request; its position comes later.
+fn record_of(
+    basis: &Basis,
+    request: &Request,
+    facts: Facts,
+    verdict: Verdict,
+    now: OffsetDateTime,
+) -> GrantRecord {
+    let granted = verdict.is_granted();
+    // tokens count in whole seconds
+    let issued_at = now.replace_nanosecond(0).unwrap_or(now);
+    let ttl = verdict
+        .obligations
+        .ttl
+        .map_or(u64::from(facts.ttl_seconds), |limit| {
+            limit.as_secs().min(u64::from(facts.ttl_seconds))
+        });
+    let kind = basis.resource_type(&facts.resource_type).ok();
+    let mut restrictions: Vec<String> = match granted {
+        true => kind
+            .map(|kind| kind.restrictions.clone())
+            .unwrap_or_default(),
+        false => Vec::new(),
+    };
+    restrictions.extend(
+        verdict
             .obligations
-            .ttl
-            .map_or(u64::from(facts.ttl_seconds), |limit| {
-                limit.as_secs().min(u64::from(facts.ttl_seconds))
-            });
-        let kind = self.resource_types.get(&facts.resource_type);
-        let mut restrictions: Vec<String> = match granted {
-            true => kind
-                .map(|kind| kind.restrictions.clone())
-                .unwrap_or_default(),
-            false => Vec::new(),
-        };
-        restrictions.extend(
-            verdict
-                .obligations
-                .restrictions
-                .iter()
-                .filter(|_| granted)
-                .cloned(),
-        );
-        restrictions.sort_unstable();
-        restrictions.dedup();
-        GrantRecord {
-            id: request.id,
-            granted,
-            agent_id: request.ask.agent_id.clone(),
-            resource_type: request.ask.resource_type.clone(),
-            scope: request.ask.scope.clone(),
-            justification: request.ask.justification.clone(),
-            machine_id: request.session.machine,
-            api_key_id: request.session.api_key_id,
-            zone: request.session.zone,
-            score: facts.score,
-            reasons: verdict.reasons.iter().map(ToString::to_string).collect(),
-            detail: verdict.detail,
-            restrictions,
-            policy_version: self.policy.version.cast_signed(),
-            policy_ids: verdict.policy_ids,
-            facts: serde_json::to_value(&facts).unwrap_or_default(),
-            position: Position {
-                epoch: 0,
-                revision: 0,
-            },
-            max_staleness_ms: i32::try_from(verdict.obligations.max_staleness.as_millis())
-                .unwrap_or(i32::MAX),
-            issued_at,
-            renewed_at: None,
-            expires_at: granted.then(|| issued_at + std::time::Duration::from_secs(ttl)),
-            revoked_at: None,
-        }
+            .restrictions
+            .iter()
+            .filter(|_| granted)
+            .cloned(),
+    );
+    restrictions.sort_unstable();
+    restrictions.dedup();
+    GrantRecord {
+        id: request.id,
+        granted,
+        agent_id: request.ask.agent_id.clone(),
+        resource_type: request.ask.resource_type.clone(),
+        scope: request.ask.scope.clone(),
+        justification: request.ask.justification.clone(),
+        machine_id: request.session.machine,
+        api_key_id: request.session.api_key_id,
+        zone: request.session.zone,
+        score: facts.score,
+        reasons: verdict.reasons.iter().map(ToString::to_string).collect(),
+        detail: verdict.detail,
+        restrictions,
+        policy_version: basis.policy.version.cast_signed(),
+        policy_ids: verdict.policy_ids,
+        facts: serde_json::to_value(&facts).unwrap_or_default(),
+        position: Position {
+            epoch: 0,
+            revision: 0,
+        },
+        max_staleness_ms: i32::try_from(verdict.obligations.max_staleness.as_millis())
+            .unwrap_or(i32::MAX),
+        issued_at,
+        renewed_at: None,
+        expires_at: granted.then(|| issued_at + std::time::Duration::from_secs(ttl)),
+        revoked_at: None,
     }
-}
-
-fn distinct<T: Hash + Eq>(items: impl Iterator<Item = T>) -> Vec<T> {
-    items
-        .collect::<std::collections::HashSet<_>>()
-        .into_iter()
-        .collect()
 }
 
 fn too_large(field: &str, limit: usize) -> Error {

@@ -152,6 +152,7 @@ fn sql_outside_of_stores_is_caught() {
     caught(
         &CONTROL_PLANE,
         "grants/store.rs",
+        "identity/store/machine.rs",
         "use sqlx::query_as;",
         &[],
     );

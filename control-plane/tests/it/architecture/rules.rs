@@ -206,7 +206,11 @@ impl Crate {
         if used.in_tests {
             return None;
         }
-        let name = file.rsplit('/').next().unwrap_or(file);
+        // a store of many tables is a folder, a file for each
+        let name = match file.contains("/store/") {
+            true => "store.rs",
+            false => file.rsplit('/').next().unwrap_or(file),
+        };
         self.borders.iter().find_map(|border| {
             let what = (border.matches)(&used.path)?;
             let allowed = border

@@ -1,0 +1,132 @@
+//! What decisions rest on, held still while they are made.
+
+use std::{collections::HashMap, hash::Hash};
+
+use authguardian_proto::{
+    ids::{AgentId, ApiKeyId, MachineId, ResourceTypeName},
+    reason::{Problem, Reason},
+};
+use sqlx::PgConnection;
+use time::OffsetDateTime;
+
+use super::Ask;
+use crate::{
+    error::{Error, Result},
+    identity::{self, ApiKey, Machine, Session},
+    policy::{
+        self, ResourceType,
+        engine::PolicyText,
+        facts::{self, Facts},
+    },
+    registry,
+};
+
+/// Everything that decisions rest on, share-locked: whoever changes any of it
+/// waits for this transaction, or this one sees the change.
+pub(super) struct Basis {
+    agents: HashMap<AgentId, u32>,
+    api_keys: HashMap<ApiKeyId, ApiKey>,
+    machines: HashMap<MachineId, Machine>,
+    resource_types: HashMap<ResourceTypeName, ResourceType>,
+    pub(super) policy: PolicyText,
+}
+
+impl Basis {
+    /// Locks what these calls rest on, in this order and each in key order, so
+    /// that batches cannot deadlock.
+    pub(super) async fn lock<'a>(
+        connection: &mut PgConnection,
+        calls: impl Iterator<Item = (&'a Session, &'a AgentId, &'a ResourceTypeName)> + Clone,
+    ) -> Result<Self> {
+        let agents = distinct(calls.clone().map(|(_, agent, _)| agent.clone()));
+        let keys = distinct(calls.clone().map(|(session, ..)| session.api_key_id));
+        let machines = distinct(calls.clone().map(|(session, ..)| session.machine));
+        let types = distinct(calls.map(|(.., resource_type)| resource_type.clone()));
+        let agents = registry::lock_agents(connection, &agents).await?;
+        let api_keys = identity::api_key::lock_api_keys(connection, &keys).await?;
+        let machines = identity::machine::lock_machines(connection, &machines).await?;
+        let resource_types = policy::lock_resource_types(connection, &types).await?;
+        Ok(Self {
+            agents: agents
+                .into_iter()
+                .map(|agent| (agent.id, agent.trust))
+                .collect(),
+            api_keys: api_keys.into_iter().map(|key| (key.id, key)).collect(),
+            machines: machines
+                .into_iter()
+                .map(|machine| (machine.id, machine))
+                .collect(),
+            resource_types: resource_types
+                .into_iter()
+                .map(|kind| (kind.name.clone(), kind))
+                .collect(),
+            policy: policy::lock_active(connection).await?,
+        })
+    }
+
+    /// Whether the session's key and machine still count.
+    pub(super) fn check_session(&self, session: &Session, now: OffsetDateTime) -> Result<()> {
+        self.api_keys
+            .get(&session.api_key_id)
+            .ok_or_else(|| Error::new(Reason::ApiKeyUnknown, "this API key is not known here"))?
+            .check(now)?;
+        let machine = self.machines.get(&session.machine).ok_or_else(|| {
+            Error::new(Reason::Unauthenticated, "this machine is not enrolled here")
+        })?;
+        if machine.banned {
+            return Err(Error::new(
+                Reason::MachineBanned,
+                "this machine is banned; ask an operator",
+            ));
+        }
+        Ok(())
+    }
+
+    /// Gathers what an ask is judged by.
+    pub(super) fn judge(&self, ask: &Ask, session: &Session, now: OffsetDateTime) -> Result<Facts> {
+        let kind = self.resource_type(&ask.resource_type)?;
+        let ttl = ask.ttl_seconds.unwrap_or(kind.default_ttl_seconds);
+        if ttl > kind.max_ttl_seconds {
+            return Err(Problem::new(
+                Reason::TtlTooLong,
+                format!(
+                    "grants for `{}` live {} seconds at most",
+                    kind.name, kind.max_ttl_seconds
+                ),
+            )
+            .at("ttl_seconds")
+            .into());
+        }
+        Ok(Facts::gather(&facts::Ask {
+            agent_id: &ask.agent_id,
+            agent_trust: self.agents.get(&ask.agent_id).copied(),
+            zone: session.zone,
+            machine_id: session.machine,
+            resource_type: &ask.resource_type,
+            base_risk: kind.base_risk,
+            scope: ask.scope.as_deref(),
+            ttl_seconds: ttl,
+            justification: &ask.justification,
+            at: now,
+        }))
+    }
+
+    /// A type that exists.
+    pub(super) fn resource_type(&self, name: &ResourceTypeName) -> Result<&ResourceType> {
+        self.resource_types.get(name).ok_or_else(|| {
+            Problem::new(
+                Reason::UnknownResourceType,
+                format!("there is no resource type `{name}`"),
+            )
+            .at("resource_type")
+            .into()
+        })
+    }
+}
+
+fn distinct<T: Hash + Eq>(items: impl Iterator<Item = T>) -> Vec<T> {
+    items
+        .collect::<std::collections::HashSet<_>>()
+        .into_iter()
+        .collect()
+}
