@@ -152,7 +152,12 @@ fn sql_outside_of_stores_is_caught() {
     caught(
         &CONTROL_PLANE,
         "grants/store.rs",
-        "identity/store/machine.rs",
+        "use sqlx::query_as;",
+        &[],
+    );
+    caught(
+        &CONTROL_PLANE,
+        "grants/store/read.rs",
         "use sqlx::query_as;",
         &[],
     );
