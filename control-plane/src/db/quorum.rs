@@ -143,16 +143,14 @@ impl Quorum {
         }
     }
 
-    /// Ends a transaction that has only read with a barrier of its own: a
-    /// commit with a WAL record, begun after the reads.
+    /// Makes the transaction's own commit a barrier for what it has read, even
+    /// where it has written nothing: a WAL record that the commit must flush.
     ///
     /// # Errors
-    /// `UNAVAILABLE` when what was read cannot be proved now.
-    pub async fn commit_as_barrier(&self, mut tx: Transaction<'_, Postgres>) -> Result<()> {
-        sqlx::query(EMIT).execute(&mut *tx).await?;
-        self.commit(tx)
-            .await
-            .map_err(|error| unproved().caused_by(error))
+    /// When the database refuses.
+    pub async fn prove_by_commit(&self, connection: &mut PgConnection) -> Result<()> {
+        sqlx::query(EMIT).execute(connection).await?;
+        Ok(())
     }
 
     /// PostgreSQL says that the commit is done. A cancelled sync wait says so

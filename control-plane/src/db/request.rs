@@ -126,7 +126,8 @@ impl Db {
         }
         let stored = stored_outcome(&mut tx, &key).await?;
         // what was read is told only once it is proved
-        self.quorum.commit_as_barrier(tx).await?;
+        self.quorum.prove_by_commit(&mut tx).await?;
+        self.quorum.commit(tx).await?;
         Ok(Begun::Told(
             serde_json::from_value(stored).map_err(Error::internal)?,
         ))

@@ -5,7 +5,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use sqlx::{ConnectOptions, postgres::PgListener};
+use sqlx::{
+    ConnectOptions,
+    postgres::{PgListener, PgPoolOptions},
+};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
@@ -43,9 +46,13 @@ pub(super) async fn tell_others(pools: Pools, committed: Arc<Notify>, stop: Canc
 
 /// Notifies `wake` whenever any control plane has committed, until `stop`.
 pub(super) async fn hear_others(pools: Pools, wake: Arc<Notify>, stop: CancellationToken) {
+    // the listener keeps its connection: it must not be one of the pools'
+    let own = PgPoolOptions::new()
+        .max_connections(1)
+        .connect_lazy_with(pools.options().clone());
     while !stop.is_cancelled() {
         let heard = async {
-            let mut listener = PgListener::connect_with(&pools.reads).await?;
+            let mut listener = PgListener::connect_with(&own).await?;
             listener.listen(CHANNEL).await?;
             loop {
                 listener.recv().await?;

@@ -11,7 +11,7 @@ use time::OffsetDateTime;
 use super::{Decision, GrantRecord, GrantState, Grants, store};
 use crate::{
     error::{Error, Result},
-    identity::{self, Session},
+    identity::Session,
 };
 
 /// Which grants are wanted.
@@ -58,7 +58,7 @@ impl Grants {
         before: Option<GrantId>,
         limit: i64,
     ) -> Result<Vec<GrantRecord>> {
-        self.check_key(session).await?;
+        self.identity.check_key(session).await?;
         let filter = Filter {
             agents: Some(session.agents.clone()),
             state: Some(GrantState::Active),
@@ -84,7 +84,7 @@ impl Grants {
     /// # Errors
     /// `GRANT_NOT_FOUND`, the same for one of other agents.
     pub async fn status(&self, session: &Arc<Session>, id: GrantId) -> Result<Decision> {
-        self.check_key(session).await?;
+        self.identity.check_key(session).await?;
         let record = self.get(id).await?;
         if session.speaks_for(&record.agent_id).is_err() {
             return Err(Error::new(
@@ -111,14 +111,5 @@ impl Grants {
     /// When the database cannot be read.
     pub async fn count_active(&self) -> Result<i64> {
         store::count_active(&mut *self.db.read().await?, self.ambient.clock.now()).await
-    }
-
-    async fn check_key(&self, session: &Session) -> Result<()> {
-        let mut connection = self.db.read().await?;
-        identity::api_key::api_keys(&mut connection, &[session.api_key_id])
-            .await?
-            .pop()
-            .ok_or_else(|| Error::new(Reason::ApiKeyUnknown, "this API key is not known here"))?
-            .check(self.ambient.clock.now())
     }
 }

@@ -242,8 +242,8 @@ impl batch::Operation for Operation {
         store::renew(&mut tx, renewed.iter().map(|(_, _, record)| record)).await?;
         audit::append(&mut tx, now, &entries).await?;
         events::append(&mut tx, Stream::Grants, now, &changes).await?;
-        self.db.quorum.commit_as_barrier(tx).await?;
-        self.db.committed.notify_one();
+        self.db.quorum.prove_by_commit(&mut tx).await?;
+        self.db.commit(tx).await?;
         Ok(results)
     }
 }

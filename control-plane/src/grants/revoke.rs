@@ -180,8 +180,8 @@ impl batch::Operation for Operation {
             })
             .collect();
         store::claim_revocations(&mut tx, &claims, now).await?;
-        self.db.quorum.commit_as_barrier(tx).await?;
-        self.db.committed.notify_one();
+        self.db.quorum.prove_by_commit(&mut tx).await?;
+        self.db.commit(tx).await?;
 
         Ok(requests
             .iter()

@@ -18,6 +18,7 @@ use crate::{
     audit::{self, Record, Tail},
     db::Db,
     error::Error,
+    identity::Identity,
 };
 
 /// How often a follower looks for new entries.
@@ -31,6 +32,8 @@ const MAX_LINES: u32 = 10_000;
 pub struct Audit {
     /// Where the log is.
     pub db: Db,
+    /// Whose keys still count.
+    pub identity: Identity,
     /// Ends followers.
     pub stop: CancellationToken,
 }
@@ -42,6 +45,7 @@ impl AuditService for Audit {
         request: Request<ListOwnEntriesRequest>,
     ) -> Result<Response<ListOwnEntriesResponse>, Status> {
         let session = auth::session(&request)?;
+        self.identity.check_key(&session).await?;
         let message = request.into_inner();
         let size = page_size(message.page_size)?;
         let before = match message.page_token.as_str() {

@@ -208,6 +208,20 @@ impl Identity {
         Ok(session)
     }
 
+    /// Whether the key of a session still counts, for calls that check it in no
+    /// transaction of their own.
+    ///
+    /// # Errors
+    /// `API_KEY_UNKNOWN`, `API_KEY_REVOKED`, `API_KEY_EXPIRED`.
+    pub async fn check_key(&self, session: &Session) -> Result<()> {
+        let mut connection = self.db.read().await?;
+        store::api_keys(&mut connection, &[session.api_key_id])
+            .await?
+            .pop()
+            .ok_or_else(unknown)?
+            .check(self.ambient.clock.now())
+    }
+
     /// Drops ended sessions and old nonces; returns how many.
     ///
     /// # Errors

@@ -230,6 +230,7 @@ fn admin_services(app: &App, metrics: &Metrics) -> Result<Guarded> {
 fn audit(app: &App) -> Audit {
     Audit {
         db: app.db.clone(),
+        identity: app.identity.clone(),
         stop: app.stop.clone(),
     }
 }

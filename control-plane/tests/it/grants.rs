@@ -566,3 +566,17 @@ async fn every_act_is_audited_in_order() {
             .all(|entry| entry.caller == "agent:data_analyst" && !entry.subject.contains("eyJ"))
     );
 }
+
+#[tokio::test]
+async fn a_revoked_key_reads_no_audit_entries() {
+    let rig = Rig::open().await;
+    let session = rig.analyst().await;
+    rig.app.identity.check_key(&session).await.unwrap();
+    rig.app
+        .identity
+        .revoke_api_key(admin(), session.api_key_id)
+        .await
+        .unwrap();
+    let refused = rig.app.identity.check_key(&session).await.unwrap_err();
+    assert_eq!(refused.reason(), Reason::ApiKeyRevoked);
+}
