@@ -7,14 +7,19 @@ mod api_key;
 mod audit;
 mod client;
 mod completions;
+mod control_plane;
+mod dev;
+mod doctor;
 mod failure;
 mod grant;
 mod join_token;
 mod machine;
+mod migrate;
 mod output;
 mod page;
 mod policy;
 mod resource_type;
+mod serve;
 mod status;
 mod validate_config;
 mod value;
@@ -51,6 +56,14 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Run the control plane
+    Serve(serve::ServeArgs),
+    /// Run the whole system on this machine: PostgreSQL, control plane, edge, demo keys
+    Dev(dev::DevArgs),
+    /// Bring the database's schema up to date
+    Migrate(migrate::MigrateArgs),
+    /// Look at what the control plane needs on this machine
+    Doctor(doctor::DoctorArgs),
     /// Check a configuration and print what it comes to
     ValidateConfig(validate_config::ValidateConfigArgs),
     /// Print a completion script for a shell
@@ -119,7 +132,12 @@ impl Command {
     /// How failures are told.
     fn format(&self) -> Format {
         match self {
-            Self::ValidateConfig(_) | Self::Completions(_) => Format::Table,
+            Self::Serve(_)
+            | Self::Dev(_)
+            | Self::Migrate(_)
+            | Self::ValidateConfig(_)
+            | Self::Completions(_) => Format::Table,
+            Self::Doctor(args) => args.output,
             Self::Status(args) => args.client.output,
             Self::JoinToken(args) => args.client.output,
             Self::Machine(args) => args.client.output,
@@ -135,6 +153,10 @@ impl Command {
 
     async fn run(self) -> Result<(), Failure> {
         match self {
+            Self::Serve(args) => args.run().await,
+            Self::Dev(args) => args.run().await,
+            Self::Migrate(args) => args.run().await,
+            Self::Doctor(args) => args.run().await,
             Self::ValidateConfig(args) => args.run(),
             Self::Completions(args) => args.run(),
             Self::Status(args) => args.run().await,
