@@ -114,7 +114,7 @@ impl EntryView {
     /// Columns of fixed width, since the end of the list is not known.
     fn line(&self) -> String {
         let mut line = format!(
-            "{}  {:<7}  {:<20}  {}  {}",
+            "{}  {:<7}  {:<22}  {}  {}",
             short_time(self.occurred_at.as_deref()),
             self.outcome,
             self.action,
@@ -154,7 +154,7 @@ mod tests {
         };
         assert_eq!(
             EntryView::from(entry).line(),
-            "1970-01-01T00:00:00Z  denied   grant.request         agent:data_analyst  grt_x  SCORE_TOO_LOW  (3 times)"
+            "1970-01-01T00:00:00Z  denied   grant.request           agent:data_analyst  grt_x  SCORE_TOO_LOW  (3 times)"
         );
     }
 }

@@ -4,6 +4,7 @@ use std::{net::SocketAddr, os::unix::fs::MetadataExt, path::Path, sync::Arc};
 
 use clap::Args;
 use serde::Serialize;
+use sqlx::{Connection, PgConnection};
 
 use super::{
     ConfigArgs,
@@ -75,6 +76,11 @@ impl DoctorArgs {
 }
 
 async fn database(config: &Database) -> Vec<Finding> {
+    // a pool would go on trying, and then tell of a timeout only
+    match PgConnection::connect(config.url.expose()).await {
+        Ok(connection) => drop(connection),
+        Err(error) => return vec![failed("database", format!("`{}`: {error}", config.url))],
+    }
     let pools = match Pools::connect(config.url.expose(), 1).await {
         Ok(pools) => pools,
         Err(error) => {

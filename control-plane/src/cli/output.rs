@@ -8,7 +8,7 @@ use clap::ValueEnum;
 use comfy_table::{ContentArrangement, Table, presets};
 use serde::Serialize;
 
-use super::failure::Failure;
+use super::{failure::Failure, value::or_dash};
 
 /// How results are written.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
@@ -145,7 +145,8 @@ fn fields(value: &impl Serialize) -> Result<String, Failure> {
 fn text_of(value: &serde_norway::Value) -> String {
     match value {
         serde_norway::Value::Null => "-".to_owned(),
-        serde_norway::Value::String(text) => text.clone(),
+        serde_norway::Value::String(text) => or_dash(text),
+        serde_norway::Value::Sequence(items) if items.is_empty() => or_dash(""),
         serde_norway::Value::Sequence(items)
             if items.iter().all(serde_norway::Value::is_string) =>
         {

@@ -71,9 +71,8 @@ impl Metrics {
         }
     }
 
-    /// Counts one gRPC call. `method` is `package.Service/Method` of a method
-    /// that exists, so that callers cannot make labels up; `code` is the gRPC
-    /// status code.
+    /// Counts one gRPC call. `method` is the path of a method that exists, so
+    /// that callers cannot make labels up; `code` is the gRPC status code.
     pub fn grpc_call(&self, method: &str, code: u32, took: Duration) {
         let method = method.to_owned();
         self.grpc_requests

@@ -28,6 +28,8 @@ const READY_POLL: Duration = Duration::from_millis(20);
 const STOP_BOUND: Duration = Duration::from_secs(12);
 /// Waits between starts: doubled each time up to the second.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
+/// One that ran for so long did not die of its start.
+const HEALTHY: Duration = Duration::from_secs(30);
 
 /// What the edge is started with.
 #[derive(Debug, Clone)]
@@ -107,11 +109,15 @@ impl Edge {
 async fn keep_running(mut process: Process, options: EdgeOptions, stop: CancellationToken) {
     let mut wait = BACKOFF.0;
     loop {
+        let born = tokio::time::Instant::now();
         let ended = tokio::select! {
             ended = process.ended() => ended,
             () = stop.cancelled() => return process.stop().await,
         };
         progress(&format!("the edge ended {ended}; starting it again"));
+        if born.elapsed() > HEALTHY {
+            wait = BACKOFF.0;
+        }
         loop {
             if stop
                 .run_until_cancelled(tokio::time::sleep(wait))
@@ -205,16 +211,15 @@ impl Process {
         {
             tracing::debug!(%error, "the edge was gone already");
         }
-        if tokio::time::timeout(STOP_BOUND, self.child.wait())
-            .await
-            .is_err()
-        {
+        // a read of its stdin would hold up its end
+        drop(self.lifeline.take());
+        let ended = tokio::time::timeout(STOP_BOUND, self.child.wait()).await;
+        if ended.is_err() {
             tracing::warn!("the edge did not end in time and is killed");
             if let Err(error) = self.child.kill().await {
                 tracing::warn!(%error, "the edge cannot be killed");
             }
         }
-        drop(self.lifeline);
     }
 }
 

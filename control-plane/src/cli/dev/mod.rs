@@ -128,7 +128,6 @@ impl Dev {
             .unless_stopped(self.start_control_plane(server))
             .await?;
         let outcome = self.with_control_plane(postgres, &mut control_plane).await;
-        progress("stopping");
         control_plane.stop(&self.shutdown).await;
         outcome
     }
@@ -177,6 +176,7 @@ impl Dev {
         }
         summary::print(&running, &self.directory, &self.edge_binary);
         let outcome = self.keep_running(postgres, control_plane).await;
+        progress("stopping");
         if let Some(file) = &self.ready_file {
             file.remove()?;
         }
