@@ -10,7 +10,10 @@ use time::Duration;
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
-use super::directory::{Directory, read_private, remove_file, write_private};
+use super::{
+    directory::Directory,
+    files::{read_private, remove_file, write_private},
+};
 use crate::{
     app::App,
     audit::Context,

@@ -11,20 +11,18 @@
 //! ```
 
 use std::{
-    fs::{self, DirBuilder, File, OpenOptions},
-    io::{self, Write},
-    os::unix::{
-        ffi::OsStrExt,
-        fs::{DirBuilderExt, OpenOptionsExt},
-    },
+    fmt::Write,
+    fs::{self, DirBuilder},
+    io,
+    os::unix::{ffi::OsStrExt, fs::DirBuilderExt},
     path::{Path, PathBuf},
 };
 
 use authguardian_proto::reason::Problem;
-use base64::{Engine, prelude::BASE64_STANDARD};
 use rustls_pki_types::CertificateDer;
 use zeroize::Zeroizing;
 
+use super::files::{pem, refused, remove_file, write_private};
 use crate::{cli::failure::Failure, clock::Ambient};
 
 /// `sizeof(sun_path)`, less the final NUL and what the edge appends while it
@@ -49,14 +47,14 @@ impl Directory {
         };
         // as root, PostgreSQL runs as another user, who has to pass through;
         // every file in here is closed to others by itself
-        let mode = if rustix::process::geteuid().is_root() {
+        let access = if rustix::process::geteuid().is_root() {
             0o711
         } else {
             0o700
         };
         let parent = root.parent().unwrap_or(&root);
         fs::create_dir_all(parent).map_err(|error| refused(parent, &error))?;
-        match DirBuilder::new().mode(mode).create(&root) {
+        match DirBuilder::new().mode(access).create(&root) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists && root.is_dir() => {}
             made => made.map_err(|error| refused(&root, &error))?,
         }
@@ -132,7 +130,8 @@ impl Directory {
         let key = Zeroizing::new(ambient.entropy.bytes::<32>());
         let mut digits = Zeroizing::new(String::with_capacity(65));
         for byte in key.iter() {
-            digits.push_str(&format!("{byte:02x}"));
+            // writing to a String cannot fail
+            let _ = write!(digits, "{byte:02x}");
         }
         digits.push('\n');
         write_private(&path, &digits)
@@ -159,45 +158,6 @@ impl Drop for Directory {
             // it holds at most a dead socket
             let _ = fs::remove_dir_all(dir);
         }
-    }
-}
-
-/// Writes a file whole or not at all, for this user only.
-pub(super) fn write_private(path: &Path, text: &str) -> Result<(), Failure> {
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(".new");
-    let temporary = path.with_file_name(name);
-    let write = || -> io::Result<()> {
-        let mut options = OpenOptions::new();
-        let mut file = options
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(&temporary)?;
-        file.write_all(text.as_bytes())?;
-        file.sync_all()?;
-        fs::rename(&temporary, path)?;
-        // the name is durable only with its directory
-        File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()
-    };
-    write().map_err(|error| refused(path, &error))
-}
-
-/// Reads a file; `None` when there is none.
-pub(super) fn read_private(path: &Path) -> Result<Option<Zeroizing<String>>, Failure> {
-    match fs::read_to_string(path) {
-        Ok(text) => Ok(Some(Zeroizing::new(text.trim().to_owned()))),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(refused(path, &error)),
-    }
-}
-
-/// Removes a file; one that is not there is fine.
-pub(super) fn remove_file(path: &Path) -> Result<(), Failure> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(refused(path, &error)),
-        _ => Ok(()),
     }
 }
 
@@ -236,24 +196,6 @@ fn temporary_dir() -> io::Result<PathBuf> {
     Err(io::ErrorKind::AlreadyExists.into())
 }
 
-/// RFC 7468.
-fn pem(certificate: &[u8]) -> String {
-    let text = BASE64_STANDARD.encode(certificate);
-    let mut pem = String::from("-----BEGIN CERTIFICATE-----\n");
-    let mut rest = text.as_str();
-    while !rest.is_empty() {
-        let (line, after) = rest.split_at(rest.len().min(64));
-        pem.push_str(line);
-        pem.push('\n');
-        rest = after;
-    }
-    pem + "-----END CERTIFICATE-----\n"
-}
-
-fn refused(path: &Path, error: &io::Error) -> Failure {
-    Failure::internal(format!("`{}`: {error}", path.display()))
-}
-
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::PermissionsExt;
@@ -287,15 +229,5 @@ mod tests {
         assert!(dir.is_dir());
         drop(directory);
         assert!(!dir.exists());
-    }
-
-    #[test]
-    fn a_certificate_is_written_as_pem() {
-        let text = pem(&[0; 60]);
-        let lines: Vec<_> = text.lines().collect();
-        assert_eq!(
-            lines.iter().map(|line| line.len()).collect::<Vec<_>>(),
-            [27, 64, 16, 25]
-        );
     }
 }

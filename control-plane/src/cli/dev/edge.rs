@@ -17,11 +17,11 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use zeroize::Zeroizing;
 
-use super::{directory::remove_file, progress};
+use super::{files::remove_file, progress};
 use crate::cli::failure::Failure;
 
 /// How long the first start may take, joining included.
-const START_BOUND: Duration = Duration::from_secs(60);
+const START_BOUND: Duration = Duration::from_mins(1);
 /// How often the ready file is looked for.
 const READY_POLL: Duration = Duration::from_millis(20);
 /// Longer than the edge gives its own calls in flight.
@@ -81,17 +81,15 @@ impl Edge {
     /// Starts the edge and waits until it is ready.
     pub(super) async fn start(options: EdgeOptions) -> Result<Self, Failure> {
         let mut process = Process::spawn(&options)?;
-        match tokio::time::timeout(START_BOUND, process.ready(&options.ready_file)).await {
-            Ok(ready) => ready?,
-            Err(_) => {
-                process.stop().await;
-                let detail = format!(
-                    "the edge was not ready after {} s; its messages stand above",
-                    START_BOUND.as_secs()
-                );
-                return Err(Problem::new(Reason::Unavailable, detail).into());
-            }
-        }
+        let ready = process.ready(&options.ready_file);
+        let Ok(ready) = tokio::time::timeout(START_BOUND, ready).await else {
+            process.stop().await;
+            let bound = START_BOUND.as_secs();
+            let detail =
+                format!("the edge was not ready after {bound} s; its messages stand above");
+            return Err(Problem::new(Reason::Unavailable, detail).into());
+        };
+        ready?;
         let stop = CancellationToken::new();
         let task = tokio::spawn(keep_running(process, options, stop.clone()));
         Ok(Self { stop, task })
@@ -194,10 +192,10 @@ impl Process {
 
     /// Waits for its end, in words.
     async fn ended(&mut self) -> String {
-        self.child.wait().await.map_or_else(
-            |error| format!("unseen: {error}"),
-            |status| describe(status),
-        )
+        self.child
+            .wait()
+            .await
+            .map_or_else(|error| format!("unseen: {error}"), describe)
     }
 
     async fn stop(mut self) {

@@ -5,6 +5,7 @@
 mod demo;
 mod directory;
 mod edge;
+mod files;
 mod ports;
 mod ready;
 mod summary;
@@ -76,7 +77,7 @@ struct Dev {
 
 impl DevArgs {
     pub(crate) async fn run(self) -> Result<(), Failure> {
-        let ready_file = self.ready_file.map(ReadyFile::new).transpose()?;
+        let ready_file = self.ready_file.as_deref().map(ReadyFile::new).transpose()?;
         if let Some(file) = &ready_file {
             file.remove()?;
         }
@@ -149,8 +150,8 @@ impl Dev {
             data_dir: self.directory.edge(),
             ready_file: self.directory.edge_ready(),
             socket: self.directory.edge_socket(),
-            listen: self.ports.address(self.ports.edge_http),
-            server: format!("https://{}", self.ports.address(self.ports.edge_grpc)),
+            listen: Ports::address(self.ports.edge_http),
+            server: format!("https://{}", Ports::address(self.ports.edge_grpc)),
             log_level: self.config.log.level.clone(),
             join_token: demo.join_token.clone(),
         };

@@ -36,14 +36,14 @@ impl Ports {
     /// Where the control plane listens.
     pub(super) fn listen(self) -> Listen {
         Listen {
-            http: self.address(self.http),
-            admin_grpc: self.address(self.admin_grpc),
-            edge_grpc: self.address(self.edge_grpc),
+            http: Self::address(self.http),
+            admin_grpc: Self::address(self.admin_grpc),
+            edge_grpc: Self::address(self.edge_grpc),
         }
     }
 
     /// Loopback only.
-    pub(super) fn address(self, port: u16) -> SocketAddr {
+    pub(super) fn address(port: u16) -> SocketAddr {
         SocketAddr::from(([127, 0, 0, 1], port))
     }
 
@@ -57,7 +57,7 @@ impl Ports {
             ("edge_grpc", self.edge_grpc),
         ];
         for (name, port) in named {
-            if let Err(error) = TcpListener::bind(self.address(port)) {
+            if let Err(error) = TcpListener::bind(Self::address(port)) {
                 let detail = format!(
                     "port {port} ({name}) cannot be used: {error}; choose five others with `--port-base N`"
                 );

@@ -1,12 +1,13 @@
 //! The ready file of `dev`: there exactly while everything is ready.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
 use super::{
     demo::Demo,
-    directory::{Directory, remove_file, write_private},
+    directory::Directory,
+    files::{remove_file, write_private},
     ports::Ports,
 };
 use crate::cli::failure::Failure;
@@ -37,7 +38,7 @@ impl Running {
         demo: &Demo,
         database_url: &str,
     ) -> Self {
-        let url = |scheme: &str, port| format!("{scheme}://{}", ports.address(port));
+        let url = |scheme: &str, port| format!("{scheme}://{}", Ports::address(port));
         Self {
             admin_grpc: url("https", ports.admin_grpc),
             edge_grpc: url("https", ports.edge_grpc),
@@ -54,8 +55,8 @@ impl Running {
 }
 
 impl ReadyFile {
-    pub(super) fn new(path: PathBuf) -> Result<Self, Failure> {
-        std::path::absolute(&path)
+    pub(super) fn new(path: &Path) -> Result<Self, Failure> {
+        std::path::absolute(path)
             .map(Self)
             .map_err(|error| Failure::internal(format!("`{}`: {error}", path.display())))
     }
