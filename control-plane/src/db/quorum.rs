@@ -157,14 +157,28 @@ impl Quorum {
     /// too, with no more than a warning; so ask the standbys themselves.
     async fn confirm(&self, connection: &mut PgConnection) -> Result<()> {
         let wanted = i64::from(self.write_quorum) - 1;
-        let confirmed = sqlx::query_scalar::<_, bool>(CONFIRMED_BY)
-            .bind(wanted)
-            .bind(i64::try_from(CONFIRMATION.as_millis()).unwrap_or(i64::MAX));
-        match confirmed.fetch_one(connection).await {
-            Ok(true) => Ok(()),
-            Ok(false) => Err(unknown("too few nodes confirmed the commit")),
-            Err(error) => Err(after_commit(error)),
-        }
+        let target: String = sqlx::query_scalar("SELECT pg_current_wal_insert_lsn()::text")
+            .fetch_one(&mut *connection)
+            .await
+            .map_err(after_commit)?;
+        let asked = async {
+            let mut pause = Duration::from_micros(500);
+            loop {
+                let confirmed: i64 = sqlx::query_scalar(CONFIRMED_BY)
+                    .bind(&target)
+                    .fetch_one(&mut *connection)
+                    .await
+                    .map_err(after_commit)?;
+                if confirmed >= wanted {
+                    return Ok(());
+                }
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(Duration::from_millis(50));
+            }
+        };
+        tokio::time::timeout(CONFIRMATION, asked)
+            .await
+            .unwrap_or_else(|_| Err(unknown("too few nodes confirmed the commit")))
     }
 }
 
@@ -172,24 +186,9 @@ impl Quorum {
 /// flushed and confirmed although no row was written.
 const EMIT: &str = "SELECT pg_logical_emit_message(true, 'authguardian', '')";
 
-/// Whether `$1` standbys have flushed all WAL written up to now. One
-/// statement, so that it costs one round trip: the recursion asks again until
-/// they have or `$2` milliseconds are over.
-const CONFIRMED_BY: &str = "
-    WITH RECURSIVE target AS MATERIALIZED (
-        SELECT pg_current_wal_insert_lsn() AS lsn, clock_timestamp() AS began
-    ), ask (confirmed, asked) AS (
-        SELECT (SELECT count(*) FROM pg_stat_get_wal_senders() w
-                WHERE w.sync_state IN ('sync', 'quorum') AND w.flush_lsn >= target.lsn), 1
-        FROM target
-        UNION ALL
-        SELECT (SELECT count(*) FROM pg_stat_get_wal_senders() w, (SELECT pg_sleep(0.0005)) AS pause
-                WHERE w.sync_state IN ('sync', 'quorum') AND w.flush_lsn >= target.lsn), ask.asked + 1
-        FROM ask, target
-        WHERE ask.confirmed < $1
-          AND clock_timestamp() < target.began + $2 * interval '1 millisecond'
-    )
-    SELECT coalesce(bool_or(confirmed >= $1), false) FROM ask";
+/// How many standbys of the quorum have flushed all WAL up to `$1`.
+const CONFIRMED_BY: &str = "SELECT count(*) FROM pg_stat_replication
+    WHERE sync_state IN ('sync', 'quorum') AND flush_lsn >= $1::pg_lsn";
 
 /// `ANY k (…)` promises k standbys besides the primary; a priority list
 /// (`FIRST k`) names fixed nodes and is no quorum, so it counts for none.

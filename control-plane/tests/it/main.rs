@@ -12,6 +12,7 @@ mod grants;
 mod identity;
 mod policy;
 mod private_postgres;
+mod quorum;
 mod records;
 mod registry;
 mod requests;
