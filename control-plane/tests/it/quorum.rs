@@ -42,10 +42,9 @@ impl Drop for Standby {
 
 impl Pair {
     async fn start() -> Self {
-        let files = tempfile::Builder::new()
-            .permissions(open_to_all())
-            .tempdir()
-            .unwrap();
+        let files = tempfile::tempdir().unwrap();
+        // the servers run as another user when this is root
+        std::fs::set_permissions(files.path(), open_to_all()).unwrap();
         let primary = PrivatePostgres::start(Options::new(files.path().join("primary")))
             .await
             .unwrap();
@@ -92,7 +91,7 @@ impl Pair {
     async fn stop(self) {
         self.db.pools.close().await;
         drop(self.standby);
-        self.primary.stop().await.unwrap();
+        self.primary.stop().await;
     }
 }
 
@@ -142,6 +141,8 @@ impl Standby {
             .arg("-D")
             .arg(directory)
             .args(["-c", "listen_addresses=", "-c", "cluster_name=walreceiver"])
+            // a standby that allows fewer than its primary refuses to follow
+            .args(["-c", "max_connections=500"])
             .arg("-c")
             .arg(format!("unix_socket_directories={}", directory.display()))
             .spawn()
