@@ -1,0 +1,232 @@
+//! The real edge binary, as a child of the test, and a client of it.
+
+use std::{
+    path::{Path, PathBuf},
+    process::{Output, Stdio},
+};
+
+use reqwest::{Client, RequestBuilder, Response, StatusCode};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::process::{Child, Command};
+
+use crate::{
+    rig::{ControlPlane, JUSTIFICATION},
+    wait::{DEADLINE, until},
+};
+
+pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_edge-agent");
+
+/// A running edge; gone when it is dropped.
+pub(crate) struct Edge {
+    pub(crate) url: String,
+    pub(crate) socket: PathBuf,
+    pub(crate) dir: TempDir,
+    server: String,
+    child: Child,
+}
+
+impl Edge {
+    /// Joins and runs an edge, and waits until it is ready.
+    pub(crate) async fn start(control_plane: &ControlPlane, machine: &str) -> Self {
+        let token = control_plane.join_token(machine).await;
+        let dir = tempfile::tempdir().unwrap();
+        Self::run(dir, control_plane.url(), Some(&token)).await
+    }
+
+    /// Kills it, as `kill -9` does, and runs it again on the same directory.
+    pub(crate) async fn kill_and_run(mut self) -> Self {
+        self.child.kill().await.unwrap();
+        Self::run(self.dir, self.server, None).await
+    }
+
+    async fn run(dir: TempDir, server: String, token: Option<&str>) -> Self {
+        let ready = dir.path().join("ready.json");
+        let _ = std::fs::remove_file(&ready);
+        let mut command = command();
+        command
+            .arg("run")
+            .arg("--data-dir")
+            .arg(dir.path())
+            .arg("--ready-file")
+            .arg(&ready);
+        command.args([
+            "--listen",
+            "127.0.0.1:0",
+            "--server",
+            &server,
+            "--exit-with-parent",
+        ]);
+        if let Some(token) = token {
+            command.args(["--join-token", token]);
+        }
+        let mut child = command.stdin(Stdio::piped()).spawn().unwrap();
+        until("the edge is ready", || {
+            assert!(child.try_wait().unwrap().is_none(), "the edge has ended");
+            ready.exists()
+        })
+        .await;
+        let told: Value = serde_json::from_slice(&std::fs::read(&ready).unwrap()).unwrap();
+        let text = |name: &str| told[name].as_str().unwrap().to_owned();
+        Self {
+            url: text("edge_http"),
+            socket: text("edge_socket").into(),
+            dir,
+            server,
+            child,
+        }
+    }
+
+    /// Ends it as a supervisor does and returns its exit code.
+    pub(crate) async fn terminate(&mut self) -> Option<i32> {
+        let pid = i32::try_from(self.child.id().unwrap()).unwrap();
+        let pid = rustix::process::Pid::from_raw(pid).unwrap();
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+        tokio::time::timeout(DEADLINE, self.child.wait())
+            .await
+            .unwrap()
+            .unwrap()
+            .code()
+    }
+
+    /// Ends its stdin, as the death of its parent would.
+    pub(crate) async fn orphan(&mut self) -> Option<i32> {
+        drop(self.child.stdin.take());
+        tokio::time::timeout(DEADLINE, self.child.wait())
+            .await
+            .unwrap()
+            .unwrap()
+            .code()
+    }
+
+    /// A client with a key.
+    pub(crate) fn client(&self, api_key: &str) -> RestClient {
+        RestClient {
+            http: http(),
+            url: self.url.clone(),
+            api_key: api_key.to_owned(),
+        }
+    }
+
+    /// Where its identity is.
+    pub(crate) fn identity(&self) -> PathBuf {
+        self.dir.path().join("identity/machine.json")
+    }
+}
+
+/// `edge-agent` without anything of the surrounding environment that it reads.
+pub(crate) fn command() -> Command {
+    let mut command = Command::new(BINARY);
+    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("AUTHGUARDIAN_")) {
+        command.env_remove(name);
+    }
+    command
+        .env("AUTHGUARDIAN_LOG__LEVEL", "warn")
+        .kill_on_drop(true);
+    command
+}
+
+/// Runs the command line to its end.
+pub(crate) async fn output(mut command: Command) -> Output {
+    let output = command.stdin(Stdio::null()).output();
+    tokio::time::timeout(DEADLINE, output)
+        .await
+        .unwrap()
+        .unwrap()
+}
+
+pub(crate) fn http() -> Client {
+    Client::builder()
+        .no_proxy()
+        .timeout(DEADLINE)
+        .build()
+        .unwrap()
+}
+
+/// REST with a key.
+#[derive(Clone)]
+pub(crate) struct RestClient {
+    http: Client,
+    url: String,
+    api_key: String,
+}
+
+impl RestClient {
+    /// A tool's result.
+    pub(crate) async fn call(&self, tool: &str, arguments: Value) -> Value {
+        let (status, body) = self.try_call(tool, arguments).await;
+        assert_eq!(status, StatusCode::OK, "{tool}: {body}");
+        body
+    }
+
+    /// A tool's status and body.
+    pub(crate) async fn try_call(&self, tool: &str, arguments: Value) -> (StatusCode, Value) {
+        let response = self.post(tool).json(&arguments).send().await.unwrap();
+        read(response).await
+    }
+
+    /// The reason that a call is refused with.
+    pub(crate) async fn refusal(&self, tool: &str, arguments: Value) -> String {
+        let (status, body) = self.try_call(tool, arguments).await;
+        assert!(!status.is_success(), "{tool}: {body}");
+        body["reason"].as_str().unwrap().to_owned()
+    }
+
+    /// A resource.
+    pub(crate) async fn resource(&self, uri: &str) -> Value {
+        let url = format!("{}/mcp/resources/{uri}", self.url);
+        let response = self
+            .http
+            .get(url)
+            .bearer_auth(&self.api_key)
+            .send()
+            .await
+            .unwrap();
+        let (status, body) = read(response).await;
+        assert_eq!(status, StatusCode::OK, "{body}");
+        body
+    }
+
+    /// A tool's request, without a body.
+    pub(crate) fn post(&self, tool: &str) -> RequestBuilder {
+        let url = format!("{}/mcp/tools/{tool}", self.url);
+        self.http.post(url).bearer_auth(&self.api_key)
+    }
+
+    /// The roadmap's grant, and its token.
+    pub(crate) async fn granted(&self) -> (Value, String) {
+        let result = self
+            .call("request_permission", asking("data_analyst"))
+            .await;
+        assert_eq!(result["decision"], "granted", "{result}");
+        let token = result["token"].as_str().unwrap().to_owned();
+        (result, token)
+    }
+
+    /// Whether a token is good for `data_analyst` and `SAP_API`.
+    pub(crate) async fn validate(&self, token: &str) -> Value {
+        self.call(
+            "validate_token",
+            json!({"token": token, "agent_id": "data_analyst", "resource_type": "SAP_API"}),
+        )
+        .await
+    }
+}
+
+/// The roadmap's request.
+pub(crate) fn asking(agent: &str) -> Value {
+    json!({"agent_id": agent, "resource_type": "SAP_API", "justification": JUSTIFICATION})
+}
+
+pub(crate) async fn read(response: Response) -> (StatusCode, Value) {
+    let status = response.status();
+    let text = response.text().await.unwrap();
+    let body =
+        serde_json::from_str(&text).unwrap_or_else(|error| panic!("{status}: `{text}`: {error}"));
+    (status, body)
+}
+
+/// A file's content, for comparing before and after.
+pub(crate) fn content(path: &Path) -> Vec<u8> {
+    std::fs::read(path).unwrap()
+}

@@ -1,0 +1,15 @@
+//! The edge from end to end: the real binary, a real control plane on a
+//! database of the test's own, mTLS between them, real clients.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod cli;
+mod edge;
+mod grants;
+mod guard;
+mod join;
+mod mcp;
+mod outage;
+mod python;
+mod rig;
+mod stdio;
+mod wait;
