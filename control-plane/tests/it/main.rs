@@ -7,9 +7,12 @@
 
 mod architecture;
 mod authorisation;
+mod daemon;
+mod dev;
 mod events;
 mod grants;
 mod identity;
+mod operator;
 mod policy;
 mod private_postgres;
 mod quorum;

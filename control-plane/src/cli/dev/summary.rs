@@ -39,7 +39,8 @@ The same with the command line:
 And as its operator:
 
   export AUTHGUARDIAN_SERVER={admin_grpc} AUTHGUARDIAN_CA_FILE={ca_file}
-  {control_plane} grant list --admin-token-file {admin_token_file}
+  export AUTHGUARDIAN_ADMIN_TOKEN=$(cat {admin_token_file})
+  {control_plane} grant list
 
 Ctrl-C stops everything.
 "#,

@@ -1,0 +1,425 @@
+//! The operator verbs of the command line, run as processes against a control
+//! plane that serves.
+
+use std::{fs, path::PathBuf, process::Stdio, sync::Arc};
+
+use authguardian_proto::{
+    credential,
+    ids::{ApiKeyId, JoinTokenId},
+};
+use base64::{Engine, prelude::BASE64_STANDARD};
+use control_plane::{
+    identity::Role,
+    metrics::Metrics,
+    serve::{Addresses, Server},
+};
+use serde_json::Value;
+use tempfile::TempDir;
+use tokio::{
+    io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
+    process::Command,
+};
+
+use crate::{
+    rig::{Rig, admin, ask},
+    wait::DEADLINE,
+};
+
+/// A control plane that serves, and an operator's shell.
+struct Operator {
+    rig: Rig,
+    addresses: Addresses,
+    files: TempDir,
+}
+
+/// What a command came to.
+struct Told {
+    code: i32,
+    stdout: String,
+    stderr: String,
+}
+
+impl Operator {
+    async fn start() -> Self {
+        let rig = Rig::open_now().await;
+        let server = Server::bind(&rig.config.listen).await.unwrap();
+        let addresses = server.addresses;
+        let (app, metrics) = (Arc::clone(&rig.app), Metrics::new(rig.app.started_at));
+        tokio::spawn(async move { server.run(app, metrics).await.unwrap() });
+        let files = tempfile::tempdir().unwrap();
+        let certificate = BASE64_STANDARD.encode(rig.app.identity.keyring().ca().certificate());
+        let pem =
+            format!("-----BEGIN CERTIFICATE-----\n{certificate}\n-----END CERTIFICATE-----\n");
+        fs::write(files.path().join("ca.pem"), pem).unwrap();
+        let operator = Self {
+            rig,
+            addresses,
+            files,
+        };
+        fs::write(
+            operator.path("admin-token"),
+            operator.token(Role::Admin).await,
+        )
+        .unwrap();
+        operator
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.files.path().join(name)
+    }
+
+    async fn token(&self, role: Role) -> String {
+        let made = self
+            .rig
+            .app
+            .identity
+            .create_admin_token(admin(), role.as_str(), role, None)
+            .await;
+        made.unwrap().0.unwrap().to_string()
+    }
+
+    fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_control-plane"));
+        command
+            .args(args)
+            .env(
+                "AUTHGUARDIAN_SERVER",
+                format!("https://{}", self.addresses.admin_grpc),
+            )
+            .env("AUTHGUARDIAN_CA_FILE", self.path("ca.pem"))
+            .env(
+                "AUTHGUARDIAN_ADMIN_TOKEN",
+                fs::read_to_string(self.path("admin-token")).unwrap(),
+            )
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true);
+        command
+    }
+
+    async fn run(&self, args: &[&str]) -> Told {
+        told(self.command(args)).await
+    }
+
+    /// Runs a command that has to succeed, and reads its JSON.
+    async fn json(&self, args: &[&str]) -> Value {
+        let told = self.run(&[args, &["-o", "json"]].concat()).await;
+        assert_eq!(told.code, 0, "{args:?}: {}", told.stderr);
+        serde_json::from_str(&told.stdout).unwrap()
+    }
+
+    /// Runs a command that has to fail, and reads exit code and reason.
+    async fn refused(&self, args: &[&str]) -> (i32, String) {
+        let told = self.run(&[args, &["-o", "json"]].concat()).await;
+        assert_eq!(told.stdout, "", "{args:?}");
+        let problem: Value = serde_json::from_str(&told.stderr).unwrap();
+        (told.code, problem["reason"].as_str().unwrap().to_owned())
+    }
+}
+
+async fn told(mut command: Command) -> Told {
+    let output = tokio::time::timeout(DEADLINE, command.output())
+        .await
+        .unwrap()
+        .unwrap();
+    Told {
+        code: output.status.code().unwrap(),
+        stdout: String::from_utf8(output.stdout).unwrap(),
+        stderr: String::from_utf8(output.stderr).unwrap(),
+    }
+}
+
+#[tokio::test]
+async fn an_agent_is_put_shown_listed_and_deleted() {
+    let operator = Operator::start().await;
+    let put = operator
+        .json(&["agent", "put", "scout", "--trust", "0.85"])
+        .await;
+    assert_eq!(put["trust"], 850);
+    let shown = operator.json(&["agent", "show", "scout"]).await;
+    assert_eq!(shown, put);
+    let listed = operator.json(&["agent", "list"]).await;
+    assert_eq!(listed["items"][0], put);
+    assert_eq!(listed.get("next_page_token"), None);
+    let table = operator.run(&["agent", "list"]).await.stdout;
+    assert!(
+        table.starts_with("AGENT  TRUST  UPDATED"),
+        "no borders, no colours: {table}"
+    );
+    assert_eq!(operator.run(&["agent", "delete", "scout"]).await.code, 0);
+    let refused = operator.refused(&["agent", "show", "scout"]).await;
+    assert_eq!(refused, (3, "UNKNOWN_AGENT".to_owned()));
+}
+
+#[tokio::test]
+async fn a_made_api_key_is_complete_and_only_its_public_half_is_registered() {
+    let operator = Operator::start().await;
+    let told = operator
+        .run(&[
+            "api-key",
+            "create",
+            "--name",
+            "ci",
+            "--agent",
+            "scout",
+            "--agent",
+            "critic",
+            "--validator",
+            "--expires-in",
+            "30d",
+        ])
+        .await;
+    assert_eq!(told.code, 0, "{}", told.stderr);
+    // nothing else on stdout, so that a shell can take it
+    let key: credential::ApiKey = told.stdout.trim_end().parse().unwrap();
+    assert!(!told.stderr.contains(told.stdout.trim_end()));
+    let registered = operator.rig.app.identity.list_api_keys(None, 10).await;
+    let registered = registered.unwrap().remove(0);
+    assert_eq!(
+        (registered.id, Some(registered.public_key)),
+        (key.id(), key.public_key())
+    );
+    assert!(registered.validator && registered.expires_at.is_some());
+
+    let id = key.id().to_string();
+    let revoked = operator.json(&["api-key", "revoke", &id]).await;
+    assert!(revoked["revoked_at"].is_string());
+    let unknown = ApiKeyId::from_uuid(uuid::Uuid::from_u128(7)).to_string();
+    let (code, _) = operator.refused(&["api-key", "revoke", &unknown]).await;
+    assert_eq!(code, 4);
+}
+
+#[tokio::test]
+async fn a_secret_is_told_once_and_a_repeat_says_so() {
+    let operator = Operator::start().await;
+    let create = [
+        "join-token",
+        "create",
+        "--machine",
+        "build-7",
+        "--request-id",
+        "r-1",
+    ];
+    let made = operator.json(&create).await;
+    let token: credential::JoinToken = made["join_token"].as_str().unwrap().parse().unwrap();
+    let listed = operator.json(&["join-token", "list"]).await;
+    let id: JoinTokenId = listed["items"][0]["id"].as_str().unwrap().parse().unwrap();
+    assert_eq!(id, token.id());
+    assert!(listed.to_string().find("agj_").is_none());
+    assert_eq!(
+        operator.refused(&create).await,
+        (7, "OUTCOME_UNKNOWN".to_owned())
+    );
+    let other = [
+        "join-token",
+        "create",
+        "--machine",
+        "build-8",
+        "--request-id",
+        "r-1",
+    ];
+    assert_eq!(
+        operator.refused(&other).await,
+        (5, "REQUEST_ID_REUSED".to_owned())
+    );
+}
+
+#[tokio::test]
+async fn a_grant_is_listed_shown_with_its_facts_and_revoked() {
+    let operator = Operator::start().await;
+    let session = operator.rig.analyst().await;
+    let decision = operator.rig.request(&session, ask(&session)).await.unwrap();
+    let id = decision.record.id.to_string();
+    let listed = operator
+        .json(&[
+            "grant",
+            "list",
+            "--agent",
+            "data_analyst",
+            "--machine",
+            "host-of-data-analyst",
+            "--state",
+            "active",
+        ])
+        .await;
+    assert_eq!(listed["items"][0]["id"], id.as_str());
+    let shown = operator.json(&["grant", "show", &id]).await;
+    assert_eq!(shown["score"]["total"], 570);
+    assert_eq!(shown["zone"], "local_machine");
+    assert!(shown["facts"].is_object());
+
+    let revoked = operator
+        .json(&["grant", "revoke", "--agent", "data_analyst"])
+        .await;
+    assert_eq!(revoked["ended"], 1);
+    assert!(revoked["position"]["revision"].is_u64());
+    let shown = operator.json(&["grant", "show", &id]).await;
+    assert_eq!(shown["state"], "revoked");
+    let none = operator.json(&["grant", "list", "--state", "active"]).await;
+    assert_eq!(none["items"], serde_json::json!([]));
+}
+
+#[tokio::test]
+async fn pages_can_be_taken_one_by_one_or_all_at_once() {
+    let operator = Operator::start().await;
+    for agent in ["a", "b", "c"] {
+        operator
+            .json(&["agent", "put", agent, "--trust", "500"])
+            .await;
+    }
+    let first = operator.json(&["agent", "list", "--page-size", "2"]).await;
+    assert_eq!(first["items"].as_array().unwrap().len(), 2);
+    let token = first["next_page_token"].as_str().unwrap();
+    let second = operator
+        .json(&["agent", "list", "--page-size", "2", "--page-token", token])
+        .await;
+    assert_eq!(second["items"][0]["agent_id"], "c");
+    let all = operator.json(&["agent", "list", "--all"]).await;
+    assert_eq!(all["items"].as_array().unwrap().len(), 3);
+}
+
+#[tokio::test]
+async fn a_policy_goes_out_and_comes_back_and_a_bad_one_is_refused() {
+    let operator = Operator::start().await;
+    let source = operator.run(&["policy", "get"]).await.stdout;
+    let file = operator.path("policy.cedar");
+    fs::write(&file, format!("{source}// changed\n")).unwrap();
+    let file = file.to_str().unwrap();
+    let put = operator
+        .json(&["policy", "put", file, "--if-version", "1"])
+        .await;
+    assert_eq!((&put["version"], &put["active"]), (&2.into(), &true.into()));
+    let again = operator
+        .refused(&["policy", "put", file, "--if-version", "1"])
+        .await;
+    assert_eq!(again, (5, "REVISION_CONFLICT".to_owned()));
+    assert!(
+        operator
+            .run(&["policy", "get"])
+            .await
+            .stdout
+            .ends_with("// changed\n")
+    );
+
+    let mut command = operator.command(&["policy", "validate", "-", "-o", "json"]);
+    let mut child = command.stdin(Stdio::piped()).spawn().unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    stdin.write_all(b"permit (principal, action").await.unwrap();
+    drop(stdin);
+    let output = child.wait_with_output().await.unwrap();
+    let found: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(
+        (output.status.code(), &found["valid"]),
+        (Some(1), &false.into())
+    );
+    assert!(!found["errors"].as_array().unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn the_audit_log_is_followed() {
+    let operator = Operator::start().await;
+    let mut command = operator.command(&["audit", "tail", "--follow", "-o", "json", "-n", "0"]);
+    let mut child = command.spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    // entries from before the first look are not asked for, so one that is
+    // surely later has to be made until it is seen
+    let seen = async {
+        loop {
+            tokio::select! {
+                line = lines.next_line() => return line.unwrap().unwrap(),
+                () = async {
+                    operator.json(&["agent", "put", "scout", "--trust", "500"]).await;
+                    std::future::pending().await
+                } => {}
+            }
+        }
+    };
+    let line = tokio::time::timeout(DEADLINE, seen).await.unwrap();
+    let entry: Value = serde_json::from_str(&line).unwrap();
+    assert_eq!(entry["action"], "agent.put");
+    assert_eq!(entry["subject"], "scout");
+    assert_eq!(entry["outcome"], "ok");
+}
+
+#[tokio::test]
+async fn a_reader_that_leaves_is_no_failure() {
+    let operator = Operator::start().await;
+    let mut child = operator
+        .command(&["audit", "tail", "-n", "1000"])
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().await.unwrap();
+    assert_eq!(output.status.code(), Some(0));
+    assert_eq!(String::from_utf8(output.stderr).unwrap(), "");
+}
+
+#[tokio::test]
+async fn every_kind_of_refusal_has_its_exit_code() {
+    let operator = Operator::start().await;
+    let mut command = operator.command(&["agent", "list"]);
+    command.env_remove("AUTHGUARDIAN_ADMIN_TOKEN");
+    let no_token = told(command).await;
+    assert_eq!(no_token.code, 4);
+    assert!(
+        no_token.stderr.ends_with("reason: UNAUTHENTICATED\n"),
+        "{}",
+        no_token.stderr
+    );
+
+    let viewer = operator.path("viewer");
+    fs::write(&viewer, operator.token(Role::Viewer).await + "\n").unwrap();
+    let file = viewer.to_str().unwrap();
+    let by_viewer = ["agent", "delete", "scout", "--admin-token-file", file];
+    assert_eq!(
+        operator.refused(&by_viewer).await,
+        (4, "PERMISSION_DENIED".to_owned())
+    );
+
+    let nobody = ["agent", "list", "--server", "https://127.0.0.1:1"];
+    assert_eq!(
+        operator.refused(&nobody).await,
+        (6, "UNAVAILABLE".to_owned())
+    );
+    let clear = ["agent", "list", "--server", "http://127.0.0.1:1"];
+    assert_eq!(
+        operator.refused(&clear).await,
+        (2, "INVALID_ARGUMENT".to_owned())
+    );
+    let missing = ["grant", "show", "grt_0000000000000000000007"];
+    assert_eq!(
+        operator.refused(&missing).await,
+        (3, "GRANT_NOT_FOUND".to_owned())
+    );
+    assert_eq!(
+        operator
+            .run(&["agent", "put", "scout", "--trust", "1.5"])
+            .await
+            .code,
+        2
+    );
+    assert_eq!(operator.run(&["agent", "frobnicate"]).await.code, 2);
+}
+
+#[tokio::test]
+async fn the_status_tells_figures_and_heads() {
+    let operator = Operator::start().await;
+    operator.rig.analyst().await;
+    let status = operator.json(&["status"]).await;
+    assert_eq!(status["trust_domain"], "example.org");
+    assert_eq!(
+        (&status["agents"], &status["machines"]),
+        (&1.into(), &1.into())
+    );
+    assert_eq!(status["write_quorum"], 1);
+    let streams: Vec<_> = status["heads"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|head| head["stream"].as_str().unwrap())
+        .collect();
+    assert_eq!(streams, ["grants", "identity", "policy", "registry"]);
+    let yaml = operator.run(&["status", "-o", "yaml"]).await.stdout;
+    assert!(yaml.contains("trust_domain: example.org\n"), "{yaml}");
+}
