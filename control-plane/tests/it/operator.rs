@@ -45,7 +45,7 @@ impl Operator {
         let server = Server::bind(&rig.config.listen).await.unwrap();
         let addresses = server.addresses;
         let (app, metrics) = (Arc::clone(&rig.app), Metrics::new(rig.app.started_at));
-        tokio::spawn(async move { server.run(app, metrics).await.unwrap() });
+        tokio::spawn(Box::pin(async move { server.run(app, metrics).await.unwrap() }));
         let files = tempfile::tempdir().unwrap();
         let certificate = BASE64_STANDARD.encode(rig.app.identity.keyring().ca().certificate());
         let pem =
@@ -330,7 +330,7 @@ async fn the_audit_log_is_followed() {
                 line = lines.next_line() => return line.unwrap().unwrap(),
                 () = async {
                     operator.json(&["agent", "put", "scout", "--trust", "500"]).await;
-                    std::future::pending().await
+                    std::future::pending::<()>().await;
                 } => {}
             }
         }
