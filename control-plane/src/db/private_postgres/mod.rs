@@ -12,8 +12,8 @@
 //! ```
 //!
 //! The traps are described where they are handled: who the server runs as
-//! ([`account`]), what an earlier server may have left ([`directory`]), and how
-//! it dies with its parent ([`account::Account::command`], [`server`]).
+//! (`account`), what an earlier server may have left (`directory`), and how
+//! it dies with its parent (`account`, `server`).
 
 mod account;
 mod binaries;

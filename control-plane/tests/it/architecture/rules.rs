@@ -207,9 +207,10 @@ impl Crate {
             return None;
         }
         // a store of many tables is a folder, a file for each
-        let name = match file.contains("/store/") {
-            true => "store.rs",
-            false => file.rsplit('/').next().unwrap_or(file),
+        let name = if file.contains("/store/") {
+            "store.rs"
+        } else {
+            file.rsplit('/').next().unwrap_or(file)
         };
         self.borders.iter().find_map(|border| {
             let what = (border.matches)(&used.path)?;
