@@ -183,10 +183,10 @@ mod tests {
     #[test]
     fn time_never_goes_below_its_floor() {
         let clock = SystemClock::default();
-        let future = clock.now() + Duration::from_secs(3600);
+        let future = clock.now() + Duration::from_hours(1);
         clock.raise_floor(future);
         assert_eq!(clock.now(), future);
-        clock.raise_floor(future - Duration::from_secs(60));
+        clock.raise_floor(future - Duration::from_mins(1));
         assert_eq!(clock.now(), future);
     }
 

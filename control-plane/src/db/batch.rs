@@ -287,7 +287,7 @@ mod tests {
     async fn an_unknown_outcome_is_not_run_again() {
         let (batcher, sizes, gate) = doubling(0);
         let replies = call_all(&[98, 99, 100], &batcher, &gate).await;
-        assert!(replies.iter().any(|reply| reply.is_err()));
+        assert!(replies.iter().any(std::result::Result::is_err));
         let runs: usize = sizes.lock().unwrap().iter().sum();
         assert_eq!(runs, 3, "each call ran once");
     }
@@ -296,7 +296,7 @@ mod tests {
     async fn a_full_queue_refuses_at_once() {
         let (batcher, _, gate) = doubling(0);
         let waiting = Arc::new(AtomicUsize::new(0));
-        let mut calls: Vec<_> = (0..QUEUE + MAX_BATCH + 1)
+        let mut calls: Vec<_> = (0..=(QUEUE + MAX_BATCH))
             .map(|_| {
                 let batcher = batcher.clone();
                 let waiting = Arc::clone(&waiting);

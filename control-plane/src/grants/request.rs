@@ -242,13 +242,14 @@ impl batch::Operation for Operation {
             .map(|(_, outcome)| outcome.grant_id)
             .filter(|id| !fresh.contains_key(id))
             .collect();
-        let earlier: HashMap<GrantId, GrantRecord> = match earlier.is_empty() {
-            true => HashMap::new(),
-            false => store::by_ids(&mut tx, &earlier)
+        let earlier: HashMap<GrantId, GrantRecord> = if earlier.is_empty() {
+            HashMap::new()
+        } else {
+            store::by_ids(&mut tx, &earlier)
                 .await?
                 .into_iter()
                 .map(|r| (r.id, r))
-                .collect(),
+                .collect()
         };
         if !earlier.is_empty() {
             self.db.quorum.prove_by_commit(&mut tx).await?;
@@ -374,11 +375,11 @@ fn record_of(
             limit.as_secs().min(u64::from(facts.ttl_seconds))
         });
     let kind = basis.resource_type(&facts.resource_type).ok();
-    let mut restrictions: Vec<String> = match granted {
-        true => kind
-            .map(|kind| kind.restrictions.clone())
-            .unwrap_or_default(),
-        false => Vec::new(),
+    let mut restrictions: Vec<String> = if granted {
+        kind.map(|kind| kind.restrictions.clone())
+            .unwrap_or_default()
+    } else {
+        Vec::new()
     };
     restrictions.extend(
         verdict

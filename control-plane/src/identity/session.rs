@@ -183,15 +183,14 @@ impl Identity {
         let now = self.ambient.clock.now().unix_timestamp();
         let hash = sha256(token.as_bytes());
         let cached = self.sessions.0.pin().get(&hash).cloned();
-        let session = match cached {
-            Some(session) => session,
-            None => {
-                let session = Arc::new(self.verify_session(token)?);
-                if session.exp > now {
-                    self.sessions.0.pin().insert(hash, Arc::clone(&session));
-                }
-                session
+        let session = if let Some(session) = cached {
+            session
+        } else {
+            let session = Arc::new(self.verify_session(token)?);
+            if session.exp > now {
+                self.sessions.0.pin().insert(hash, Arc::clone(&session));
             }
+            session
         };
         if session.machine != machine {
             return Err(Error::new(

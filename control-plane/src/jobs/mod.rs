@@ -58,13 +58,13 @@ const JOBS: [Job; 7] = [
     ("raise_time_floor", Duration::from_secs(10), |jobs| {
         Box::pin(raise_time_floor(jobs))
     }),
-    ("forget_requests", Duration::from_secs(60), |jobs| {
+    ("forget_requests", Duration::from_mins(1), |jobs| {
         Box::pin(forget_requests(jobs))
     }),
-    ("forget_sessions", Duration::from_secs(60), |jobs| {
+    ("forget_sessions", Duration::from_mins(1), |jobs| {
         Box::pin(forget_sessions(jobs))
     }),
-    ("compact_changes", Duration::from_secs(60), |jobs| {
+    ("compact_changes", Duration::from_mins(1), |jobs| {
         Box::pin(compact_changes(jobs))
     }),
 ];

@@ -163,7 +163,7 @@ pub(super) fn accept(
                         let _ = ready.send(Ok(connection)).await;
                     }
                     Ok(Err(error)) => {
-                        tracing::debug!(%error, peer = %address, "TLS handshake failed")
+                        tracing::debug!(%error, peer = %address, "TLS handshake failed");
                     }
                     Err(_) => tracing::debug!(peer = %address, "TLS handshake took too long"),
                 }
