@@ -45,7 +45,7 @@ impl Operator {
         let server = Server::bind(&rig.config.listen).await.unwrap();
         let addresses = server.addresses;
         let (app, metrics) = (Arc::clone(&rig.app), Metrics::new(rig.app.started_at));
-        tokio::spawn(Box::pin(async move { server.run(app, metrics).await.unwrap() }));
+        tokio::spawn(async move { Box::pin(server.run(app, metrics)).await.unwrap() });
         let files = tempfile::tempdir().unwrap();
         let certificate = BASE64_STANDARD.encode(rig.app.identity.keyring().ca().certificate());
         let pem =
