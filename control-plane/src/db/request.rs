@@ -67,6 +67,10 @@ impl RequestKey {
 /// A mutating request that has begun: either it is new and has to be carried
 /// out, or it was served before.
 #[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "made once per request and taken apart at once"
+)]
 pub enum Begun<T> {
     /// Do the work on [`OpenRequest::connection`], then call [`OpenRequest::finish`].
     New(OpenRequest),

@@ -164,14 +164,14 @@ impl Ca {
         params
             .distinguished_name
             .push(DnType::CommonName, "AuthGuardian control plane");
-        let named = CertificateParams::new(names).map_err(|error| {
+        let parsed = CertificateParams::new(names).map_err(|error| {
             Error::invalid(
                 "identity.server_names",
                 "expected DNS names and IP addresses",
             )
             .caused_by(error)
         })?;
-        params.subject_alt_names = named.subject_alt_names;
+        params.subject_alt_names = parsed.subject_alt_names;
         params
             .subject_alt_names
             .push(uri(&format!("spiffe://{trust_domain}/control-plane"))?);

@@ -155,7 +155,7 @@ impl Server {
                 },
             )
         };
-        let served = serving.await.map(|_| ());
+        let served = Box::pin(serving).await.map(|_| ());
         tasks.close();
         tasks.wait().await;
         served

@@ -38,7 +38,7 @@ impl Serving {
         let server = Server::bind(&rig.config.listen).await.unwrap();
         let addresses = server.addresses;
         let (app, metrics) = (Arc::clone(&rig.app), Metrics::new(rig.app.started_at));
-        let task = tokio::spawn(async move { server.run(app, metrics).await.unwrap() });
+        let task = tokio::spawn(async move { Box::pin(server.run(app, metrics)).await.unwrap() });
         Self {
             rig,
             addresses,

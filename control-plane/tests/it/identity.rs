@@ -48,11 +48,11 @@ async fn a_join_token_is_good_once_for_one_key_and_for_its_time() {
         .unwrap_err();
     assert_eq!(error.reason(), Reason::JoinTokenInvalid);
 
-    let taken = identity
+    let refused = identity
         .create_join_token(admin(), &"build-7".parse().unwrap(), ttl)
         .await
         .unwrap_err();
-    assert_eq!(taken.reason(), Reason::InvalidArgument);
+    assert_eq!(refused.reason(), Reason::InvalidArgument);
 }
 
 #[tokio::test]

@@ -53,7 +53,7 @@ impl Rig {
         let mut config = Config::default();
         config.database.url = database.url().into();
         config.database.max_connections = 16;
-        config.identity.trust_domain = "example.org".to_owned();
+        "example.org".clone_into(&mut config.identity.trust_domain);
         config.identity.master_key_file = files.path().join("master.key");
         for address in [
             &mut config.listen.http,
