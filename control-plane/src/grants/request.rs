@@ -213,7 +213,7 @@ impl batch::Operation for Operation {
                         .and_then(|()| basis.judge(&request.ask, &request.session, now))
                         .map(|facts| {
                             let verdict = policies.evaluate(&facts);
-                            Some(record_of(&basis, request, facts, verdict, now))
+                            Some(record_of(&basis, request, &facts, verdict, now))
                         }),
                 });
             }
@@ -361,7 +361,7 @@ fn issued(record: &GrantRecord) -> Option<ChangeBody> {
 fn record_of(
     basis: &Basis,
     request: &Request,
-    facts: Facts,
+    facts: &Facts,
     verdict: Verdict,
     now: OffsetDateTime,
 ) -> GrantRecord {
@@ -407,7 +407,7 @@ fn record_of(
         restrictions,
         policy_version: basis.policy.version.cast_signed(),
         policy_ids: verdict.policy_ids,
-        facts: serde_json::to_value(&facts).unwrap_or_default(),
+        facts: serde_json::to_value(facts).unwrap_or_default(),
         position: Position {
             epoch: 0,
             revision: 0,

@@ -46,7 +46,7 @@ impl EventService for Events {
                 Error::invalid("after", "expected one position for each wanted stream").into(),
             );
         }
-        let after = after.into_iter().map(wanted).collect::<Result<Vec<_>>>()?;
+        let after = after.iter().map(wanted).collect::<Result<Vec<_>>>()?;
         let subscription = self.publisher.subscribe(&after).await?;
         let stop = self.stop.clone();
         let messages = stream::try_unfold(subscription, move |mut subscription| {
@@ -90,7 +90,7 @@ fn stream_named(name: &str) -> Result<Stream> {
     })
 }
 
-fn wanted(wanted: StreamPosition) -> Result<(Stream, Option<Position>)> {
+fn wanted(wanted: &StreamPosition) -> Result<(Stream, Option<Position>)> {
     let position = wanted.position.map(read_position).transpose()?;
     Ok((stream_named(&wanted.stream)?, position))
 }

@@ -1,5 +1,7 @@
 //! `StatusService`.
 
+use std::fmt::Write as _;
+
 use authguardian_proto::status_api::v1::{
     GetStatusRequest, GetStatusResponse, status_service_server::StatusService,
 };
@@ -43,10 +45,7 @@ impl StatusService for System {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             started_at: Some(timestamp(self.started_at)),
             trust_domain: self.identity.settings().trust_domain.clone(),
-            ca_fingerprint: fingerprint
-                .iter()
-                .map(|byte| format!("{byte:02x}"))
-                .collect(),
+            ca_fingerprint: hexadecimal(&fingerprint),
             postgres_version: self.db.server_version().await?,
             write_quorum: self.db.quorum.write_quorum(),
             write_copies: self.db.quorum.copies(),
@@ -57,4 +56,12 @@ impl StatusService for System {
             policy_version: self.policies.active_version().await?,
         }))
     }
+}
+
+fn hexadecimal(bytes: &[u8]) -> String {
+    let mut digits = String::with_capacity(2 * bytes.len());
+    for byte in bytes {
+        let _ = write!(digits, "{byte:02x}"); // a String takes whatever it is given
+    }
+    digits
 }
