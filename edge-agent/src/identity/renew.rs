@@ -8,6 +8,7 @@ use authguardian_proto::{
         GetJwksRequest, RenewCertificateRequest, enrolment_service_client::EnrolmentServiceClient,
         key_service_client::KeyServiceClient,
     },
+    reason::Reason,
     status::from_status,
 };
 use time::OffsetDateTime;
@@ -73,7 +74,8 @@ impl Renewal {
             let ends = self.identity.validity.ends;
             match outcome {
                 Ok(()) => {
-                    due = self::due(self.identity.validity, &self.ambient);
+                    let earliest = self.ambient.clock.now() + RETRY_MIN;
+                    due = self::due(self.identity.validity, &self.ambient).max(earliest);
                     retry = RETRY_MIN;
                     tracing::info!(%ends, "renewed the machine's certificate");
                 }
@@ -92,8 +94,9 @@ impl Renewal {
             None => self.ask().await?,
         };
         if let Err(error) = self.try_out(&next).await {
-            // a certificate that has ended meanwhile would never work
-            if next.validity.ends <= self.ambient.clock.now() {
+            // what was refused, or has ended meanwhile, would never work
+            let refused = matches!(&error, RenewError::Refused(problem) if problem.reason != Reason::Unavailable);
+            if refused || next.validity.ends <= self.ambient.clock.now() {
                 self.store.discard_staged()?;
             }
             return Err(error);

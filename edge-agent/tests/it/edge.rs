@@ -31,16 +31,18 @@ impl Edge {
     pub(crate) async fn start(control_plane: &ControlPlane, machine: &str) -> Self {
         let token = control_plane.join_token(machine).await;
         let dir = tempfile::tempdir().unwrap();
-        Self::run(dir, control_plane.url(), Some(&token)).await
+        Self::run(dir, control_plane.url(), Some(&token), "127.0.0.1:0").await
     }
 
-    /// Kills it, as `kill -9` does, and runs it again on the same directory.
+    /// Kills it, as `kill -9` does, and runs it again on the same directory and
+    /// port.
     pub(crate) async fn kill_and_run(mut self) -> Self {
         self.child.kill().await.unwrap();
-        Self::run(self.dir, self.server, None).await
+        let address = self.url.trim_start_matches("http://").to_owned();
+        Self::run(self.dir, self.server, None, &address).await
     }
 
-    async fn run(dir: TempDir, server: String, token: Option<&str>) -> Self {
+    async fn run(dir: TempDir, server: String, token: Option<&str>, listen: &str) -> Self {
         let ready = dir.path().join("ready.json");
         let _ = std::fs::remove_file(&ready);
         let mut command = command();
@@ -52,7 +54,7 @@ impl Edge {
             .arg(&ready);
         command.args([
             "--listen",
-            "127.0.0.1:0",
+            listen,
             "--server",
             &server,
             "--exit-with-parent",
@@ -157,6 +159,27 @@ impl RestClient {
         let (status, body) = self.try_call(tool, arguments).await;
         assert_eq!(status, StatusCode::OK, "{tool}: {body}");
         body
+    }
+
+    /// A tool's result, however often the call has to be repeated: only for
+    /// calls with a request id.
+    pub(crate) async fn insist(&self, tool: &str, arguments: &Value) -> Value {
+        loop {
+            if let Ok(response) = self.post(tool).json(arguments).send().await
+                && let status = response.status()
+                && let Ok(body) = response.json::<Value>().await
+            {
+                if status.is_success() {
+                    return body;
+                }
+                let reason = body["reason"].as_str().unwrap_or_default();
+                assert!(
+                    ["UNAVAILABLE", "OUTCOME_UNKNOWN"].contains(&reason),
+                    "{tool}: {body}"
+                );
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
     }
 
     /// A tool's status and body.

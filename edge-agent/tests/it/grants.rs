@@ -4,7 +4,7 @@ use reqwest::StatusCode;
 use serde_json::json;
 
 use crate::{
-    edge::asking,
+    edge::{Edge, asking},
     rig::{JUSTIFICATION, Rig},
     wait::DEADLINE,
 };
@@ -301,4 +301,23 @@ async fn sixty_four_first_calls_of_one_key_share_one_login() {
             .all(|status| status.unwrap() == StatusCode::OK)
     );
     assert_eq!(rig.control_plane.logins_before(64).await, 1);
+}
+
+#[tokio::test]
+async fn two_control_planes_on_one_database_are_one() {
+    let rig = Rig::start().await;
+    let second = rig.control_plane.beside().await;
+    let other_edge = Edge::start(&second, "other-host").await;
+    let (here, there) = (
+        rig.edge.client(&rig.api_key),
+        other_edge.client(&rig.api_key),
+    );
+    let (granted, token) = here.granted().await;
+    assert_eq!(
+        there.resource("grants://active").await["grants"][0]["grant_id"],
+        granted["grant_id"]
+    );
+    assert_eq!(there.validate(&token).await["valid"], true);
+    there.call("revoke_token", json!({"token": token})).await;
+    assert_eq!(here.validate(&token).await["reason"], "GRANT_REVOKED");
 }

@@ -5,6 +5,7 @@ use serde_json::Value;
 use crate::{
     edge::{Edge, command, content, output},
     rig::{ControlPlane, Rig},
+    wait::until,
 };
 
 fn join(server: &str, token: &str, dir: &std::path::Path) -> tokio::process::Command {
@@ -138,4 +139,34 @@ async fn a_second_edge_on_one_directory_is_refused() {
         "{}",
         stderr(&refused)
     );
+}
+
+#[tokio::test]
+async fn the_certificate_is_renewed_while_calls_go_on() {
+    // short-lived beyond what the configuration allows; it begins backdated,
+    // so that renewal is due at once and then every few seconds
+    let control_plane =
+        ControlPlane::start_with(|config| config.identity.certificate_ttl_seconds = 60).await;
+    control_plane.agent("data_analyst", 800).await;
+    let api_key = control_plane.api_key(&["data_analyst"], false).await;
+    let edge = Edge::start(&control_plane, "host").await;
+    let first = content(&edge.identity());
+    until("the certificate is renewed", || {
+        content(&edge.identity()) != first
+    })
+    .await;
+    assert!(!edge.dir.path().join("identity/next.json").exists());
+    assert!(!edge.dir.path().join("identity/pending.key").exists());
+    assert_eq!(edge.client(&api_key).granted().await.0["score"], 570);
+
+    // new connections use it
+    let control_plane = control_plane.restart().await;
+    let second = content(&edge.identity());
+    until("it is renewed again", || {
+        content(&edge.identity()) != second
+    })
+    .await;
+    let edge = edge.kill_and_run().await;
+    assert_eq!(edge.client(&api_key).granted().await.0["score"], 570);
+    drop(control_plane);
 }

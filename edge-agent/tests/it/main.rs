@@ -4,9 +4,11 @@
 
 mod cli;
 mod edge;
+mod faults;
 mod grants;
 mod guard;
 mod join;
+mod load;
 mod mcp;
 mod outage;
 mod python;

@@ -1,7 +1,9 @@
 //! A control plane in this process, and what operators would set up in it.
 
 use std::{
+    any::Any,
     net::SocketAddr,
+    path::Path,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -24,9 +26,15 @@ use control_plane::{
     testing::TestDatabase,
 };
 use tempfile::TempDir;
-use tokio::task::JoinHandle;
+use tokio::{
+    process::{Child, Command},
+    task::JoinHandle,
+};
 
-use crate::{edge::Edge, wait::DEADLINE};
+use crate::{
+    edge::{BINARY, Edge},
+    wait::DEADLINE,
+};
 
 /// The roadmap's justification.
 pub(crate) const JUSTIFICATION: &str = "Q4 analysis task";
@@ -35,77 +43,52 @@ pub(crate) const JUSTIFICATION: &str = "Q4 analysis task";
 pub(crate) struct ControlPlane {
     pub(crate) app: Arc<App>,
     pub(crate) edge_grpc: SocketAddr,
-    config: Config,
     serving: JoinHandle<()>,
-    database: Arc<TestDatabase>,
+    rest: Stopped,
+}
+
+/// A control plane that does not serve, to be started again.
+#[derive(Clone)]
+pub(crate) struct Stopped {
+    config: Config,
+    /// Dropped with the last control plane on it.
+    _database: Arc<dyn Any + Send + Sync>,
     files: Arc<TempDir>,
 }
 
 impl ControlPlane {
-    /// A fresh one on free ports.
+    /// A fresh one on free ports, with a database of its own.
     pub(crate) async fn start() -> Self {
-        let database = Arc::new(TestDatabase::new().await);
-        let files = Arc::new(tempfile::tempdir().unwrap());
-        std::fs::write(files.path().join("master.key"), "07".repeat(32)).unwrap();
-        let mut config = Config::default();
-        config.database.url = database.url().into();
-        config.database.max_connections = 16;
-        config.identity.master_key_file = files.path().join("master.key");
-        for address in [
-            &mut config.listen.http,
-            &mut config.listen.admin_grpc,
-            &mut config.listen.edge_grpc,
-        ] {
-            *address = "127.0.0.1:0".parse().unwrap();
-        }
-        app::migrate(config.database.url.expose()).await.unwrap();
-        Self::serve(config, database, files).await
+        Self::start_with(|_| {}).await
+    }
+
+    /// One that is configured differently.
+    pub(crate) async fn start_with(configure: impl FnOnce(&mut Config)) -> Self {
+        let database = TestDatabase::new().await;
+        let url = database.url();
+        Stopped::new(url, Arc::new(database), configure)
+            .await
+            .start()
+            .await
+    }
+
+    /// A second one on the same database.
+    pub(crate) async fn beside(&self) -> Self {
+        let mut second = self.rest.clone();
+        second.config.listen.edge_grpc.set_port(0);
+        second.start().await
     }
 
     /// Stops it and starts another on the same database, keys and edge port.
     pub(crate) async fn restart(self) -> Self {
-        let (mut config, database, files) = (
-            self.config.clone(),
-            self.database.clone(),
-            self.files.clone(),
-        );
-        config.listen.edge_grpc = self.edge_grpc;
-        self.stop().await;
-        Self::serve(config, database, files).await
+        self.stop().await.start().await
     }
 
     /// Stops serving.
     pub(crate) async fn stop(self) -> Stopped {
         self.app.stop.cancel();
         self.serving.await.unwrap();
-        Stopped {
-            config: self.config,
-            edge_grpc: self.edge_grpc,
-            database: self.database,
-            files: self.files,
-        }
-    }
-
-    async fn serve(config: Config, database: Arc<TestDatabase>, files: Arc<TempDir>) -> Self {
-        let clock = Arc::new(SystemClock::default());
-        let started_at = clock.now();
-        let ambient = Ambient {
-            clock,
-            entropy: Arc::new(Entropy::from_system().unwrap()),
-        };
-        let app = Arc::new(App::open(&config, ambient).await.unwrap());
-        let server = Server::bind(&config.listen).await.unwrap();
-        let edge_grpc = server.addresses.edge_grpc;
-        let running = server.run(Arc::clone(&app), Metrics::new(started_at));
-        let serving = tokio::spawn(async move { Box::pin(running).await.unwrap() });
-        Self {
-            app,
-            edge_grpc,
-            config,
-            serving,
-            database,
-            files,
-        }
+        self.rest
     }
 
     /// Where edges find it.
@@ -198,19 +181,76 @@ impl ControlPlane {
     }
 }
 
-/// A control plane that does not serve, to be started again.
-pub(crate) struct Stopped {
-    config: Config,
-    edge_grpc: SocketAddr,
-    database: Arc<TestDatabase>,
-    files: Arc<TempDir>,
-}
-
 impl Stopped {
-    /// Starts it again, at the same edge port.
+    /// One that was never started, on this empty database.
+    pub(crate) async fn new(
+        url: String,
+        database: Arc<dyn Any + Send + Sync>,
+        configure: impl FnOnce(&mut Config),
+    ) -> Self {
+        let files = Arc::new(tempfile::tempdir().unwrap());
+        std::fs::write(files.path().join("master.key"), "07".repeat(32)).unwrap();
+        let mut config = Config::default();
+        config.database.url = url.into();
+        config.database.max_connections = 16;
+        config.identity.master_key_file = files.path().join("master.key");
+        let listen = &mut config.listen;
+        for address in [
+            &mut listen.http,
+            &mut listen.admin_grpc,
+            &mut listen.edge_grpc,
+        ] {
+            address.set_port(0);
+        }
+        configure(&mut config);
+        app::migrate(config.database.url.expose()).await.unwrap();
+        Self {
+            config,
+            _database: database,
+            files,
+        }
+    }
+
+    /// Serves in this process, always at the same edge port.
     pub(crate) async fn start(mut self) -> ControlPlane {
-        self.config.listen.edge_grpc = self.edge_grpc;
-        ControlPlane::serve(self.config, self.database, self.files).await
+        let clock = Arc::new(SystemClock::default());
+        let started_at = clock.now();
+        let ambient = Ambient {
+            clock,
+            entropy: Arc::new(Entropy::from_system().unwrap()),
+        };
+        let app = Arc::new(App::open(&self.config, ambient).await.unwrap());
+        let server = Server::bind(&self.config.listen).await.unwrap();
+        let edge_grpc = server.addresses.edge_grpc;
+        self.config.listen.edge_grpc = edge_grpc;
+        let running = server.run(Arc::clone(&app), Metrics::new(started_at));
+        let serving = tokio::spawn(async move { Box::pin(running).await.unwrap() });
+        ControlPlane {
+            app,
+            edge_grpc,
+            serving,
+            rest: self,
+        }
+    }
+
+    /// Serves in a process of its own, which can be killed.
+    pub(crate) fn spawn(&self) -> Child {
+        let program = Path::new(BINARY).with_file_name("control-plane");
+        assert!(
+            program.is_file(),
+            "`{}` is missing: `cargo build --workspace --bins`",
+            program.display()
+        );
+        let file = self.files.path().join("control-plane.toml");
+        std::fs::write(&file, toml::to_string(&self.config).unwrap()).unwrap();
+        Command::new(program)
+            .arg("serve")
+            .arg("--config")
+            .arg(file)
+            .env("AUTHGUARDIAN_LOG__LEVEL", "error")
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap()
     }
 }
 
