@@ -1,10 +1,13 @@
-.PHONY: dev test check prepare
+.PHONY: dev test soak check prepare
 
 dev: ## the whole system on this machine; ARGS="--port-base 4000" and the like go to `control-plane dev`
 	deploy/scripts/dev $(ARGS)
 
 test: ## all tests, with a PostgreSQL server of their own; ARGS go to `cargo nextest run`
 	deploy/scripts/test $(ARGS)
+
+soak: ## kills every process under load, 20 times each, and prints figures; ARGS go to `cargo nextest run`
+	deploy/scripts/soak $(ARGS)
 
 check: ## formatting, lints, queries, documentation, dependencies, protocol
 	deploy/scripts/check

@@ -8,6 +8,7 @@ mod faults;
 mod grants;
 mod guard;
 mod join;
+mod kills;
 mod load;
 mod mcp;
 mod outage;
