@@ -172,6 +172,19 @@ reasons! {
 }
 
 impl Reason {
+    /// Whether it is told before request ids are looked at: then it says
+    /// nothing of an earlier try of the same request whose reply was lost.
+    pub const fn precedes_request_ids(self) -> bool {
+        matches!(
+            self.code(),
+            Code::Unauthenticated
+                | Code::RateLimited
+                | Code::ResourceExhausted
+                | Code::Unavailable
+                | Code::Internal
+        ) || matches!(self, Self::MachineBanned | Self::MachineEvicted)
+    }
+
     /// Reads the stable text.
     pub fn parse(text: &str) -> Option<Self> {
         Self::ALL

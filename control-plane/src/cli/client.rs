@@ -192,13 +192,17 @@ pub(crate) async fn change<T>(
     mut call: impl AsyncFnMut() -> Result<Response<T>, Status>,
 ) -> Result<T, Failure> {
     let mut waits = RETRY_AFTER.into_iter();
+    let mut may_be_done = false;
     loop {
         let status = match call().await {
             Ok(response) => return Ok(response.into_inner()),
             Err(status) => status,
         };
         let problem = from_status(&status);
-        if !is_unknown(&status, &problem) {
+        may_be_done |= is_unknown(&status, &problem);
+        let unknown = problem.reason == Reason::OutcomeUnknown
+            || (may_be_done && problem.reason.precedes_request_ids());
+        if !unknown {
             return Err(problem.into());
         }
         let Some(wait) = waits.next() else {
@@ -211,13 +215,12 @@ pub(crate) async fn change<T>(
     }
 }
 
-/// Whether the call may have been carried out all the same. An `UNAVAILABLE`
-/// of the server itself has details and means that nothing was done; one
-/// without comes from the connection.
+/// Whether this very try may have been carried out all the same. What the server
+/// itself says has details; without them it comes from the connection.
 fn is_unknown(status: &Status, problem: &Problem) -> bool {
     match problem.reason {
         Reason::OutcomeUnknown => true,
-        Reason::Unavailable => status.details().is_empty(),
+        Reason::Unavailable | Reason::Internal => status.details().is_empty(),
         _ => false,
     }
 }
@@ -270,5 +273,15 @@ mod tests {
         assert_eq!(attempts(refused).await, (1, Reason::Unavailable));
         let denied = || to_status(&Problem::new(Reason::PermissionDenied, "role"));
         assert_eq!(attempts(denied).await, (1, Reason::PermissionDenied));
+    }
+
+    #[tokio::test]
+    async fn a_server_that_is_away_says_nothing_of_a_lost_reply() {
+        let lost = Cell::new(false);
+        let away = || match lost.replace(true) {
+            false => Status::unavailable("connection reset"),
+            true => to_status(&Problem::new(Reason::Unavailable, "no database")),
+        };
+        assert_eq!(attempts(away).await.0, 3);
     }
 }

@@ -18,7 +18,7 @@ use crate::dial;
 const TRY_TIMEOUT: Duration = Duration::from_secs(4);
 /// For all tries of a call that changes something.
 const DEADLINE: Duration = Duration::from_secs(10);
-/// Tries while nothing was sent.
+/// Tries while nothing was done.
 const UNSENT_TRIES: u32 = 3;
 /// Between tries, doubled up to [`PAUSE_MAX`].
 const PAUSE_MIN: Duration = Duration::from_millis(100);
@@ -40,7 +40,7 @@ enum Failure {
     Refused(Problem),
     /// The session was refused; nothing was done.
     Session(Problem),
-    /// No connection: nothing was sent.
+    /// No connection, or a control plane that cannot work now: nothing was done.
     Unsent(Problem),
     /// The reply was lost, or the control plane itself does not know.
     Unknown(Problem),
@@ -76,7 +76,11 @@ impl Upstream {
             let left = deadline.saturating_duration_since(Instant::now());
             match plan.after(failure, left) {
                 Next::GiveUp(problem) => return Err(problem),
-                Next::LogInAgain => self.log_in_again(login).await?,
+                Next::LogInAgain => {
+                    if let Err(problem) = self.log_in_again(login).await {
+                        return Err(plan.given_up(problem));
+                    }
+                }
                 Next::Pause(pause) => tokio::time::sleep(self.ambient.jittered(pause)).await,
             }
         }
@@ -114,10 +118,10 @@ impl Plan {
     fn after(&mut self, failure: Failure, left: Duration) -> Next {
         self.tries += 1;
         let (problem, again) = match failure {
-            // a definite answer to this try says nothing about a lost one before:
-            // but a repeated request id gets the first outcome, so it is the answer
-            Failure::Refused(problem) => return Next::GiveUp(problem),
-            Failure::Session(problem) if self.logged_in_again => return Next::GiveUp(problem),
+            Failure::Refused(problem) => return Next::GiveUp(self.given_up(problem)),
+            Failure::Session(problem) if self.logged_in_again => {
+                return Next::GiveUp(self.given_up(problem));
+            }
             Failure::Session(_) => {
                 self.logged_in_again = true;
                 return Next::LogInAgain;
@@ -136,17 +140,25 @@ impl Plan {
         if again && pause * 2 < left {
             return Next::Pause(pause);
         }
-        Next::GiveUp(if self.may_have_happened {
-            Problem::new(
-                Reason::OutcomeUnknown,
-                "the reply was lost and the change may have been made; repeat with the same request id to learn it",
-            )
-        } else {
-            Problem {
-                reason: Reason::Unavailable,
-                ..problem
-            }
-        })
+        Next::GiveUp(self.given_up(Problem {
+            reason: Reason::Unavailable,
+            ..problem
+        }))
+    }
+
+    /// What the last try's problem means for the call. A refusal of the request
+    /// itself is its answer, since a repeated request id gets the first outcome;
+    /// one from before request ids are looked at is not.
+    fn given_up(&self, problem: Problem) -> Problem {
+        let unknown = problem.reason == Reason::OutcomeUnknown
+            || (self.may_have_happened && problem.reason.precedes_request_ids());
+        if !unknown {
+            return problem;
+        }
+        Problem::new(
+            Reason::OutcomeUnknown,
+            "the reply was lost and the change may have been made; repeat with the same request id to learn it",
+        )
     }
 }
 
@@ -162,6 +174,8 @@ fn classify(status: &Status) -> Failure {
         return match problem.reason {
             Reason::SessionExpired | Reason::Unauthenticated => Failure::Session(problem),
             Reason::OutcomeUnknown => Failure::Unknown(problem),
+            // it says so itself: nothing was done
+            Reason::Unavailable => Failure::Unsent(problem),
             _ => Failure::Refused(problem),
         };
     }
@@ -237,6 +251,32 @@ mod tests {
             Next::GiveUp(problem) => assert_eq!(problem.reason, Reason::Unavailable),
             next => panic!("{next:?}"),
         }
+    }
+
+    #[test]
+    fn a_refusal_after_a_lost_reply_is_its_answer_only_if_request_ids_were_looked_at() {
+        let after_a_lost_reply = |failure| {
+            let mut plan = Plan::new(Effect::Change);
+            let lost = Failure::Unknown(problem(Reason::Unavailable));
+            assert!(matches!(plan.after(lost, LEFT), Next::Pause(_)));
+            plan.after(failure, LEFT)
+        };
+        for reason in [
+            Reason::ApiKeyRevoked,
+            Reason::ResourceExhausted,
+            Reason::Internal,
+        ] {
+            assert!(
+                matches!(after_a_lost_reply(Failure::Refused(problem(reason))),
+                    Next::GiveUp(problem) if problem.reason == Reason::OutcomeUnknown),
+                "{reason}"
+            );
+        }
+        let reused = Failure::Refused(problem(Reason::RequestIdReused));
+        assert!(matches!(after_a_lost_reply(reused),
+            Next::GiveUp(problem) if problem.reason == Reason::RequestIdReused));
+        let away = classify(&to_status(&problem(Reason::Unavailable)));
+        assert!(matches!(after_a_lost_reply(away), Next::Pause(_)));
     }
 
     #[test]
