@@ -1,7 +1,7 @@
 //! `/mcp`: Streamable HTTP of both kinds, with sessions (revisions up to
 //! 2025-11-25) and without (2026-07-28), on one path.
 
-use std::sync::Arc;
+use std::{borrow::Cow, sync::Arc};
 
 use authguardian_proto::reason::{Problem, Reason};
 use axum::{
@@ -15,7 +15,7 @@ use http_body_util::BodyExt;
 use rmcp::transport::streamable_http_server::{
     StreamableHttpServerConfig, StreamableHttpService, session::local::LocalSessionManager,
 };
-use serde::de::IgnoredAny;
+use serde::{Deserialize, de::IgnoredAny};
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
@@ -69,13 +69,13 @@ impl Face {
         if let Err(problem) = check_message(&body) {
             return json_rpc_error(&problem);
         }
-        let opens_session = !parts.headers.contains_key(SESSION_ID);
-        if opens_session && self.sessions.are_full() {
+        let within_session = parts.headers.contains_key(SESSION_ID);
+        if !within_session && is_initialize(&body) && self.sessions.are_full(caller.api_key_id()) {
             let detail = "there are too many MCP sessions; end some, or try again later";
             return problem::respond(&Problem::new(Reason::ResourceExhausted, detail));
         }
         let response = self.handle(parts, Body::from(body)).await;
-        if opens_session && let Some(id) = session_id(response.headers()) {
+        if !within_session && let Some(id) = session_id(response.headers()) {
             self.sessions.add(id, caller.api_key_id());
         }
         response
@@ -158,6 +158,16 @@ fn check_message(body: &[u8]) -> Result<(), (i32, String)> {
     }
 }
 
+/// Only this message begins a session; revisions without sessions know it not.
+fn is_initialize(body: &[u8]) -> bool {
+    #[derive(Deserialize)]
+    struct Message<'a> {
+        #[serde(borrow)]
+        method: Cow<'a, str>,
+    }
+    serde_json::from_slice::<Message<'_>>(body).is_ok_and(|message| message.method == "initialize")
+}
+
 fn json_rpc_error((code, message): &(i32, String)) -> Response {
     let data = json!({ "reason": Reason::InvalidArgument.as_str(), "detail": message });
     let error = json!({ "code": code, "message": message, "data": data });
@@ -211,6 +221,14 @@ mod tests {
         assert_eq!(check_message(b"").unwrap_err().0, -32700);
         assert_eq!(check_message(b"[]").unwrap_err().0, -32600);
         assert!(check_message(b" {\"jsonrpc\":\"2.0\"}").is_ok());
+    }
+
+    #[test]
+    fn only_initialize_begins_a_session() {
+        assert!(is_initialize(b"{\"id\":1,\"method\":\"initialize\"}"));
+        assert!(is_initialize(b"{\"method\":\"initi\\u0061lize\"}"));
+        assert!(!is_initialize(b"{\"method\":\"tools/list\"}"));
+        assert!(!is_initialize(b"{}"));
     }
 
     #[tokio::test]

@@ -19,6 +19,8 @@ use tokio::time::Instant;
 const IDLE: Duration = Duration::from_mins(30);
 const SWEEP_EVERY: Duration = Duration::from_mins(1);
 const MAX_SESSIONS: usize = 4096;
+/// So that one key cannot take them all.
+const MAX_SESSIONS_OF_A_KEY: usize = 1024;
 
 /// The sessions of `/mcp`.
 pub(super) struct Sessions {
@@ -46,9 +48,11 @@ impl Sessions {
         })
     }
 
-    /// Whether no session can be added now.
-    pub(super) fn are_full(&self) -> bool {
-        self.lock().len() >= MAX_SESSIONS
+    /// Whether no session of a key can be added now.
+    pub(super) fn are_full(&self, key: ApiKeyId) -> bool {
+        let known = self.lock();
+        let of_key = known.values().filter(|session| session.owner == key);
+        known.len() >= MAX_SESSIONS || of_key.count() >= MAX_SESSIONS_OF_A_KEY
     }
 
     /// A session was begun by a key.
@@ -142,6 +146,17 @@ mod tests {
             Reason::PermissionDenied
         );
         assert!(sessions.enter("unknown", key(2)).is_ok());
+    }
+
+    #[tokio::test]
+    async fn one_key_cannot_take_all_sessions() {
+        let sessions = Sessions::new(Arc::default());
+        for number in 0..MAX_SESSIONS_OF_A_KEY {
+            assert!(!sessions.are_full(key(1)));
+            sessions.add(&number.to_string(), key(1));
+        }
+        assert!(sessions.are_full(key(1)));
+        assert!(!sessions.are_full(key(2)));
     }
 
     #[tokio::test]
