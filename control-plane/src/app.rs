@@ -122,6 +122,10 @@ impl App {
         self.stop.cancel();
         self.tasks.close();
         self.tasks.wait().await;
+        // the last second's, which the job has not written any more
+        if let Err(error) = self.refusals.flush().await {
+            tracing::warn!(%error, "the last refused calls are not in the audit log");
+        }
         self.db.pools.close().await;
     }
 }

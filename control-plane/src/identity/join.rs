@@ -195,6 +195,8 @@ impl Identity {
                 state: "active".to_owned(),
             };
             events::append(&mut tx, Stream::Identity, now, &[change]).await?;
+        } else {
+            self.db.quorum.prove_by_commit(&mut tx).await?;
         }
         self.db.commit(tx).await?;
         Ok(Joined {
