@@ -278,9 +278,12 @@ mod tests {
     #[tokio::test]
     async fn a_server_that_is_away_says_nothing_of_a_lost_reply() {
         let lost = Cell::new(false);
-        let away = || match lost.replace(true) {
-            false => Status::unavailable("connection reset"),
-            true => to_status(&Problem::new(Reason::Unavailable, "no database")),
+        let away = || {
+            if lost.replace(true) {
+                to_status(&Problem::new(Reason::Unavailable, "no database"))
+            } else {
+                Status::unavailable("connection reset")
+            }
         };
         assert_eq!(attempts(away).await.0, 3);
     }

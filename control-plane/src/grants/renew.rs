@@ -15,7 +15,7 @@ use tokio::sync::Mutex;
 use super::{
     Decision, GrantRecord, GrantState, Grants,
     basis::Basis,
-    request::{Ask, KeptOutcome, Told},
+    request::{Ask, Denial, KeptOutcome, Told},
     store,
 };
 use crate::{
@@ -25,7 +25,11 @@ use crate::{
     error::{Error, Result},
     events::{self, ChangeBody, Stream},
     identity::Session,
-    policy::engine::Engine,
+    policy::{
+        engine::{Engine, PolicySet},
+        facts::Facts,
+        verdict::Verdict,
+    },
 };
 
 const METHOD: &str = "grants.renew_permission";
@@ -119,140 +123,190 @@ impl batch::Operation for Operation {
             .collect();
         // one at a time with revocations and other renewals of the same grants
         store::lock(&mut tx, &ids).await?;
-        let mut records: HashMap<GrantId, GrantRecord> = store::by_ids(&mut tx, &ids)
+        let records: HashMap<GrantId, GrantRecord> = store::by_ids(&mut tx, &ids)
             .await?
             .into_iter()
             .map(|record| (record.id, record))
             .collect();
         let keys: Vec<&RequestKey> = requests.iter().map(|request| &request.key).collect();
-        let mut kept = store::kept_outcomes(&mut tx, &keys).await?;
-
-        let mut results = Vec::with_capacity(requests.len());
-        let mut entries = Vec::new();
-        let mut changes = Vec::new();
-        let mut renewed = Vec::new();
-        let mut engine = self.engine.lock().await;
-        let policies = engine.at(&basis.policy)?;
-        for request in requests {
-            let result = (|| {
-                basis.check_session(&request.session, now)?;
-                if let Some((digest, outcome)) = kept.get(&store::KeyRef::of(&request.key)) {
-                    if *digest != request.key.digest {
-                        return Err(request.key.reused());
-                    }
-                    let record = records
-                        .get(&outcome.grant_id)
-                        .cloned()
-                        .ok_or_else(not_found)?;
-                    return Ok((
-                        Told {
-                            record,
-                            issued: outcome.issued,
-                            expires: outcome.expires,
-                        },
-                        None,
-                    ));
-                }
-                let record = records
-                    .get(&request.renewal.grant_id)
-                    .ok_or_else(not_found)?;
-                refuse_ended(record, now)?;
-                let ask = Ask {
-                    agent_id: record.agent_id.clone(),
-                    resource_type: record.resource_type.clone(),
-                    justification: record.justification.clone(),
-                    scope: record.scope.clone(),
-                    ttl_seconds: request.renewal.ttl_seconds,
-                };
-                let facts = basis.judge(&ask, &request.session, now)?;
-                let verdict = policies.evaluate(&facts);
-                if !verdict.is_granted() {
-                    let mut denied = record.clone();
-                    denied.granted = false;
-                    denied.reasons = verdict.reasons.iter().map(ToString::to_string).collect();
-                    denied.detail = verdict.detail;
-                    denied.score = facts.score;
-                    denied.policy_ids = verdict.policy_ids;
-                    denied.policy_version = basis.policy.version.cast_signed();
-                    return Ok((
-                        Told {
-                            record: denied,
-                            issued: 0,
-                            expires: None,
-                        },
-                        None,
-                    ));
-                }
-                let limit = basis.resource_type(&record.resource_type)?.max_ttl_seconds;
-                let expires_at = extended(record, &facts, verdict.obligations.ttl, limit, now)?;
-                let mut record = record.clone();
-                record.renewed_at = Some(now.replace_nanosecond(0).unwrap_or(now));
-                record.expires_at = Some(expires_at);
-                Ok((
-                    Told {
-                        issued: now.unix_timestamp(),
-                        expires: Some(expires_at.unix_timestamp()),
-                        record,
-                    },
-                    Some(expires_at),
-                ))
-            })();
-            match result {
-                Ok((told, Some(expires_at))) => {
-                    let record = told.record.clone();
-                    let outcome = KeptOutcome {
-                        grant_id: record.id,
-                        issued: told.issued,
-                        expires: told.expires,
-                    };
-                    kept.insert(
-                        store::KeyRef::of(&request.key),
-                        (request.key.digest, outcome),
-                    );
-                    entries.push(entry(request, &record));
-                    changes.push(ChangeBody::GrantRenewed {
-                        grant_id: record.id,
-                        agent_id: record.agent_id.clone(),
-                        expires_at,
-                    });
-                    records.insert(record.id, record.clone());
-                    renewed.push((&request.key, outcome, record));
-                    results.push(Ok(told));
-                }
-                Ok((told, None)) => {
-                    if !told.record.granted {
-                        let reason = told
-                            .record
-                            .reasons
-                            .first()
-                            .and_then(|reason| Reason::parse(reason));
-                        entries.push(entry(request, &told.record).not_ok(Outcome::Denied, reason));
-                    }
-                    results.push(Ok(told));
-                }
-                Err(error) => results.push(Err(error)),
-            }
-        }
-        drop(engine);
-        let claims: Vec<(&RequestKey, KeptOutcome)> = renewed
-            .iter()
-            .map(|(key, outcome, _)| (*key, *outcome))
-            .collect();
-        store::claim(&mut tx, &claims, now).await?;
-        store::renew(&mut tx, renewed.iter().map(|(_, _, record)| record)).await?;
-        audit::append(&mut tx, now, &entries).await?;
-        events::append(&mut tx, Stream::Grants, now, &changes).await?;
+        let kept = store::kept_outcomes(&mut tx, &keys).await?;
+        let mut round = Round {
+            basis,
+            records,
+            kept,
+            now,
+            entries: Vec::new(),
+            changes: Vec::new(),
+            claims: Vec::new(),
+            renewed: Vec::new(),
+        };
+        let results = {
+            let mut engine = self.engine.lock().await;
+            let policies = engine.at(&round.basis.policy.clone())?;
+            requests
+                .iter()
+                .map(|request| round.serve(request, policies))
+                .collect()
+        };
+        store::claim(&mut tx, &round.claims, now).await?;
+        store::renew(&mut tx, round.renewed.iter()).await?;
+        audit::append(&mut tx, now, &round.entries).await?;
+        events::append(&mut tx, Stream::Grants, now, &round.changes).await?;
         self.db.quorum.prove_by_commit(&mut tx).await?;
         self.db.commit(tx).await?;
         Ok(results)
     }
 }
 
+/// One batch being judged: what it rests on, and what is to be written.
+struct Round<'a> {
+    basis: Basis,
+    records: HashMap<GrantId, GrantRecord>,
+    kept: HashMap<store::KeyRef, ([u8; 32], KeptOutcome)>,
+    now: OffsetDateTime,
+    entries: Vec<Entry>,
+    changes: Vec<ChangeBody>,
+    claims: Vec<(&'a RequestKey, KeptOutcome)>,
+    renewed: Vec<GrantRecord>,
+}
+
+impl<'a> Round<'a> {
+    fn serve(&mut self, request: &'a Request, policies: &PolicySet) -> Result<Told> {
+        self.basis.check_session(&request.session, self.now)?;
+        if let Some((digest, outcome)) = self.kept.get(&store::KeyRef::of(&request.key)) {
+            if *digest != request.key.digest {
+                return Err(request.key.reused());
+            }
+            return self.told(outcome);
+        }
+        let record = self.record(request.renewal.grant_id)?;
+        refuse_ended(record, self.now)?;
+        let ask = Ask {
+            agent_id: record.agent_id.clone(),
+            resource_type: record.resource_type.clone(),
+            justification: record.justification.clone(),
+            scope: record.scope.clone(),
+            ttl_seconds: request.renewal.ttl_seconds,
+        };
+        let facts = self.basis.judge(&ask, &request.session, self.now)?;
+        let verdict = policies.evaluate(&facts);
+        let outcome = if verdict.is_granted() {
+            self.extend(request, &facts, &verdict)?
+        } else {
+            self.deny(request, &facts, verdict)
+        };
+        self.claims.push((&request.key, outcome.clone()));
+        let told = self.told(&outcome);
+        self.kept.insert(
+            store::KeyRef::of(&request.key),
+            (request.key.digest, outcome),
+        );
+        told
+    }
+
+    /// The grant lives on, under what its type and the policies ask for now as
+    /// well as under what it was given with.
+    fn extend(
+        &mut self,
+        request: &Request,
+        facts: &Facts,
+        verdict: &Verdict,
+    ) -> Result<KeptOutcome> {
+        let mut record = self.record(request.renewal.grant_id)?.clone();
+        let kind = self.basis.resource_type(&record.resource_type)?;
+        let ends = extended(
+            &record,
+            facts,
+            verdict.obligations.ttl,
+            kind.max_ttl_seconds,
+            self.now,
+        )?;
+        record.renewed_at = Some(self.now.replace_nanosecond(0).unwrap_or(self.now));
+        record.expires_at = Some(ends);
+        let restrictions = kind
+            .restrictions
+            .iter()
+            .chain(&verdict.obligations.restrictions);
+        unite(&mut record.restrictions, restrictions);
+        unite(&mut record.policy_ids, &verdict.policy_ids);
+        let staleness = verdict.obligations.max_staleness.as_millis();
+        record.max_staleness_ms = i32::try_from(staleness)
+            .unwrap_or(i32::MAX)
+            .min(record.max_staleness_ms);
+
+        self.entries.push(entry(request, &record));
+        self.changes.push(ChangeBody::GrantRenewed {
+            grant_id: record.id,
+            agent_id: record.agent_id.clone(),
+            expires_at: ends,
+        });
+        let outcome = KeptOutcome {
+            grant_id: record.id,
+            issued: self.now.unix_timestamp(),
+            expires: Some(ends.unix_timestamp()),
+            denial: None,
+        };
+        self.renewed.retain(|other| other.id != record.id);
+        self.renewed.push(record.clone());
+        self.records.insert(record.id, record);
+        Ok(outcome)
+    }
+
+    /// The grant stays as it was.
+    fn deny(&mut self, request: &Request, facts: &Facts, verdict: Verdict) -> KeptOutcome {
+        if let Some(record) = self.records.get(&request.renewal.grant_id) {
+            let reason = verdict.reasons.first().copied();
+            self.entries
+                .push(entry(request, record).not_ok(Outcome::Denied, reason));
+        }
+        KeptOutcome {
+            grant_id: request.renewal.grant_id,
+            issued: 0,
+            expires: None,
+            denial: Some(Denial {
+                reasons: verdict.reasons.iter().map(ToString::to_string).collect(),
+                detail: verdict.detail,
+                score: facts.score,
+                policy_ids: verdict.policy_ids,
+                policy_version: self.basis.policy.version.cast_signed(),
+            }),
+        }
+    }
+
+    fn told(&self, outcome: &KeptOutcome) -> Result<Told> {
+        let mut record = self.record(outcome.grant_id)?.clone();
+        if let Some(denial) = &outcome.denial {
+            record.granted = false;
+            record.reasons.clone_from(&denial.reasons);
+            record.detail.clone_from(&denial.detail);
+            record.score = denial.score;
+            record.policy_ids.clone_from(&denial.policy_ids);
+            record.policy_version = denial.policy_version;
+        }
+        Ok(Told {
+            record,
+            issued: outcome.issued,
+            expires: outcome.expires,
+        })
+    }
+
+    fn record(&self, id: GrantId) -> Result<&GrantRecord> {
+        self.records.get(&id).ok_or_else(not_found)
+    }
+}
+
+/// Adds what is not there yet; sorted.
+fn unite<'b>(all: &mut Vec<String>, more: impl IntoIterator<Item = &'b String>) {
+    all.extend(more.into_iter().cloned());
+    all.sort_unstable();
+    all.dedup();
+}
+
 /// The new end: never earlier than the present one, never beyond the type's
 /// maximum from first issue.
 fn extended(
     record: &GrantRecord,
-    facts: &crate::policy::facts::Facts,
+    facts: &Facts,
     policy_ttl: Option<std::time::Duration>,
     max_ttl_seconds: u32,
     now: OffsetDateTime,

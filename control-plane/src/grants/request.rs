@@ -20,7 +20,7 @@ use crate::{
     error::{Error, Result},
     events::{self, ChangeBody, Position, Stream},
     identity::Session,
-    policy::{engine::Engine, facts::Facts, verdict::Verdict},
+    policy::{engine::Engine, facts::Facts, score::Score, verdict::Verdict},
 };
 
 const METHOD: &str = "grants.request_permission";
@@ -122,9 +122,13 @@ impl Grants {
         issued: i64,
         expires: Option<i64>,
     ) -> Result<Decision> {
-        let state = record.state(self.ambient.clock.now());
+        let now = self.ambient.clock.now();
+        let state = record.state(now);
         let token = match (state, expires) {
-            (GrantState::Active, Some(expires)) => Some(self.sign(&record, issued, expires)?),
+            // a renewal may have outlived the token that this request was given
+            (GrantState::Active, Some(expires)) if expires > now.unix_timestamp() => {
+                Some(self.sign(&record, issued, expires)?)
+            }
             _ => None,
         };
         let expires_at =
@@ -155,11 +159,24 @@ pub(super) struct Told {
 }
 
 /// What is kept for repeats: never the token itself.
-#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct KeptOutcome {
     pub(super) grant_id: GrantId,
     pub(super) issued: i64,
     pub(super) expires: Option<i64>,
+    /// Why a renewal was denied; the grant's own row says why it was itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) denial: Option<Denial>,
+}
+
+/// A denial that has no row of its own.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct Denial {
+    pub(super) reasons: Vec<String>,
+    pub(super) detail: String,
+    pub(super) score: Score,
+    pub(super) policy_ids: Vec<String>,
+    pub(super) policy_version: i64,
 }
 
 /// The batch operation; it owns its parsed copy of the policies.
@@ -297,6 +314,7 @@ async fn claim(
                 grant_id: record.id,
                 issued: record.issued_at.unix_timestamp(),
                 expires: record.expires_at.map(OffsetDateTime::unix_timestamp),
+                denial: None,
             };
             (&request.key, outcome)
         })

@@ -580,3 +580,46 @@ async fn a_revoked_key_reads_no_audit_entries() {
     let refused = rig.app.identity.check_key(&session).await.unwrap_err();
     assert_eq!(refused.reason(), Reason::ApiKeyRevoked);
 }
+
+#[tokio::test]
+async fn a_renewal_takes_on_what_is_asked_for_now_and_a_denied_one_stays_denied() {
+    let rig = Rig::open().await;
+    let session = rig.analyst().await;
+    let decision = rig.granted(&session).await;
+    let token = decision.token.as_deref().unwrap();
+    let denied = with_id(caller(&session), "denied");
+    let renew = |context| {
+        rig.app
+            .grants
+            .renew(context, Arc::clone(&session), token, None)
+    };
+    rig.app
+        .agents
+        .put(admin(), put(&session.agents[0], 100))
+        .await
+        .unwrap();
+    let first = renew(denied.clone()).await.unwrap();
+    assert!(!first.record.granted);
+
+    rig.app
+        .agents
+        .put(admin(), put(&session.agents[0], 800))
+        .await
+        .unwrap();
+    let mut kind = rig.app.policies.resource_type(&sap()).await.unwrap();
+    kind.restrictions = vec!["anonymize_pii".to_owned()];
+    rig.app
+        .policies
+        .put_resource_type(admin(), kind)
+        .await
+        .unwrap();
+    let again = renew(denied).await.unwrap();
+    assert_eq!(again.record.reasons, first.record.reasons);
+    assert_eq!((again.record.granted, again.token), (false, None));
+
+    let renewed = renew(caller(&session)).await.unwrap();
+    let wanted = ["anonymize_pii", "max_records:100", "read_only"];
+    assert_eq!(renewed.record.restrictions, wanted);
+    let stored = rig.app.grants.get(decision.record.id).await.unwrap();
+    assert_eq!(stored.restrictions, wanted);
+}

@@ -64,10 +64,6 @@ pub(in crate::grants) async fn insert<'a>(
 }
 
 fn row_of(record: &GrantRecord) -> serde_json::Value {
-    let text = |time: OffsetDateTime| {
-        time.format(&time::format_description::well_known::Rfc3339)
-            .ok()
-    };
     serde_json::json!({
         "id": record.id.as_uuid(),
         "decision": if record.granted { "granted" } else { "denied" },
@@ -101,21 +97,30 @@ pub(in crate::grants) async fn renew<'a>(
     connection: &mut PgConnection,
     records: impl Iterator<Item = &'a GrantRecord>,
 ) -> Result<()> {
-    let (mut ids, mut renewed, mut expires) = (Vec::new(), Vec::new(), Vec::new());
-    for record in records {
-        ids.push(record.id.as_uuid());
-        renewed.push(record.renewed_at.unwrap_or(record.issued_at));
-        expires.push(record.expires_at.unwrap_or(record.issued_at));
-    }
+    let rows: Vec<serde_json::Value> = records
+        .map(|record| {
+            serde_json::json!({
+                "id": record.id.as_uuid(),
+                "renewed_at": record.renewed_at.and_then(text),
+                "expires_at": record.expires_at.and_then(text),
+                "restrictions": record.restrictions,
+                "policy_ids": record.policy_ids,
+                "max_staleness_ms": record.max_staleness_ms,
+            })
+        })
+        .collect();
+    // `ended`: another control plane, its clock ahead, may have swept it just now
     sqlx::query!(
-        "UPDATE permission_grant SET renewed_at = item.renewed_at, expires_at = item.expires_at
-         FROM (SELECT id, max(renewed_at) AS renewed_at, max(expires_at) AS expires_at
-               FROM unnest($1::uuid[], $2::timestamptz[], $3::timestamptz[]) AS given (id, renewed_at, expires_at)
-               GROUP BY id) AS item
+        "UPDATE permission_grant
+         SET renewed_at = item.renewed_at, expires_at = item.expires_at, ended = NULL,
+             restrictions = item.restrictions, policy_ids = item.policy_ids,
+             max_staleness_ms = item.max_staleness_ms
+         FROM unnest($1::json[]) AS row,
+              json_to_record(row) AS item (
+             id uuid, renewed_at timestamptz, expires_at timestamptz, restrictions text[],
+             policy_ids text[], max_staleness_ms integer)
          WHERE permission_grant.id = item.id",
-        &ids,
-        &renewed,
-        &expires,
+        &rows[..],
     )
     .execute(connection)
     .await?;
@@ -147,4 +152,10 @@ pub(in crate::grants) async fn revoke(
     .execute(connection)
     .await?;
     Ok(())
+}
+
+/// As PostgreSQL reads it (RFC 3339).
+fn text(time: OffsetDateTime) -> Option<String> {
+    time.format(&time::format_description::well_known::Rfc3339)
+        .ok()
 }
