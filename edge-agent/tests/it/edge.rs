@@ -161,27 +161,6 @@ impl RestClient {
         body
     }
 
-    /// A tool's result, however often the call has to be repeated: only for
-    /// calls with a request id.
-    pub(crate) async fn insist(&self, tool: &str, arguments: &Value) -> Value {
-        loop {
-            if let Ok(response) = self.post(tool).json(arguments).send().await
-                && let status = response.status()
-                && let Ok(body) = response.json::<Value>().await
-            {
-                if status.is_success() {
-                    return body;
-                }
-                let reason = body["reason"].as_str().unwrap_or_default();
-                assert!(
-                    ["UNAVAILABLE", "OUTCOME_UNKNOWN"].contains(&reason),
-                    "{tool}: {body}"
-                );
-            }
-            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-        }
-    }
-
     /// A tool's status and body.
     pub(crate) async fn try_call(&self, tool: &str, arguments: Value) -> (StatusCode, Value) {
         let response = self.post(tool).json(&arguments).send().await.unwrap();

@@ -8,8 +8,6 @@ mod faults;
 mod grants;
 mod guard;
 mod join;
-mod kills;
-mod load;
 mod mcp;
 mod outage;
 mod python;

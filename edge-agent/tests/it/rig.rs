@@ -3,7 +3,6 @@
 use std::{
     any::Any,
     net::SocketAddr,
-    path::Path,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -26,15 +25,9 @@ use control_plane::{
     testing::TestDatabase,
 };
 use tempfile::TempDir;
-use tokio::{
-    process::{Child, Command},
-    task::JoinHandle,
-};
+use tokio::task::JoinHandle;
 
-use crate::{
-    edge::{BINARY, Edge},
-    wait::DEADLINE,
-};
+use crate::{edge::Edge, wait::DEADLINE};
 
 /// The roadmap's justification.
 pub(crate) const JUSTIFICATION: &str = "Q4 analysis task";
@@ -53,7 +46,7 @@ pub(crate) struct Stopped {
     config: Config,
     /// Dropped with the last control plane on it.
     _database: Arc<dyn Any + Send + Sync>,
-    files: Arc<TempDir>,
+    _files: Arc<TempDir>,
 }
 
 impl ControlPlane {
@@ -207,7 +200,7 @@ impl Stopped {
         Self {
             config,
             _database: database,
-            files,
+            _files: files,
         }
     }
 
@@ -231,26 +224,6 @@ impl Stopped {
             serving,
             rest: self,
         }
-    }
-
-    /// Serves in a process of its own, which can be killed.
-    pub(crate) fn spawn(&self) -> Child {
-        let program = Path::new(BINARY).with_file_name("control-plane");
-        assert!(
-            program.is_file(),
-            "`{}` is missing: `cargo build --workspace --bins`",
-            program.display()
-        );
-        let file = self.files.path().join("control-plane.toml");
-        std::fs::write(&file, toml::to_string(&self.config).unwrap()).unwrap();
-        Command::new(program)
-            .arg("serve")
-            .arg("--config")
-            .arg(file)
-            .env("AUTHGUARDIAN_LOG__LEVEL", "error")
-            .kill_on_drop(true)
-            .spawn()
-            .unwrap()
     }
 }
 

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use super::{REQUEST, REVOKE, violations};
-use crate::kills::{
+use crate::faults::{
     history::{Act, Answer, Attempt, Call},
     record::{Audit, Change, Grant, Outcome, Record},
 };
