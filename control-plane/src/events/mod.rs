@@ -3,7 +3,7 @@
 
 pub mod body;
 pub mod epoch;
-mod heads;
+mod proof;
 pub mod publisher;
 mod store;
 pub mod subscription;
@@ -88,6 +88,18 @@ pub async fn append(
     bodies: &[ChangeBody],
 ) -> Result<Vec<Position>> {
     store::append(connection, stream, now, bodies).await
+}
+
+/// The heads of all streams as they are in the database now; not proved.
+///
+/// # Errors
+/// When the database refuses.
+pub async fn heads(connection: &mut PgConnection) -> Result<Vec<(Stream, Position)>> {
+    let heads = store::heads(connection).await?;
+    Ok(heads
+        .into_iter()
+        .map(|head| (head.stream, head.position))
+        .collect())
 }
 
 /// Drops changes older than `before`, at most `limit`; readers from before

@@ -7,7 +7,7 @@ use authguardian_proto::reason::Reason;
 use tokio::sync::{Notify, broadcast, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{Change, Position, Stream, Subscription, epoch, heads, store, wakeup};
+use super::{Change, Position, Stream, Subscription, epoch, proof, store, wakeup};
 use crate::{
     db::{Db, batch::Batcher},
     error::{Error, Result},
@@ -16,6 +16,9 @@ use crate::{
 /// Without a wake-up, how long a change waits at most; also the interval of
 /// progress marks.
 const POLL: Duration = Duration::from_secs(1);
+
+/// How long a reader that is ahead of this process is waited for.
+const CATCH_UP: Duration = Duration::from_secs(2);
 
 /// Most changes read at once.
 pub(super) const PAGE: i64 = 1000;
@@ -41,7 +44,7 @@ pub struct Publisher {
     sender: broadcast::Sender<Published>,
     published: watch::Sender<Option<Arc<Heads>>>,
     wake: Arc<Notify>,
-    proofs: Batcher<heads::Operation>,
+    proofs: Batcher<proof::Operation>,
 }
 
 impl Publisher {
@@ -51,7 +54,7 @@ impl Publisher {
             sender: broadcast::Sender::new(BACKLOG),
             published: watch::Sender::new(None),
             wake: Arc::default(),
-            proofs: Batcher::spawn(heads::Operation(db.clone())),
+            proofs: Batcher::spawn(proof::Operation(db.clone())),
             db,
         });
         let outgoing = Arc::new(Notify::new());
@@ -82,7 +85,7 @@ impl Publisher {
     ) -> Result<Subscription> {
         // first the live feed, then the backlog up to it: nothing falls between
         let feed = self.sender.subscribe();
-        let heads = self.heads().await?;
+        let heads = self.heads_reaching(after).await?;
         let mut connection = self.db.read().await?;
         let floors: BTreeMap<_, _> = store::heads(&mut connection)
             .await?
@@ -125,6 +128,32 @@ impl Publisher {
             Ok(Ok(heads)) => heads.clone().ok_or_else(not_yet),
             _ => Err(not_yet()),
         }
+    }
+
+    /// The published heads, once they have come as far as these positions: a
+    /// reader that comes from another control plane may know more than this
+    /// one has published yet. What they do not reach soon is not of this epoch.
+    async fn heads_reaching(&self, wanted: &[(Stream, Option<Position>)]) -> Result<Arc<Heads>> {
+        let heads = self.heads().await?;
+        let ahead = |heads: &Heads| {
+            wanted.iter().any(|(stream, position)| {
+                let known = heads.get(stream);
+                position.is_some_and(|position| known.is_some_and(|head| position > *head))
+            })
+        };
+        if !ahead(&heads) {
+            return Ok(heads);
+        }
+        let mut published = self.published.subscribe();
+        let caught_up = async {
+            let reached =
+                published.wait_for(|heads| heads.as_deref().is_some_and(|heads| !ahead(heads)));
+            // the guard must not live across an await
+            drop(reached.await);
+        };
+        // in vain: the caller finds out by comparing
+        let _ = tokio::time::timeout(CATCH_UP, caught_up).await;
+        self.heads().await
     }
 
     async fn run(self: Arc<Self>, outgoing: Arc<Notify>, stop: CancellationToken) {

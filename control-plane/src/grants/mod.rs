@@ -7,6 +7,7 @@ mod list;
 mod record;
 mod renew;
 mod request;
+mod revocations;
 mod revoke;
 mod revoke_matching;
 mod store;
@@ -22,6 +23,7 @@ pub use list::{Filter, StateFilter};
 pub use record::{GrantRecord, GrantState};
 pub use renew::Renewal;
 pub use request::{Ask, Decision};
+pub use revocations::{Predicate, Revocations, RevokedGrant};
 pub use revoke::Revoked;
 pub use revoke_matching::RevokedMatching;
 pub use validate::Validation;
@@ -49,6 +51,7 @@ pub struct Grants {
     renewals: Batcher<renew::Operation>,
     revocations: Batcher<revoke::Operation>,
     validations: Batcher<validate::Operation>,
+    revocation_lists: Batcher<revocations::Operation>,
 }
 
 impl Grants {
@@ -59,6 +62,10 @@ impl Grants {
             renewals: Batcher::spawn(renew::Operation::new(db.clone(), ambient.clone())),
             revocations: Batcher::spawn(revoke::Operation::new(db.clone(), ambient.clone())),
             validations: Batcher::spawn(validate::Operation::new(db.clone(), ambient.clone())),
+            revocation_lists: Batcher::spawn(revocations::Operation {
+                db: db.clone(),
+                ambient: ambient.clone(),
+            }),
             db,
             ambient,
             identity,

@@ -6,8 +6,9 @@ use authguardian_proto::{
     common::v1 as common,
     events::v1::{
         AgentChanged, ApiKeyRevoked, Change, GetHeadsRequest, GetHeadsResponse, GrantExpired,
-        GrantIssued, GrantRenewed, GrantRevoked, GrantsRevoked, MachineChanged, PolicyChanged,
-        Progress, SigningKeysChanged, StreamPosition, WatchRequest, WatchResponse, change::Body,
+        GrantIssued, GrantRenewed, GrantRevoked, GrantsRevoked, ListRevocationsRequest,
+        ListRevocationsResponse, MachineChanged, PolicyChanged, Progress, SigningKeysChanged,
+        StreamPosition, WatchRequest, WatchResponse, change::Body,
         event_service_server::EventService, grants_revoked::Target,
         watch_response::Message as Sent,
     },
@@ -18,8 +19,10 @@ use tonic::{Request, Response, Status};
 
 use super::convert::{position, timestamp};
 use crate::{
+    clock::Ambient,
     error::{Error, Result},
     events::{self, ChangeBody, Message, Position, Publisher, RevocationTarget, Stream},
+    grants::{Grants, Revocations},
 };
 
 /// See the `.proto` file.
@@ -27,14 +30,22 @@ use crate::{
 pub struct Events {
     /// Where changes come from.
     pub publisher: Arc<Publisher>,
+    /// What was revoked before.
+    pub grants: Grants,
+    /// The time that tokens end by.
+    pub ambient: Ambient,
     /// Ends watches.
     pub stop: CancellationToken,
 }
 
+type BoxStream<T> = Pin<Box<dyn futures::Stream<Item = std::result::Result<T, Status>> + Send>>;
+
+/// Revocations in one message: some 40 KiB.
+const PART: usize = 512;
+
 #[tonic::async_trait]
 impl EventService for Events {
-    type WatchStream =
-        Pin<Box<dyn futures::Stream<Item = std::result::Result<WatchResponse, Status>> + Send>>;
+    type WatchStream = BoxStream<WatchResponse>;
 
     async fn watch(
         &self,
@@ -71,13 +82,63 @@ impl EventService for Events {
             .iter()
             .map(|name| stream_named(name))
             .collect::<Result<Vec<_>>>()?;
+        let server_time = self.ambient.clock.now();
         let heads = self.publisher.proved_heads().await?;
         let heads = heads
             .into_iter()
             .filter(|(stream, _)| wanted.is_empty() || wanted.contains(stream))
             .map(head)
             .collect();
-        Ok(Response::new(GetHeadsResponse { heads }))
+        Ok(Response::new(GetHeadsResponse {
+            heads,
+            server_time: Some(timestamp(server_time)),
+        }))
+    }
+
+    type ListRevocationsStream = BoxStream<ListRevocationsResponse>;
+
+    async fn list_revocations(
+        &self,
+        _: Request<ListRevocationsRequest>,
+    ) -> std::result::Result<Response<Self::ListRevocationsStream>, Status> {
+        let revocations = self.grants.revocations().await?;
+        let parts = (0..parts(&revocations)).map(move |number| Ok(part(&revocations, number)));
+        Ok(Response::new(Box::pin(stream::iter(parts))))
+    }
+}
+
+fn parts(revocations: &Revocations) -> usize {
+    let all = revocations.single.len() + revocations.matching.len();
+    all.div_ceil(PART).max(1)
+}
+
+fn part(revocations: &Revocations, number: usize) -> ListRevocationsResponse {
+    let single = revocations.single.iter().map(|revoked| {
+        let body = ChangeBody::GrantRevoked {
+            grant_id: revoked.grant_id,
+            agent_id: revoked.agent_id.clone(),
+            expires_at: revoked.expires_at,
+        };
+        (None, body)
+    });
+    let matching = revocations.matching.iter().map(|predicate| {
+        let body = ChangeBody::GrantsRevoked {
+            target: predicate.target.clone(),
+            expires_at: predicate.expires_at,
+        };
+        (Some(predicate.position), body)
+    });
+    let listed = single.chain(matching).skip(number * PART).take(PART);
+    ListRevocationsResponse {
+        revocations: listed
+            .map(|(at, revoked)| Change {
+                stream: Stream::Grants.as_str().to_owned(),
+                position: at.map(position),
+                occurred_at: None,
+                body: Some(body(revoked)),
+            })
+            .collect(),
+        heads: revocations.heads.iter().copied().map(head).collect(),
     }
 }
 

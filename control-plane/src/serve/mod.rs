@@ -183,6 +183,8 @@ fn edge_services(app: &App, metrics: &Metrics) -> Guarded {
         .add_service(KeyServiceServer::new(Keys(app.identity.clone())))
         .add_service(EventServiceServer::new(Events {
             publisher: Arc::clone(&app.publisher),
+            grants: app.grants.clone(),
+            ambient: app.ambient.clone(),
             stop: app.stop.clone(),
         }))
         .add_service(GrantServiceServer::new(GrantFace(app.grants.clone())))

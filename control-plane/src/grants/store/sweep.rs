@@ -1,6 +1,6 @@
 //! What concerns many grants at a time: predicates and expiry.
 
-use authguardian_proto::ids::{AgentId, GrantId};
+use authguardian_proto::ids::{AgentId, GrantId, MachineId};
 use sqlx::PgConnection;
 use time::OffsetDateTime;
 
@@ -8,6 +8,7 @@ use super::unreadable;
 use crate::{
     error::Result,
     events::{Position, RevocationTarget},
+    grants::{Predicate, RevokedGrant},
 };
 
 /// Records a predicate and counts the active grants that it ends.
@@ -81,6 +82,72 @@ pub(in crate::grants) async fn expire(
             Ok((GrantId::from_uuid(row.id), agent))
         })
         .collect()
+}
+
+/// Grants that were ended one by one and whose tokens could still be alive.
+#[tracing::instrument(name = "db.grant.revoked", skip_all)]
+pub(in crate::grants) async fn revoked(
+    connection: &mut PgConnection,
+    now: OffsetDateTime,
+) -> Result<Vec<RevokedGrant>> {
+    let rows = sqlx::query!(
+        r#"SELECT id, agent_id, expires_at AS "expires_at!" FROM permission_grant
+           WHERE ended = 'revoked' AND expires_at > $1"#,
+        now,
+    )
+    .fetch_all(connection)
+    .await?;
+    rows.into_iter()
+        .map(|row| {
+            Ok(RevokedGrant {
+                grant_id: GrantId::from_uuid(row.id),
+                agent_id: row
+                    .agent_id
+                    .parse()
+                    .map_err(|_| unreadable("permission_grant.agent_id"))?,
+                expires_at: row.expires_at,
+            })
+        })
+        .collect()
+}
+
+/// Predicates that a grant could still match.
+#[tracing::instrument(name = "db.grant_revocation.list", skip_all)]
+pub(in crate::grants) async fn predicates(
+    connection: &mut PgConnection,
+    now: OffsetDateTime,
+) -> Result<Vec<Predicate>> {
+    let rows = sqlx::query!(
+        "SELECT epoch, revision, kind, subject, expires_at FROM grant_revocation
+         WHERE expires_at > $1 ORDER BY epoch, revision",
+        now,
+    )
+    .fetch_all(connection)
+    .await?;
+    rows.into_iter()
+        .map(|row| {
+            Ok(Predicate {
+                position: Position {
+                    epoch: row.epoch,
+                    revision: row.revision,
+                },
+                target: target(&row.kind, row.subject)
+                    .ok_or_else(|| unreadable("grant_revocation.subject"))?,
+                expires_at: row.expires_at,
+            })
+        })
+        .collect()
+}
+
+fn target(kind: &str, subject: String) -> Option<RevocationTarget> {
+    Some(match kind {
+        "agent" => RevocationTarget::Agent(subject.parse().ok()?),
+        "machine" => RevocationTarget::Machine(MachineId::from_uuid(subject.parse().ok()?)),
+        "resource_type" => RevocationTarget::ResourceType(subject.parse().ok()?),
+        "policy" => RevocationTarget::Policy(subject),
+        "everything" => RevocationTarget::Everything,
+        _ => return None,
+    })
 }
 
 /// Drops predicates that match nothing that could still be good.

@@ -46,6 +46,10 @@ pub const TABLE: &[(&str, Access)] = &[
         Access::Machine,
     ),
     (
+        "/authguardian.events.v1.EventService/ListRevocations",
+        Access::Machine,
+    ),
+    (
         "/authguardian.grants.v1.GrantService/RequestPermission",
         Access::Session,
     ),

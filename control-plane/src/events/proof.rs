@@ -1,6 +1,6 @@
 //! The heads, proved current: what edges measure their staleness by.
 
-use super::{Position, Stream, store};
+use super::{Position, Stream};
 use crate::{
     db::{Db, batch},
     error::Result,
@@ -16,11 +16,7 @@ impl batch::Operation for Operation {
 
     async fn run(&self, requests: &[()]) -> Result<Vec<Result<Self::Reply>>> {
         let mut connection = self.0.read().await?;
-        let heads: Vec<_> = store::heads(&mut connection)
-            .await?
-            .into_iter()
-            .map(|head| (head.stream, head.position))
-            .collect();
+        let heads = super::heads(&mut connection).await?;
         self.0.barrier(&mut connection).await?;
         Ok(requests.iter().map(|()| Ok(heads.clone())).collect())
     }

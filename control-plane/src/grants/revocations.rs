@@ -1,0 +1,86 @@
+//! The revocations that a living token could still meet: what an edge begins
+//! with, before it follows the stream of changes.
+
+use std::sync::Arc;
+
+use authguardian_proto::ids::{AgentId, GrantId};
+use time::OffsetDateTime;
+
+use super::{Grants, store};
+use crate::{
+    clock::Ambient,
+    db::{Db, batch},
+    error::Result,
+    events::{self, Position, RevocationTarget, Stream},
+};
+
+/// All of them, as they stood at some positions or later.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Revocations {
+    /// Heads of all streams, read before the rest.
+    pub heads: Vec<(Stream, Position)>,
+    /// Grants that were ended one by one.
+    pub single: Vec<RevokedGrant>,
+    /// Predicates.
+    pub matching: Vec<Predicate>,
+}
+
+/// A grant that was ended before its time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RevokedGrant {
+    /// Which.
+    pub grant_id: GrantId,
+    /// Whose.
+    pub agent_id: AgentId,
+    /// When its longest token would have ended.
+    pub expires_at: OffsetDateTime,
+}
+
+/// Ends every grant that matches and stands before it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Predicate {
+    /// Where it stands in `grants`.
+    pub position: Position,
+    /// Which grants.
+    pub target: RevocationTarget,
+    /// When the last grant that it can match ends.
+    pub expires_at: OffsetDateTime,
+}
+
+impl Grants {
+    /// Reads them; all who ask at the same time share one reading.
+    ///
+    /// # Errors
+    /// `UNAVAILABLE` when they cannot be read and proved now.
+    pub async fn revocations(&self) -> Result<Arc<Revocations>> {
+        self.revocation_lists.call(()).await
+    }
+}
+
+/// The batch operation: one reading and one barrier for all.
+pub(super) struct Operation {
+    pub(super) db: Db,
+    pub(super) ambient: Ambient,
+}
+
+impl batch::Operation for Operation {
+    type Request = ();
+    type Reply = Arc<Revocations>;
+
+    #[tracing::instrument(name = "grants.revocations", skip_all, fields(batch = requests.len()))]
+    async fn run(&self, requests: &[()]) -> Result<Vec<Result<Self::Reply>>> {
+        let now = self.ambient.clock.now();
+        let mut connection = self.db.read().await?;
+        let heads = events::heads(&mut connection).await?;
+        let revocations = Arc::new(Revocations {
+            heads,
+            single: store::revoked(&mut connection, now).await?,
+            matching: store::predicates(&mut connection, now).await?,
+        });
+        self.db.barrier(&mut connection).await?;
+        Ok(requests
+            .iter()
+            .map(|()| Ok(Arc::clone(&revocations)))
+            .collect())
+    }
+}
