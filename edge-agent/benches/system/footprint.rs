@@ -1,0 +1,115 @@
+//! What an edge costs its host: memory, and the time until it is ready.
+
+use std::{collections::VecDeque, fs, net::SocketAddr, sync::Arc, time::Duration};
+
+use anyhow::{Context, Result, ensure};
+use serde::Deserialize;
+use serde_json::json;
+use tokio::sync::Mutex;
+
+use crate::{
+    args::Args,
+    cpu::Part,
+    http::Connection,
+    machine::Machine,
+    postgres::Postgres,
+    progress,
+    report::{Row, Section, Target},
+    system::{AGENT, RESOURCE_TYPE, System},
+};
+
+/// Grants that live at the same time.
+const GRANTS: usize = 100_000;
+const GRANTS_WHEN_QUICK: usize = 5_000;
+/// Starts per round.
+const STARTS: usize = 5;
+/// Connections that validate.
+const CLIENTS: usize = 64;
+/// An edge is idle when it has done nothing for so long.
+const IDLE: Duration = Duration::from_secs(1);
+
+/// Measures it.
+pub(crate) async fn run(args: &Args) -> Result<Section> {
+    let mut system = System::start(Postgres::start().await?, 2, &[]).await?;
+    let machine = Machine::join(&mut system).await?;
+    let mut edge = system.edge()?;
+    let count = if args.quick {
+        GRANTS_WHEN_QUICK
+    } else {
+        GRANTS
+    };
+    progress!("footprint: asking for {count} grants");
+    let tokens = machine.tokens(count)?;
+
+    let (mut starts, mut idle, mut used) = (Vec::new(), Vec::new(), Vec::new());
+    for round in 1..=args.rounds() {
+        progress!("footprint: round {round}");
+        for _ in 0..STARTS {
+            starts.push(edge.start_again()?.as_secs_f64() * 1e3);
+        }
+        tokio::time::sleep(IDLE).await;
+        idle.push(resident_mb(edge.part())?);
+        validate_all(edge.address, &system.api_key, &tokens).await?;
+        used.push(resident_mb(edge.part())?);
+    }
+    Ok(Section {
+        name: "footprint",
+        title: "one edge: memory, and the time from spawning it until it is ready",
+        rows: vec![
+            Row::new("resident, idle", "MB", &idle).target(Target::AtMost(30.0)),
+            Row::new(
+                format!("resident, {count} live grants validated"),
+                "MB",
+                &used,
+            )
+            .target(Target::AtMost(60.0)),
+            Row::new("start to ready", "ms", &starts).target(Target::AtMost(150.0)),
+        ],
+    })
+}
+
+/// `VmRSS`, in units of 10^6 bytes.
+fn resident_mb(part: Part) -> Result<f64> {
+    let status = fs::read_to_string(format!("/proc/{}/status", part.pid))?;
+    let kib: f64 = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB"))
+        .context("the process has ended")?
+        .parse()?;
+    Ok(kib * 1024.0 / 1e6)
+}
+
+#[derive(Deserialize)]
+struct Validity {
+    valid: bool,
+}
+
+/// Each token once, over REST.
+async fn validate_all(edge: SocketAddr, api_key: &str, tokens: &[String]) -> Result<()> {
+    let tokens: VecDeque<String> = tokens.iter().cloned().collect();
+    let tokens = Arc::new(Mutex::new(tokens));
+    let bearer = format!("Bearer {api_key}");
+    let mut clients = Vec::new();
+    for _ in 0..CLIENTS {
+        let headers = [("Authorization", bearer.as_str())];
+        let path = "/mcp/tools/validate_token";
+        let mut connection = Connection::open(edge, path, &headers).await?;
+        let tokens = tokens.clone();
+        clients.push(tokio::spawn(async move {
+            loop {
+                let Some(token) = tokens.lock().await.pop_front() else {
+                    return Ok::<(), anyhow::Error>(());
+                };
+                let arguments =
+                    json!({"token": token, "agent_id": AGENT, "resource_type": RESOURCE_TYPE});
+                let body = connection.post(&arguments.to_string()).await?;
+                let validity: Validity = serde_json::from_slice(body)?;
+                ensure!(validity.valid, "{}", String::from_utf8_lossy(body));
+            }
+        }));
+    }
+    for client in clients {
+        client.await??;
+    }
+    Ok(())
+}

@@ -1,0 +1,65 @@
+//! `make bench`: the whole system as it is deployed, in release, on this
+//! machine. Each section starts what it needs: a PostgreSQL cluster, a control
+//! plane, edges, and the baselines that every figure is compared with, round by
+//! round. The load generator is this process.
+#![expect(clippy::print_stdout, reason = "a program that prints a table")]
+
+mod args;
+mod commits;
+mod confirmed;
+mod cpu;
+mod daemon;
+mod environment;
+mod footprint;
+mod grants;
+mod http;
+mod load;
+mod machine;
+mod mcp;
+mod pgbench;
+mod postgres;
+mod report;
+mod standby;
+mod system;
+
+use anyhow::Result;
+use clap::Parser;
+
+use args::{Args, Section};
+use environment::Environment;
+use report::Report;
+
+/// Tells what is being done.
+macro_rules! progress {
+    ($($text:tt)*) => { eprintln!("bench: {}", format_args!($($text)*)) };
+}
+pub(crate) use progress;
+
+fn main() -> Result<()> {
+    let args = Args::parse();
+    // everything is spawned from this thread: children die with the thread that spawned them
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?
+        .block_on(bench(&args))
+}
+
+async fn bench(args: &Args) -> Result<()> {
+    let environment = Environment::look(args)?;
+    let mut sections = Vec::new();
+    for section in args.sections() {
+        sections.push(match section {
+            Section::Grants => grants::run(args).await?,
+            Section::Confirmed => confirmed::run(args).await?,
+            Section::Footprint => footprint::run(args).await?,
+        });
+    }
+    let report = Report {
+        environment,
+        sections,
+    };
+    report.print();
+    report.write(&args.json)?;
+    progress!("written to `{}`", args.json.display());
+    Ok(())
+}
