@@ -18,12 +18,14 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     clock::Ambient,
     config::{Config, ConfigError},
-    core::Core,
+    core::{Core, VerifierFollower},
     dial::{self, ServerAddress},
     faces::{self, Health, PeerOf},
+    freshness::Freshness,
     identity::{self, Identity, IdentityError, JoinError, Renewal, Store, StoreError},
     lifecycle::{self, Addresses},
-    upstream::{Feed, Upstream},
+    upstream::{Feed, Follower, Sessions, Upstream},
+    verify::Verifier,
 };
 
 /// How long a first start waits for a control plane that is not there yet.
@@ -96,9 +98,16 @@ pub async fn run(config: &Config, options: RunOptions, ambient: Ambient) -> Resu
     };
     let tls = Arc::new(ArcSwap::from_pointee(identity.tls()?));
     let channel = dial::channel(&servers, tls.clone());
-    let feed = Feed::new(ambient.clone());
-    let upstream = Upstream::new(channel.clone(), ambient.clone(), feed.clone());
-    let core = Core::new(upstream.clone(), identity.machine_id, ambient.clone());
+    let freshness = Freshness::new(ambient.clock.clone());
+    let verifier = Verifier::new(freshness.clone());
+    let sessions = Sessions::new(channel.clone(), ambient.clone(), freshness.clone());
+    let followers: Vec<Arc<dyn Follower>> = vec![
+        Arc::new(VerifierFollower(verifier.clone())),
+        sessions.clone(),
+    ];
+    let feed = Feed::new(ambient.clone(), freshness, followers);
+    let upstream = Upstream::new(channel.clone(), ambient.clone(), sessions, feed.clone());
+    let core = Core::new(upstream, verifier, identity.machine_id, ambient.clone());
     let health = Health {
         feed: feed.clone(),
         machine_id: identity.machine_id,
@@ -114,12 +123,8 @@ pub async fn run(config: &Config, options: RunOptions, ambient: Ambient) -> Resu
         ambient,
     };
     tasks.spawn(feed.clone().run(channel, background.clone()));
-    tasks.spawn(
-        upstream
-            .sessions()
-            .clone()
-            .follow_revocations(background.clone()),
-    );
+    tasks.spawn(core.clone().keep_keys(background.clone()));
+    tasks.spawn(core.clone().keep_small(background.clone()));
     tasks.spawn(renewal.run(background.clone()));
 
     let stop = CancellationToken::new();

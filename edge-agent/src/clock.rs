@@ -111,10 +111,19 @@ impl Ambient {
         uuid::Builder::from_unix_timestamp_millis(millis, &self.entropy.bytes()).into_uuid()
     }
 
+    /// A random part of `span`, so that many edges spread over it.
+    pub fn part_of(&self, span: Duration) -> Duration {
+        span.mul_f64(self.share())
+    }
+
     /// `around`, give or take a fifth, so that many edges do not act at once.
     pub fn jittered(&self, around: Duration) -> Duration {
-        let share = f64::from(u32::from_le_bytes(self.entropy.bytes())) / f64::from(u32::MAX);
-        around.mul_f64(0.8 + 0.4 * share)
+        around.mul_f64(0.8 + 0.4 * self.share())
+    }
+
+    /// From 0 to 1.
+    fn share(&self) -> f64 {
+        f64::from(u32::from_le_bytes(self.entropy.bytes())) / f64::from(u32::MAX)
     }
 }
 

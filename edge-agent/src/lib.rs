@@ -1,8 +1,9 @@
 //! The AuthGuardian edge: a thin process on every host that exposes MCP
 //! locally and forwards what it cannot answer itself over mTLS.
 //!
-//! Who may import whom: `faces → mcp → core → {upstream identity}`, which never
-//! import each other; `dial`, `clock` and `config` stand below all of them.
+//! Who may import whom: `faces → mcp → core → {verify upstream identity}`,
+//! which never import each other; `freshness`, `dial`, `clock` and `config` stand
+//! below all of them.
 
 pub mod app;
 pub mod cli;
@@ -11,7 +12,9 @@ pub mod config;
 pub mod core;
 pub mod dial;
 pub mod faces;
+pub mod freshness;
 pub mod identity;
 pub mod lifecycle;
 pub mod mcp;
 pub mod upstream;
+pub mod verify;

@@ -19,8 +19,8 @@ use crate::{
 /// What a reader gets.
 #[derive(Debug, Clone)]
 pub enum Message {
-    /// The next change.
-    Change(Change),
+    /// The next changes, in order; at least one.
+    Changes(Vec<Change>),
     /// All up to these heads has been sent.
     Progress(Vec<(Stream, Position)>),
 }
@@ -61,8 +61,10 @@ impl Subscription {
     pub async fn next(&mut self) -> Result<Message> {
         loop {
             if let Some(message) = self.ready.pop_front() {
-                if let Message::Change(change) = &message {
-                    self.sent.insert(change.stream, change.position);
+                if let Message::Changes(changes) = &message {
+                    for change in changes {
+                        self.sent.insert(change.stream, change.position);
+                    }
                 }
                 return Ok(message);
             }
@@ -105,7 +107,7 @@ impl Subscription {
             more |= page
                 .last()
                 .is_some_and(|last| last.position.revision < head.revision);
-            self.ready.extend(page.into_iter().map(Message::Change));
+            self.ready.push_back(Message::Changes(page));
         }
         if more {
             self.backlog_to = Some(goal);
@@ -130,10 +132,11 @@ impl Subscription {
                 .get(&change.stream)
                 .is_some_and(|sent| change.position > *sent)
         });
-        let before = self.ready.len();
-        self.ready.extend(new.cloned().map(Message::Change));
-        if self.ready.len() == before {
+        let new: Vec<Change> = new.cloned().collect();
+        if new.is_empty() {
             self.mark(&Arc::clone(&published.heads));
+        } else {
+            self.ready.push_back(Message::Changes(new));
         }
         Ok(())
     }

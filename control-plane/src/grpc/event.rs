@@ -5,10 +5,10 @@ use std::{pin::Pin, sync::Arc};
 use authguardian_proto::{
     common::v1 as common,
     events::v1::{
-        AgentChanged, ApiKeyRevoked, Change, GetHeadsRequest, GetHeadsResponse, GrantExpired,
-        GrantIssued, GrantRenewed, GrantRevoked, GrantsRevoked, ListRevocationsRequest,
-        ListRevocationsResponse, MachineChanged, PolicyChanged, Progress, SigningKeysChanged,
-        StreamPosition, WatchRequest, WatchResponse, change::Body,
+        AgentChanged, ApiKeyRevoked, Change, Changes, GetHeadsRequest, GetHeadsResponse,
+        GrantExpired, GrantIssued, GrantRenewed, GrantRevoked, GrantsRevoked,
+        ListRevocationsRequest, ListRevocationsResponse, MachineChanged, PolicyChanged, Progress,
+        SigningKeysChanged, StreamPosition, WatchRequest, WatchResponse, change::Body,
         event_service_server::EventService, grants_revoked::Target,
         watch_response::Message as Sent,
     },
@@ -176,7 +176,9 @@ pub(super) fn head((stream, at): (Stream, Position)) -> StreamPosition {
 
 fn sent(message: Message) -> WatchResponse {
     let message = match message {
-        Message::Change(change) => Sent::Change(change_message(change)),
+        Message::Changes(changes) => Sent::Changes(Changes {
+            changes: changes.into_iter().map(change_message).collect(),
+        }),
         Message::Progress(heads) => Sent::Progress(Progress {
             heads: heads.into_iter().map(head).collect(),
         }),

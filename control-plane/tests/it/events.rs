@@ -10,8 +10,8 @@ use crate::rig::{Rig, caller};
 async fn changes(subscription: &mut Subscription, count: usize) -> Vec<Change> {
     let mut changes = Vec::new();
     while changes.len() < count {
-        if let Message::Change(change) = subscription.next().await.unwrap() {
-            changes.push(change);
+        if let Message::Changes(more) = subscription.next().await.unwrap() {
+            changes.extend(more);
         }
     }
     changes

@@ -5,10 +5,11 @@ use std::sync::Arc;
 use authguardian_proto::{credential::ApiKey, ids::MachineId, reason::Problem};
 use serde_json::{Map, Value};
 
-use crate::{clock::Ambient, upstream::Upstream};
+use crate::{clock::Ambient, upstream::Upstream, verify::Verifier};
 
 mod caller;
 mod decision;
+mod follow;
 mod form;
 mod permission_status;
 mod renew_permission;
@@ -21,6 +22,7 @@ mod watch;
 
 pub use caller::{Caller, Peer};
 pub use decision::DecisionResult;
+pub use follow::VerifierFollower;
 pub use form::{Field, Kind};
 pub use resource::Resource;
 pub use revoke_token::RevokeTokenResult;
@@ -32,15 +34,22 @@ pub use watch::Watch;
 #[derive(Clone)]
 pub struct Core {
     upstream: Upstream,
+    verifier: Arc<Verifier>,
     machine_id: MachineId,
     ambient: Ambient,
 }
 
 impl Core {
-    /// Puts it together.
-    pub fn new(upstream: Upstream, machine_id: MachineId, ambient: Ambient) -> Arc<Self> {
+    /// Puts it together; the verifier follows the upstream's feed.
+    pub fn new(
+        upstream: Upstream,
+        verifier: Arc<Verifier>,
+        machine_id: MachineId,
+        ambient: Ambient,
+    ) -> Arc<Self> {
         Arc::new(Self {
             upstream,
+            verifier,
             machine_id,
             ambient,
         })

@@ -43,6 +43,11 @@ impl Core {
             .revoke_token(caller.login(), request)
             .await
             .map_err(|problem| name_request_id(problem, &request_id))?;
+        // before the stream brings it: whoever is told of it finds it in force here
+        if let Ok(grant_id) = response.grant_id.parse() {
+            let until = self.verifier.end_of(form.text("token").unwrap_or_default());
+            self.verifier.end(grant_id, until);
+        }
         Ok(RevokeTokenResult {
             revoked: true,
             grant_id: response.grant_id,

@@ -1,8 +1,11 @@
 //! `validate_token`: whether a token is good right now.
 
+use std::{sync::Arc, time::Duration};
+
 use authguardian_proto::{
-    grants::v1::{Consistency, ValidateTokenRequest},
-    reason::Problem,
+    grants::v1::{Consistency, ValidateTokenRequest, ValidateTokenResponse},
+    ids::{AgentId, ResourceTypeName},
+    reason::{Problem, Reason},
 };
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -13,6 +16,10 @@ use super::{
     form::{Field, Form, Kind},
     request_permission::{RESOURCE_TYPE, resource_type},
 };
+use crate::verify::{Check, Decided, Known};
+
+/// How long a token of an unknown key waits for the keys to be read again.
+const KEYS_PATIENCE: Duration = Duration::from_secs(3);
 
 pub(super) const FIELDS: &[Field] = &[
     Field::required("token", Kind::Token, "The token that was shown"),
@@ -61,28 +68,109 @@ impl Core {
     ) -> Result<ValidateTokenResult, Problem> {
         let agent_id = form.agent()?;
         caller.may_validate_for(&agent_id)?;
-        let consistency = match form.text("consistency") {
-            Some("strong") => Consistency::Strong,
-            _ => Consistency::Bounded,
-        };
-        let request = ValidateTokenRequest {
-            token: form.message_text("token"),
-            agent_id: agent_id.to_string(),
-            resource_type: resource_type(form)?.to_string(),
-            consistency: consistency.into(),
-        };
-        let response = self
-            .upstream
-            .validate_token(caller.login(), request)
-            .await?;
-        Ok(ValidateTokenResult {
-            valid: response.valid,
-            reason: given(response.reason),
-            grant_id: given(response.grant_id),
-            expires_at: rfc3339(response.expires_at),
-            restrictions: response.valid.then_some(response.restrictions),
-            scope: given(response.scope),
-            staleness_ms: response.staleness_ms,
+        let resource_type = resource_type(form)?;
+        let token = form.text("token").unwrap_or_default();
+        if form.text("consistency") == Some("strong") {
+            let request = request(token, &agent_id, &resource_type, Consistency::Strong);
+            let response = self.upstream.validate_token(caller.login(), request).await;
+            return response.map(told);
+        }
+        match self.check(token, &agent_id, &resource_type).await {
+            Check::Decided(decided) => Ok(found(&decided)),
+            // no key of ours has signed it
+            Check::UnknownKey => Ok(found(&Decided {
+                refused: Some(Reason::TokenForeignKey),
+                known: None,
+                staleness: self.upstream.feed().freshness().age(),
+            })),
+            Check::TooOld(known) => {
+                let request = request(token, &agent_id, &resource_type, Consistency::Bounded);
+                let asked = self.upstream.validate_token_soon(caller.login(), request);
+                match asked.await {
+                    Ok(response) => Ok(told(response)),
+                    Err(problem) if problem.reason == Reason::Unavailable => Ok(self.stale(known)),
+                    Err(problem) => Err(problem),
+                }
+            }
+        }
+    }
+
+    /// Checks a token with what is known here, the public keys read again
+    /// where the token names one that is not among them.
+    async fn check(
+        &self,
+        token: &str,
+        agent_id: &AgentId,
+        resource_type: &ResourceTypeName,
+    ) -> Check {
+        match self.verifier.check(token, agent_id, resource_type) {
+            Check::UnknownKey => {
+                let read = self.verifier.keys().read_again();
+                // in vain: the keys that are known have to do
+                let _ = tokio::time::timeout(KEYS_PATIENCE, read).await;
+                self.verifier.check(token, agent_id, resource_type)
+            }
+            check => check,
+        }
+    }
+
+    /// Nobody can say whether the token is still good, so it is not.
+    fn stale(&self, known: Arc<Known>) -> ValidateTokenResult {
+        found(&Decided {
+            refused: Some(Reason::Stale),
+            known: Some(known),
+            staleness: self.upstream.feed().freshness().age(),
         })
+    }
+}
+
+fn request(
+    token: &str,
+    agent_id: &AgentId,
+    resource_type: &ResourceTypeName,
+    consistency: Consistency,
+) -> ValidateTokenRequest {
+    ValidateTokenRequest {
+        token: token.to_owned(),
+        agent_id: agent_id.to_string(),
+        resource_type: resource_type.to_string(),
+        consistency: consistency.into(),
+    }
+}
+
+/// What the control plane has told.
+fn told(response: ValidateTokenResponse) -> ValidateTokenResult {
+    ValidateTokenResult {
+        valid: response.valid,
+        reason: given(response.reason),
+        grant_id: given(response.grant_id),
+        expires_at: rfc3339(response.expires_at),
+        restrictions: response.valid.then_some(response.restrictions),
+        scope: given(response.scope),
+        staleness_ms: response.staleness_ms,
+    }
+}
+
+/// What was found here.
+fn found(decided: &Decided) -> ValidateTokenResult {
+    let valid = decided.refused.is_none();
+    let known = decided.known.as_deref();
+    ValidateTokenResult {
+        valid,
+        reason: decided.refused.map(|reason| reason.to_string()),
+        grant_id: known.map(|known| known.grant_id.to_string()),
+        expires_at: known.and_then(|known| {
+            rfc3339(Some(prost_types::Timestamp {
+                seconds: known.expires,
+                nanos: 0,
+            }))
+        }),
+        restrictions: known
+            .filter(|_| valid)
+            .map(|known| known.terms.restrictions.clone()),
+        scope: known.and_then(|known| known.scope.as_deref().map(str::to_owned)),
+        staleness_ms: decided.staleness.map_or(u64::MAX, |staleness| {
+            u64::try_from(staleness.as_millis()).unwrap_or(u64::MAX)
+        }),
     }
 }

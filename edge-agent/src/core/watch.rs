@@ -9,7 +9,7 @@ use tokio::sync::broadcast::{
 };
 
 use super::Resource;
-use crate::upstream::{Change, Subject};
+use crate::upstream::{Change, Target};
 
 /// The changes that concern one caller.
 pub struct Watch {
@@ -54,11 +54,19 @@ impl Watch {
     }
 
     fn concerned(&self, change: &Change) -> BTreeSet<Resource> {
+        let mine = |agent: &AgentId| self.agents.contains(agent);
         let concerned = match change {
-            Change::Grants(Subject::Agent(agent)) => self.agents.contains(agent),
-            Change::Grants(Subject::Machine(machine)) => *machine == self.machine_id,
-            Change::Grants(Subject::Anyone) | Change::Everything => true,
-            Change::ApiKeyRevoked(_) => false,
+            // whose cannot be told: anybody's
+            Change::Grant { agent_id } | Change::Revoked { agent_id, .. } => {
+                agent_id.as_ref().is_none_or(mine)
+            }
+            Change::RevokedMatching { target, .. } => match target {
+                Target::Agent(agent) => mine(agent),
+                Target::Machine(machine) => *machine == self.machine_id,
+                Target::ResourceType(_) | Target::Policy(_) | Target::Everything => true,
+            },
+            Change::Everything => true,
+            Change::ApiKeyRevoked(_) | Change::SigningKeysChanged => false,
         };
         if concerned {
             Resource::ALL.into()
@@ -83,7 +91,9 @@ mod tests {
     }
 
     fn of_agent(id: &str) -> Change {
-        Change::Grants(Subject::Agent(id.parse().unwrap()))
+        Change::Grant {
+            agent_id: Some(id.parse().unwrap()),
+        }
     }
 
     #[tokio::test]

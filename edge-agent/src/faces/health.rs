@@ -28,7 +28,7 @@ pub(super) struct Readiness {
     machine_id: String,
     machine_name: String,
     trust_domain: String,
-    /// Milliseconds since the control plane was heard; missing: never.
+    /// Age of what is known of the control plane's streams, milliseconds; missing: nothing is.
     #[serde(skip_serializing_if = "Option::is_none")]
     staleness_ms: Option<u128>,
 }
@@ -40,7 +40,7 @@ pub(super) async fn live() -> &'static str {
 
 /// The control plane is heard: `200`, else `503`.
 pub(super) async fn ready(State(health): State<Health>) -> (StatusCode, Json<Readiness>) {
-    let ready = health.feed.is_fresh();
+    let ready = health.feed.freshness().is_fresh();
     let status = if ready {
         StatusCode::OK
     } else {
@@ -52,7 +52,7 @@ pub(super) async fn ready(State(health): State<Health>) -> (StatusCode, Json<Rea
         machine_id: health.machine_id.to_string(),
         machine_name: health.machine_name,
         trust_domain: health.trust_domain,
-        staleness_ms: health.feed.staleness().map(|age| age.as_millis()),
+        staleness_ms: health.feed.freshness().age().map(|age| age.as_millis()),
     };
     (status, Json(readiness))
 }

@@ -18,6 +18,8 @@ use crate::dial;
 const TRY_TIMEOUT: Duration = Duration::from_secs(4);
 /// For all tries of a call that changes something.
 const DEADLINE: Duration = Duration::from_secs(10);
+/// For the one try of a call whose caller can do without.
+const GLANCE: Duration = Duration::from_secs(2);
 /// Tries while nothing was done.
 const UNSENT_TRIES: u32 = 3;
 /// Between tries, doubled up to [`PAUSE_MAX`].
@@ -29,8 +31,28 @@ const PAUSE_MAX: Duration = Duration::from_secs(1);
 pub(super) enum Effect {
     /// Nothing: it can be asked again at will.
     Read,
+    /// Nothing, and the caller has a worse answer that must not come late.
+    Glance,
     /// A change, made once per request id.
     Change,
+}
+
+impl Effect {
+    /// For all tries.
+    fn patience(self) -> Duration {
+        match self {
+            Self::Read | Self::Change => DEADLINE,
+            Self::Glance => GLANCE,
+        }
+    }
+
+    /// How often it is tried while nothing was done.
+    fn tries(self) -> u32 {
+        match self {
+            Self::Read | Self::Change => UNSENT_TRIES,
+            Self::Glance => 1,
+        }
+    }
 }
 
 /// What a failed try tells.
@@ -60,7 +82,7 @@ impl Upstream {
         F: Fn(Channel, Request<M>) -> Fut,
         Fut: Future<Output = Result<Response<R>, Status>>,
     {
-        let deadline = Instant::now() + DEADLINE;
+        let deadline = Instant::now() + effect.patience();
         let mut plan = Plan::new(effect);
         loop {
             let mut request = Request::new(message.clone());
@@ -126,12 +148,16 @@ impl Plan {
                 self.logged_in_again = true;
                 return Next::LogInAgain;
             }
-            Failure::Unsent(problem) => {
-                (problem, self.may_have_happened || self.tries < UNSENT_TRIES)
-            }
+            Failure::Unsent(problem) => (
+                problem,
+                self.may_have_happened || self.tries < self.effect.tries(),
+            ),
             Failure::Unknown(problem) => {
                 self.may_have_happened |= self.effect == Effect::Change;
-                (problem, self.may_have_happened || self.tries < UNSENT_TRIES)
+                (
+                    problem,
+                    self.may_have_happened || self.tries < self.effect.tries(),
+                )
             }
         };
         let pause = self.pause;

@@ -1,76 +1,136 @@
 //! A change at the control plane, as far as this edge cares.
 
 use authguardian_proto::{
-    events::v1::{self as pb, change::Body, grants_revoked::Target},
-    ids::{AgentId, ApiKeyId, MachineId},
+    common::v1::Position,
+    events::v1::{self as pb, change::Body, grants_revoked},
+    ids::{AgentId, ApiKeyId, GrantId, MachineId, ResourceTypeName},
 };
 
 /// What changed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {
-    /// Grants were given, renewed, ended or ran out.
-    Grants(Subject),
+    /// A grant was given or renewed, or ran out.
+    Grant {
+        /// Whose; `None`: it cannot be told.
+        agent_id: Option<AgentId>,
+    },
+    /// A grant was ended before its time.
+    Revoked {
+        /// Which.
+        grant_id: GrantId,
+        /// Whose; `None`: it cannot be told.
+        agent_id: Option<AgentId>,
+        /// When its longest token would have ended, seconds since 1970.
+        until: i64,
+    },
+    /// All grants that match and stand before this change were ended.
+    RevokedMatching {
+        /// Which grants.
+        target: Target,
+        /// Where the change stands in `grants`.
+        position: Position,
+        /// When the last grant that it can match ends, seconds since 1970.
+        until: i64,
+    },
     /// An API key was ended, and with it its sessions.
     ApiKeyRevoked(ApiKeyId),
-    /// Changes were missed: everything may be different.
+    /// The keys that tokens are checked with are others.
+    SigningKeysChanged,
+    /// Changes were missed: everything may be different. What was revoked is
+    /// told again right after it.
     Everything,
 }
 
-/// Whose grants changed.
+/// Whose grants a predicate ends.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Subject {
+pub enum Target {
     /// One agent's.
     Agent(AgentId),
     /// Those through one machine.
     Machine(MachineId),
-    /// Anybody's, as far as can be told.
-    Anyone,
+    /// Those of one resource type.
+    ResourceType(ResourceTypeName),
+    /// Those that a policy determined.
+    Policy(String),
+    /// All, also where this edge cannot tell whose.
+    Everything,
 }
+
+/// A change that this edge must not pass over, and cannot read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Unreadable;
 
 impl Change {
     /// Reads a message; `None` for kinds that nothing here depends on, and for
     /// kinds of a newer control plane.
-    pub(super) fn read(message: pb::Change) -> Option<Self> {
-        let agent = |id: String| {
-            id.parse().map_or(Self::Grants(Subject::Anyone), |id| {
-                Self::Grants(Subject::Agent(id))
-            })
+    pub(super) fn read(message: pb::Change) -> Result<Option<Self>, Unreadable> {
+        let grant = |agent: String| Self::Grant {
+            agent_id: agent.parse().ok(),
         };
-        Some(match message.body? {
-            Body::GrantIssued(body) => agent(body.agent_id),
-            Body::GrantRenewed(body) => agent(body.agent_id),
-            Body::GrantRevoked(body) => agent(body.agent_id),
-            Body::GrantExpired(body) => agent(body.agent_id),
-            Body::GrantsRevoked(body) => match body.target {
-                Some(Target::AgentId(id)) => agent(id),
-                Some(Target::MachineId(id)) => match id.parse() {
-                    Ok(id) => Self::Grants(Subject::Machine(id)),
-                    Err(_) => Self::Grants(Subject::Anyone),
-                },
-                _ => Self::Grants(Subject::Anyone),
+        Ok(Some(match message.body {
+            Some(Body::GrantIssued(body)) => grant(body.agent_id),
+            Some(Body::GrantRenewed(body)) => grant(body.agent_id),
+            Some(Body::GrantExpired(body)) => grant(body.agent_id),
+            Some(Body::GrantRevoked(body)) => Self::Revoked {
+                grant_id: body.grant_id.parse().map_err(|_| Unreadable)?,
+                agent_id: body.agent_id.parse().ok(),
+                until: seconds(body.expires_at)?,
             },
-            Body::ApiKeyRevoked(body) => match body.api_key_id.parse() {
-                Ok(id) => Self::ApiKeyRevoked(id),
-                // a key that cannot be named is treated as every key
-                Err(_) => Self::Everything,
+            Some(Body::GrantsRevoked(body)) => Self::RevokedMatching {
+                target: Target::read(body.target),
+                position: message.position.ok_or(Unreadable)?,
+                until: seconds(body.expires_at)?,
             },
-            Body::SigningKeysChanged(_)
-            | Body::MachineChanged(_)
-            | Body::AgentChanged(_)
-            | Body::PolicyChanged(_) => return None,
-        })
+            Some(Body::ApiKeyRevoked(body)) => {
+                Self::ApiKeyRevoked(body.api_key_id.parse().map_err(|_| Unreadable)?)
+            }
+            Some(Body::SigningKeysChanged(_)) => Self::SigningKeysChanged,
+            Some(Body::MachineChanged(_) | Body::AgentChanged(_) | Body::PolicyChanged(_))
+            | None => {
+                return Ok(None);
+            }
+        }))
     }
+}
+
+impl Target {
+    /// A target that cannot be read is taken for all there is.
+    fn read(target: Option<grants_revoked::Target>) -> Self {
+        use grants_revoked::Target as Pb;
+        let read = match target {
+            Some(Pb::AgentId(id)) => id.parse().ok().map(Self::Agent),
+            Some(Pb::MachineId(id)) => id.parse().ok().map(Self::Machine),
+            Some(Pb::ResourceType(name)) => name.parse().ok().map(Self::ResourceType),
+            Some(Pb::PolicyId(id)) => Some(Self::Policy(id)),
+            Some(Pb::Everything(_)) | None => None,
+        };
+        read.unwrap_or(Self::Everything)
+    }
+}
+
+fn seconds(time: Option<prost_types::Timestamp>) -> Result<i64, Unreadable> {
+    let time = time.ok_or(Unreadable)?;
+    // a fraction of a second still belongs to the life of what ends then
+    Ok(time.seconds + i64::from(time.nanos > 0))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn read(body: Body) -> Option<Change> {
+    fn read(body: Body) -> Result<Option<Change>, Unreadable> {
         Change::read(pb::Change {
             body: Some(body),
+            position: Some(Position {
+                epoch: 1,
+                revision: 2,
+            }),
             ..pb::Change::default()
         })
+    }
+
+    fn at(seconds: i64) -> Option<prost_types::Timestamp> {
+        Some(prost_types::Timestamp { seconds, nanos: 1 })
     }
 
     #[test]
@@ -79,32 +139,41 @@ mod tests {
             agent_id: "data_analyst".into(),
             ..Default::default()
         };
+        let agent_id = Some("data_analyst".parse().unwrap());
         assert_eq!(
             read(Body::GrantIssued(issued)),
-            Some(Change::Grants(Subject::Agent(
-                "data_analyst".parse().unwrap()
-            )))
+            Ok(Some(Change::Grant { agent_id }))
         );
     }
 
     #[test]
-    fn a_predicate_that_cannot_be_matched_here_concerns_anyone() {
-        let revoked = pb::GrantsRevoked {
-            target: Some(Target::PolicyId("p1".into())),
-            ..Default::default()
-        };
-        assert_eq!(
-            read(Body::GrantsRevoked(revoked)),
-            Some(Change::Grants(Subject::Anyone))
-        );
+    fn a_predicate_that_cannot_be_read_concerns_everything() {
+        for target in [None, Some(grants_revoked::Target::MachineId("?".into()))] {
+            let revoked = pb::GrantsRevoked {
+                target,
+                expires_at: at(9),
+            };
+            match read(Body::GrantsRevoked(revoked)) {
+                Ok(Some(Change::RevokedMatching { target, until, .. })) => {
+                    assert_eq!((target, until), (Target::Everything, 10));
+                }
+                other => panic!("{other:?}"),
+            }
+        }
     }
 
     #[test]
-    fn a_revoked_key_that_cannot_be_read_counts_as_all() {
-        let revoked = pb::ApiKeyRevoked {
+    fn a_revocation_that_cannot_be_read_is_not_passed_over() {
+        let key = pb::ApiKeyRevoked {
             api_key_id: "?".into(),
         };
-        assert_eq!(read(Body::ApiKeyRevoked(revoked)), Some(Change::Everything));
-        assert_eq!(Change::read(pb::Change::default()), None);
+        assert_eq!(read(Body::ApiKeyRevoked(key)), Err(Unreadable));
+        let grant = pb::GrantRevoked {
+            grant_id: "?".into(),
+            expires_at: at(1),
+            ..Default::default()
+        };
+        assert_eq!(read(Body::GrantRevoked(grant)), Err(Unreadable));
+        assert_eq!(Change::read(pb::Change::default()), Ok(None));
     }
 }

@@ -1,12 +1,13 @@
 //! The control plane, as this edge uses it: sessions for presented keys,
 //! forwarded calls, and the stream of changes.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use authguardian_proto::{
     audit::v1::{
         ListOwnEntriesRequest, ListOwnEntriesResponse, audit_service_client::AuditServiceClient,
     },
+    grant_token::KeySet,
     grants::v1::{
         GetPermissionRequest, GetPermissionResponse, ListActiveGrantsRequest,
         ListActiveGrantsResponse, RenewPermissionRequest, RenewPermissionResponse,
@@ -14,7 +15,9 @@ use authguardian_proto::{
         RevokeTokenResponse, ValidateTokenRequest, ValidateTokenResponse,
         grant_service_client::GrantServiceClient,
     },
-    reason::Problem,
+    identity::v1::{GetJwksRequest, key_service_client::KeyServiceClient},
+    reason::{Problem, Reason},
+    status::from_status,
 };
 use tonic::transport::Channel;
 
@@ -27,12 +30,15 @@ mod feed;
 mod login;
 mod session;
 
-pub use change::{Change, Subject};
-pub use feed::Feed;
+pub use change::{Change, Target};
+pub use feed::{Feed, Follower};
 pub use login::Login;
 pub use session::{Session, Sessions};
 
 use call::Effect;
+
+/// For reading the public keys.
+const KEYS_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The control plane through one channel.
 #[derive(Clone)]
@@ -44,7 +50,7 @@ pub struct Upstream {
 }
 
 macro_rules! forwarded {
-    ($($(#[$doc:meta])* $name:ident: $client:ident, $effect:ident, $request:ty => $response:ty;)*) => {$(
+    ($($(#[$doc:meta])* $name:ident: $client:ident.$rpc:ident, $effect:ident, $request:ty => $response:ty;)*) => {$(
         $(#[$doc])*
         ///
         /// # Errors
@@ -52,7 +58,7 @@ macro_rules! forwarded {
         /// when a change may have been made.
         pub async fn $name(&self, login: &Login, request: $request) -> Result<$response, Problem> {
             self.forward(login, Effect::$effect, request, |channel, request| async move {
-                $client::new(channel).$name(request).await
+                $client::new(channel).$rpc(request).await
             })
             .await
         }
@@ -61,12 +67,7 @@ macro_rules! forwarded {
 
 impl Upstream {
     /// Puts it together; the feed runs on its own.
-    pub fn new(channel: Channel, ambient: Ambient, feed: Feed) -> Self {
-        let sessions = Arc::new(Sessions::new(
-            channel.clone(),
-            ambient.clone(),
-            feed.clone(),
-        ));
+    pub fn new(channel: Channel, ambient: Ambient, sessions: Arc<Sessions>, feed: Feed) -> Self {
         Self {
             channel,
             ambient,
@@ -85,20 +86,38 @@ impl Upstream {
         &self.sessions
     }
 
+    /// The public keys of grant tokens, as they are now.
+    ///
+    /// # Errors
+    /// `UNAVAILABLE`, and `INTERNAL` when they cannot be read.
+    pub async fn grant_keys(&self) -> Result<KeySet, Problem> {
+        let mut request = tonic::Request::new(GetJwksRequest {});
+        request.set_timeout(KEYS_TIMEOUT);
+        let jwks = KeyServiceClient::new(self.channel.clone())
+            .get_jwks(request)
+            .await
+            .map_err(|status| from_status(&status))?
+            .into_inner();
+        KeySet::from_jwks(&jwks.jwks_json)
+            .ok_or_else(|| Problem::new(Reason::Internal, "the public keys cannot be read"))
+    }
+
     forwarded! {
         /// Asks for a grant.
-        request_permission: GrantServiceClient, Change, RequestPermissionRequest => RequestPermissionResponse;
+        request_permission: GrantServiceClient.request_permission, Change, RequestPermissionRequest => RequestPermissionResponse;
         /// Reads an earlier decision.
-        get_permission: GrantServiceClient, Read, GetPermissionRequest => GetPermissionResponse;
+        get_permission: GrantServiceClient.get_permission, Read, GetPermissionRequest => GetPermissionResponse;
         /// Extends a grant.
-        renew_permission: GrantServiceClient, Change, RenewPermissionRequest => RenewPermissionResponse;
+        renew_permission: GrantServiceClient.renew_permission, Change, RenewPermissionRequest => RenewPermissionResponse;
         /// Checks a token.
-        validate_token: GrantServiceClient, Read, ValidateTokenRequest => ValidateTokenResponse;
+        validate_token: GrantServiceClient.validate_token, Read, ValidateTokenRequest => ValidateTokenResponse;
+        /// Checks a token, once and within two seconds.
+        validate_token_soon: GrantServiceClient.validate_token, Glance, ValidateTokenRequest => ValidateTokenResponse;
         /// Ends a grant.
-        revoke_token: GrantServiceClient, Change, RevokeTokenRequest => RevokeTokenResponse;
+        revoke_token: GrantServiceClient.revoke_token, Change, RevokeTokenRequest => RevokeTokenResponse;
         /// Lists one page of active grants.
-        list_active_grants: GrantServiceClient, Read, ListActiveGrantsRequest => ListActiveGrantsResponse;
+        list_active_grants: GrantServiceClient.list_active_grants, Read, ListActiveGrantsRequest => ListActiveGrantsResponse;
         /// Lists one page of audit entries.
-        list_own_entries: AuditServiceClient, Read, ListOwnEntriesRequest => ListOwnEntriesResponse;
+        list_own_entries: AuditServiceClient.list_own_entries, Read, ListOwnEntriesRequest => ListOwnEntriesResponse;
     }
 }

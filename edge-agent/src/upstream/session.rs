@@ -1,9 +1,12 @@
 //! Sessions of presented API keys: made by a signed nonce, kept by the key's
-//! hash while the `identity` stream is fresh.
+//! hash, and used without asking while the `identity` stream is fresh.
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -17,18 +20,19 @@ use futures::{
     FutureExt,
     future::{BoxFuture, Shared},
 };
-use tokio::sync::broadcast::error::RecvError;
-use tokio_util::sync::CancellationToken;
 use tonic::{
     metadata::{Ascii, MetadataValue},
     transport::Channel,
 };
 
-use super::{Change, Feed};
-use crate::clock::Ambient;
+use super::{Change, Follower};
+use crate::{clock::Ambient, freshness::Freshness};
 
 /// With more sessions than this, ended ones are dropped before one is added.
 const SWEEP_ABOVE: usize = 1024;
+
+/// How long a session that cannot be confirmed waits for another one.
+const CONFIRMATION: Duration = Duration::from_secs(1);
 
 /// What the control plane said about a key at this machine.
 pub struct Session {
@@ -69,24 +73,31 @@ type Exchange = Shared<BoxFuture<'static, Result<Arc<Session>, Problem>>>;
 pub struct Sessions {
     pub(super) channel: Channel,
     pub(super) ambient: Ambient,
-    feed: Feed,
+    freshness: Arc<Freshness>,
     known: papaya::HashMap<Presented, Arc<Session>>,
     /// Exchanges that are under way, each shared by all who wait for it.
     pending: Mutex<HashMap<Presented, Exchange>>,
+    /// Counts revocations: a session that was asked for before one is not kept.
+    revocations: AtomicU64,
 }
 
 impl Sessions {
-    pub(super) fn new(channel: Channel, ambient: Ambient, feed: Feed) -> Self {
-        Self {
+    /// None yet; it has to follow the feed that fills `freshness`.
+    pub fn new(channel: Channel, ambient: Ambient, freshness: Arc<Freshness>) -> Arc<Self> {
+        Arc::new(Self {
             channel,
             ambient,
-            feed,
+            freshness,
             known: papaya::HashMap::new(),
             pending: Mutex::new(HashMap::new()),
-        }
+            revocations: AtomicU64::new(0),
+        })
     }
 
-    /// The session of a key: the kept one, else a fresh one.
+    /// The session of a key: the kept one, else a fresh one. While the control
+    /// plane cannot be reached the kept one goes on without being confirmed:
+    /// what is forwarded with it is checked there, and what is answered here
+    /// is bounded by its own staleness.
     ///
     /// # Errors
     /// `API_KEY_…`, `SIGNATURE_INVALID` of a key that is not right, and
@@ -100,9 +111,16 @@ impl Sessions {
             key_hash: sha256(key.expose().as_bytes()),
             zone,
         };
-        match self.kept(presented) {
-            Some(session) => Ok(session),
-            None => self.exchange(presented, key.clone()).await,
+        let Some(session) = self.kept(presented) else {
+            return self.exchange(presented, key.clone()).await;
+        };
+        if self.freshness.is_fresh() {
+            return Ok(session);
+        }
+        match tokio::time::timeout(CONFIRMATION, self.exchange(presented, key.clone())).await {
+            Ok(Err(problem)) if problem.reason == Reason::Unavailable => Ok(session),
+            Ok(outcome) => outcome,
+            Err(_) => Ok(session),
         }
     }
 
@@ -126,33 +144,8 @@ impl Sessions {
         }
     }
 
-    /// Forgets sessions as their keys are revoked, until told to stop.
-    pub async fn follow_revocations(self: Arc<Self>, stop: CancellationToken) {
-        let mut changes = self.feed.subscribe();
-        loop {
-            let change = tokio::select! {
-                () = stop.cancelled() => return,
-                change = changes.recv() => change,
-            };
-            match change {
-                Ok(Change::ApiKeyRevoked(id)) => {
-                    self.known
-                        .pin()
-                        .retain(|_, session| session.api_key_id != id);
-                }
-                Ok(Change::Everything) | Err(RecvError::Lagged(_)) => self.known.pin().clear(),
-                Ok(Change::Grants(_)) => {}
-                Err(RecvError::Closed) => return,
-            }
-        }
-    }
-
     fn kept(&self, presented: Presented) -> Option<Arc<Session>> {
         let known = self.known.pin();
-        if !self.feed.is_fresh() {
-            known.clear();
-            return None;
-        }
         let session = known.get(&presented)?;
         (self.ambient.clock.since_boot() < session.usable_until).then(|| session.clone())
     }
@@ -177,9 +170,10 @@ impl Sessions {
 
     fn begin_exchange(self: Arc<Self>, presented: Presented, key: Arc<ApiKey>) -> Exchange {
         let task = tokio::spawn(async move {
+            let heard = self.revocations.load(Ordering::Acquire);
             let outcome = self.log_in(&key, presented.zone).await.map(Arc::new);
             if let Ok(session) = &outcome {
-                self.keep(presented, session.clone());
+                self.keep(presented, session.clone(), heard);
             }
             self.pending
                 .lock()
@@ -195,13 +189,34 @@ impl Sessions {
         outcome.boxed().shared()
     }
 
-    fn keep(&self, presented: Presented, session: Arc<Session>) {
+    /// Keeps a session that was asked for when `heard` revocations had been
+    /// heard; one that came since may be its own.
+    fn keep(&self, presented: Presented, session: Arc<Session>, heard: u64) {
         let known = self.known.pin();
         if known.len() > SWEEP_ABOVE {
             let now = self.ambient.clock.since_boot();
             known.retain(|_, session| now < session.usable_until);
         }
         known.insert(presented, session);
+        if self.revocations.load(Ordering::Acquire) != heard {
+            known.remove(&presented);
+        }
+    }
+
+    fn revoked(&self, ended: impl Fn(&Session) -> bool) {
+        // counted first: whoever keeps a session after this looks again
+        self.revocations.fetch_add(1, Ordering::AcqRel);
+        self.known.pin().retain(|_, session| !ended(session));
+    }
+}
+
+impl Follower for Sessions {
+    fn follow(&self, change: &Change) {
+        match change {
+            Change::ApiKeyRevoked(id) => self.revoked(|session| session.api_key_id == *id),
+            Change::Everything => self.revoked(|_| true),
+            _ => {}
+        }
     }
 }
 
@@ -212,15 +227,12 @@ mod tests {
     use super::*;
     use crate::clock::manual::ManualClock;
 
-    fn sessions() -> (Arc<ManualClock>, Feed, Arc<Sessions>) {
+    fn sessions() -> (Arc<ManualClock>, Arc<Freshness>, Arc<Sessions>) {
         let (clock, ambient) = ManualClock::ambient();
-        let feed = Feed::new(ambient.clone());
+        let freshness = Freshness::new(ambient.clock.clone());
         let channel = tonic::transport::Endpoint::from_static("http://127.0.0.1:1").connect_lazy();
-        (
-            clock,
-            feed.clone(),
-            Arc::new(Sessions::new(channel, ambient, feed)),
-        )
+        let sessions = Sessions::new(channel, ambient, freshness.clone());
+        (clock, freshness, sessions)
     }
 
     fn session(sessions: &Sessions) -> Arc<Session> {
@@ -239,69 +251,70 @@ mod tests {
         zone: Zone::LocalMachine,
     };
 
-    #[tokio::test]
-    async fn a_session_is_used_only_while_revocations_would_be_heard() {
-        let (clock, feed, sessions) = sessions();
-        sessions.keep(PRESENTED, session(&sessions));
-        assert!(sessions.kept(PRESENTED).is_none(), "nothing was ever heard");
-        feed.hear_now();
-        sessions.keep(PRESENTED, session(&sessions));
-        assert!(sessions.kept(PRESENTED).is_some());
-        clock.advance(Duration::from_secs(6));
-        assert!(
-            sessions.kept(PRESENTED).is_none(),
-            "silence for six seconds"
-        );
-        feed.hear_now();
-        assert!(
-            sessions.kept(PRESENTED).is_none(),
-            "silence has emptied the cache"
-        );
-    }
-
-    #[tokio::test]
-    async fn a_session_ends_and_is_not_another_keys_or_zones() {
-        let (clock, feed, sessions) = sessions();
-        feed.hear_now();
-        sessions.keep(PRESENTED, session(&sessions));
-        assert!(
-            sessions
-                .kept(Presented {
-                    key_hash: [2; 32],
-                    ..PRESENTED
-                })
-                .is_none()
-        );
-        assert!(
-            sessions
-                .kept(Presented {
-                    zone: Zone::External,
-                    ..PRESENTED
-                })
-                .is_none()
-        );
-        clock.advance(Duration::from_secs(10));
-        feed.hear_now();
-        assert!(sessions.kept(PRESENTED).is_none());
-    }
-
-    #[tokio::test]
-    async fn a_revoked_key_is_forgotten() {
-        let (_clock, feed, sessions) = sessions();
-        feed.hear_now();
-        sessions.keep(PRESENTED, session(&sessions));
-        let stop = CancellationToken::new();
-        let follower = tokio::spawn(sessions.clone().follow_revocations(stop.clone()));
-        while feed.subscribers() == 0 {
-            tokio::task::yield_now().await;
-        }
-        feed.tell(Change::ApiKeyRevoked(
+    fn key() -> Arc<ApiKey> {
+        Arc::new(ApiKey::new(
             "apk_0000000000000000000001".parse().unwrap(),
-        ));
-        while sessions.kept(PRESENTED).is_some() {
-            tokio::task::yield_now().await;
+            [1; 32],
+        ))
+    }
+
+    fn presented() -> Presented {
+        Presented {
+            key_hash: sha256(key().expose().as_bytes()),
+            zone: Zone::LocalMachine,
         }
-        stop.cancel();
-        follower.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_fresh_session_is_used_without_asking_and_a_stale_one_after_asking_in_vain() {
+        let (clock, freshness, sessions) = sessions();
+        let kept = session(&sessions);
+        sessions.keep(presented(), kept.clone(), 0);
+        freshness.prove(crate::freshness::Proof {
+            asked_at: freshness.since_boot(),
+            server_time_ms: 0,
+        });
+        let of = async || sessions.of(&key(), Zone::LocalMachine).await;
+        assert!(Arc::ptr_eq(&of().await.unwrap(), &kept));
+        clock.advance(Duration::from_secs(6));
+        assert!(!freshness.is_fresh());
+        assert!(Arc::ptr_eq(&of().await.unwrap(), &kept), "nobody answers");
+        clock.advance(Duration::from_secs(4));
+        assert_eq!(of().await.unwrap_err().reason, Reason::Unavailable);
+    }
+
+    #[tokio::test]
+    async fn a_session_is_not_another_keys_or_zones() {
+        let (_, _, sessions) = sessions();
+        sessions.keep(PRESENTED, session(&sessions), 0);
+        assert!(sessions.kept(PRESENTED).is_some());
+        for other in [
+            Presented {
+                key_hash: [2; 32],
+                ..PRESENTED
+            },
+            Presented {
+                zone: Zone::External,
+                ..PRESENTED
+            },
+        ] {
+            assert!(sessions.kept(other).is_none());
+        }
+    }
+
+    #[tokio::test]
+    async fn a_revoked_key_is_forgotten_also_while_its_session_is_on_its_way() {
+        let (_, _, sessions) = sessions();
+        let revoked = |id: &str| sessions.follow(&Change::ApiKeyRevoked(id.parse().unwrap()));
+        sessions.keep(PRESENTED, session(&sessions), 0);
+        revoked("apk_0000000000000000000002");
+        assert!(sessions.kept(PRESENTED).is_some(), "another key");
+        revoked("apk_0000000000000000000001");
+        assert!(sessions.kept(PRESENTED).is_none());
+        sessions.keep(PRESENTED, session(&sessions), 1);
+        assert!(sessions.kept(PRESENTED).is_none(), "asked for before it");
+        sessions.keep(PRESENTED, session(&sessions), 2);
+        sessions.follow(&Change::Everything);
+        assert!(sessions.kept(PRESENTED).is_none());
     }
 }

@@ -6,7 +6,7 @@ use serde_json::json;
 use crate::{
     edge::{Edge, asking},
     rig::{JUSTIFICATION, Rig},
-    wait::DEADLINE,
+    wait::{DEADLINE, until_async},
 };
 
 #[tokio::test]
@@ -319,5 +319,13 @@ async fn two_control_planes_on_one_database_are_one() {
     );
     assert_eq!(there.validate(&token).await["valid"], true);
     there.call("revoke_token", json!({"token": token})).await;
-    assert_eq!(here.validate(&token).await["reason"], "GRANT_REVOKED");
+    let strong = json!({
+        "token": token, "agent_id": "data_analyst", "resource_type": "SAP_API", "consistency": "strong"
+    });
+    let found = here.call("validate_token", strong).await;
+    assert_eq!(found["reason"], "GRANT_REVOKED", "asked, at once");
+    until_async("the other edge has heard of it", async || {
+        here.validate(&token).await["reason"] == "GRANT_REVOKED"
+    })
+    .await;
 }

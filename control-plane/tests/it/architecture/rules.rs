@@ -72,7 +72,15 @@ pub(super) const CONTROL_PLANE: Crate = Crate {
 
 pub(super) const EDGE: Crate = Crate {
     floors: &[
-        Floor::Open(&["clock", "config", "dial", "error", "lifecycle", "telemetry"]),
+        Floor::Open(&[
+            "clock",
+            "config",
+            "dial",
+            "error",
+            "freshness",
+            "lifecycle",
+            "telemetry",
+        ]),
         Floor::Apart(&[
             "verify", "slices", "replica", "journal", "upstream", "identity",
         ]),

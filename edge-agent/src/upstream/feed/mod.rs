@@ -1,0 +1,283 @@
+//! One stream of changes from the control plane: listed, followed, resumed
+//! where it broke, and proved to be complete by pings of the edge's own.
+
+mod position;
+mod pulse;
+
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use authguardian_proto::{
+    events::v1::{
+        ListRevocationsRequest, StreamPosition, WatchRequest, WatchResponse,
+        event_service_client::EventServiceClient, watch_response::Message,
+    },
+    reason::{Problem, Reason},
+    status::from_status,
+};
+use tokio::sync::{Notify, broadcast, watch};
+use tokio_util::sync::CancellationToken;
+use tonic::transport::Channel;
+
+use self::position::Followed;
+use super::Change;
+use crate::{
+    clock::Ambient,
+    freshness::{Freshness, Proof},
+};
+
+/// Changes that a slow reader may be behind before it has to relist.
+const CAPACITY: usize = 4096;
+/// The control plane tells its progress every second; after this silence the
+/// stream is taken for broken.
+const SILENCE: Duration = Duration::from_secs(5);
+/// For all parts of a list.
+const LIST_TIMEOUT: Duration = Duration::from_secs(30);
+/// After a break, doubled up to [`RETRY_MAX`].
+const RETRY_MIN: Duration = Duration::from_millis(100);
+const RETRY_MAX: Duration = Duration::from_secs(3);
+/// Edges that have to list again at the same moment spread over this span.
+const SPREAD: Duration = Duration::from_secs(1);
+
+/// Who must have taken a change before anything is proved that counts it in.
+pub trait Follower: Send + Sync {
+    /// Takes a change; in the order of the streams, never concurrently.
+    fn follow(&self, change: &Change);
+}
+
+/// The changes. Clones share one stream.
+#[derive(Clone)]
+pub struct Feed {
+    ambient: Ambient,
+    freshness: Arc<Freshness>,
+    followers: Arc<[Arc<dyn Follower>]>,
+    changes: broadcast::Sender<Change>,
+    followed: Arc<Mutex<Followed>>,
+    resumed: Arc<Notify>,
+    proved: watch::Sender<bool>,
+}
+
+impl Feed {
+    /// A feed that nothing fills yet.
+    pub fn new(
+        ambient: Ambient,
+        freshness: Arc<Freshness>,
+        followers: Vec<Arc<dyn Follower>>,
+    ) -> Self {
+        Self {
+            ambient,
+            freshness,
+            followers: followers.into(),
+            changes: broadcast::Sender::new(CAPACITY),
+            followed: Arc::default(),
+            resumed: Arc::default(),
+            proved: watch::Sender::new(false),
+        }
+    }
+
+    /// Every change from now on. A lagging reader takes it as
+    /// [`Change::Everything`].
+    pub fn subscribe(&self) -> broadcast::Receiver<Change> {
+        self.changes.subscribe()
+    }
+
+    /// How old what was heard can be.
+    pub fn freshness(&self) -> &Freshness {
+        &self.freshness
+    }
+
+    /// Waits until everything was heard once.
+    pub async fn reached(&self) {
+        // the sender lives as long as self
+        let _ = self.proved.subscribe().wait_for(|proved| *proved).await;
+    }
+
+    /// Fills the feed until told to stop.
+    pub async fn run(self, channel: Channel, stop: CancellationToken) {
+        let follow = self.keep_following(channel.clone(), &stop);
+        tokio::join!(follow, self.keep_proving(channel, &stop));
+    }
+
+    async fn keep_following(&self, channel: Channel, stop: &CancellationToken) {
+        let mut client = EventServiceClient::new(channel);
+        let mut retry = RETRY_MIN;
+        loop {
+            let began = self.ambient.clock.since_boot();
+            let problem = tokio::select! {
+                () = stop.cancelled() => return,
+                problem = self.follow(&mut client) => problem,
+            };
+            let pause = if matches!(problem.reason, Reason::Compacted | Reason::Lagged) {
+                tracing::warn!(reason = %problem.reason, "changes were missed, all is listed again");
+                self.followed().forget();
+                self.ambient.part_of(SPREAD)
+            } else {
+                tracing::warn!(reason = %problem.reason, detail = problem.detail, "the stream of changes broke");
+                self.ambient.jittered(retry)
+            };
+            // it held for a while: the next break is a new one
+            let held = self.ambient.clock.since_boot().saturating_sub(began) > SILENCE;
+            retry = if held {
+                RETRY_MIN
+            } else {
+                (retry * 2).min(RETRY_MAX)
+            };
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(pause) => {}
+            }
+        }
+    }
+
+    /// Reads one stream to its end, which is always a problem.
+    async fn follow(&self, client: &mut EventServiceClient<Channel>) -> Problem {
+        match self.try_follow(client).await {
+            Ok(()) => Problem::new(Reason::Unavailable, "the stream ended"),
+            Err(problem) => problem,
+        }
+    }
+
+    async fn try_follow(&self, client: &mut EventServiceClient<Channel>) -> Result<(), Problem> {
+        if !self.followed().is_known() {
+            in_time(LIST_TIMEOUT, self.list(client)).await?;
+        }
+        let request = WatchRequest {
+            after: self.followed().request(),
+        };
+        let mut stream = in_time(SILENCE, async {
+            client
+                .watch(request)
+                .await
+                .map_err(|status| from_status(&status))
+        })
+        .await?
+        .into_inner();
+        self.resumed.notify_one();
+        let next = async |stream: &mut tonic::Streaming<WatchResponse>| {
+            stream
+                .message()
+                .await
+                .map_err(|status| from_status(&status))
+        };
+        while let Some(message) = in_time(SILENCE, next(&mut stream)).await? {
+            self.take(message)?;
+        }
+        Ok(())
+    }
+
+    /// Begins anew: everything may be different, and this is what was revoked.
+    async fn list(&self, client: &mut EventServiceClient<Channel>) -> Result<(), Problem> {
+        let mut parts = client
+            .list_revocations(ListRevocationsRequest {})
+            .await
+            .map_err(|status| from_status(&status))?
+            .into_inner();
+        self.tell(Change::Everything);
+        let mut heads = Vec::new();
+        while let Some(part) = parts
+            .message()
+            .await
+            .map_err(|status| from_status(&status))?
+        {
+            for revocation in part.revocations {
+                if let Some(change) = Change::read(revocation).map_err(|_| unreadable())? {
+                    self.hand_on(&change);
+                }
+            }
+            heads = part.heads;
+        }
+        let mut followed = self.followed();
+        for head in heads {
+            followed.advance(head.stream, head.position);
+        }
+        if followed.is_known() {
+            Ok(())
+        } else {
+            Err(Problem::new(Reason::Internal, "the list names no heads"))
+        }
+    }
+
+    fn take(&self, message: WatchResponse) -> Result<(), Problem> {
+        match message.message {
+            Some(Message::Changes(changes)) => {
+                for change in changes.changes {
+                    let (stream, position) = (change.stream.clone(), change.position);
+                    if let Some(change) = Change::read(change).map_err(|_| unreadable())? {
+                        self.tell(change);
+                    }
+                    self.followed().advance(stream, position);
+                }
+            }
+            Some(Message::Progress(progress)) => {
+                let mut followed = self.followed();
+                for head in progress.heads {
+                    followed.advance(head.stream, head.position);
+                }
+            }
+            None => {}
+        }
+        self.settle();
+        Ok(())
+    }
+
+    /// A proof that holds once the streams were followed to these heads.
+    fn expect(&self, proof: Proof, heads: Vec<StreamPosition>) {
+        self.followed().wait_for(proof, heads);
+        self.settle();
+    }
+
+    fn settle(&self) {
+        let proof = self.followed().proved();
+        if let Some(proof) = proof {
+            self.freshness.prove(proof);
+            self.proved
+                .send_if_modified(|proved| !std::mem::replace(proved, true));
+        }
+    }
+
+    fn tell(&self, change: Change) {
+        self.hand_on(&change);
+        // nobody listening is no error
+        let _ = self.changes.send(change);
+    }
+
+    fn hand_on(&self, change: &Change) {
+        for follower in self.followers.iter() {
+            follower.follow(change);
+        }
+    }
+
+    fn followed(&self) -> MutexGuard<'_, Followed> {
+        self.followed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+async fn in_time<T>(
+    limit: Duration,
+    work: impl Future<Output = Result<T, Problem>>,
+) -> Result<T, Problem> {
+    tokio::time::timeout(limit, work).await.unwrap_or_else(|_| {
+        Err(Problem::new(
+            Reason::Unavailable,
+            format!("nothing was heard for {} seconds", limit.as_secs()),
+        ))
+    })
+}
+
+fn unreadable() -> Problem {
+    Problem::new(
+        Reason::Internal,
+        "a revocation cannot be understood by this edge; update it",
+    )
+}
+
+impl std::fmt::Debug for Feed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Feed({:?} old)", self.freshness.age())
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,161 @@
+//! Where the streams have been followed to, and which proofs wait for more.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use authguardian_proto::{common::v1::Position, events::v1::StreamPosition};
+
+use crate::freshness::Proof;
+
+/// The streams that this edge follows.
+pub(super) const STREAMS: [&str; 4] = ["identity", "policy", "registry", "grants"];
+
+/// The streams that a proof is about.
+pub(super) const PROVED: [&str; 2] = ["grants", "identity"];
+
+/// Most proofs that wait; the oldest come true first.
+const WAITING: usize = 16;
+
+/// Where each stream was followed to; unknown ones have to be listed.
+#[derive(Debug, Default)]
+pub(super) struct Followed {
+    positions: BTreeMap<String, Position>,
+    waiting: VecDeque<(Proof, Vec<StreamPosition>)>,
+}
+
+impl Followed {
+    /// Nothing is known any more; proofs that wait are void.
+    pub(super) fn forget(&mut self) {
+        *self = Self::default();
+    }
+
+    /// Whether every stream can be resumed.
+    pub(super) fn is_known(&self) -> bool {
+        STREAMS
+            .iter()
+            .all(|stream| self.positions.contains_key(*stream))
+    }
+
+    /// A stream was followed up to here.
+    pub(super) fn advance(&mut self, stream: String, position: Option<Position>) {
+        if let Some(position) = position {
+            self.positions.insert(stream, position);
+        }
+    }
+
+    /// Where each stream is to be resumed.
+    pub(super) fn request(&self) -> Vec<StreamPosition> {
+        STREAMS
+            .iter()
+            .map(|stream| StreamPosition {
+                stream: (*stream).to_owned(),
+                position: self.positions.get(*stream).copied(),
+            })
+            .collect()
+    }
+
+    /// A proof that holds once the streams were followed to these heads.
+    pub(super) fn wait_for(&mut self, proof: Proof, heads: Vec<StreamPosition>) {
+        if self.waiting.len() < WAITING {
+            self.waiting.push_back((proof, heads));
+        }
+    }
+
+    /// The newest proof that holds now; it and older ones wait no more.
+    pub(super) fn proved(&mut self) -> Option<Proof> {
+        let mut newest = None;
+        while let Some((proof, heads)) = self.waiting.front() {
+            if !self.reaches(heads) {
+                break;
+            }
+            newest = Some(*proof);
+            self.waiting.pop_front();
+        }
+        newest
+    }
+
+    fn reaches(&self, heads: &[StreamPosition]) -> bool {
+        PROVED.iter().all(|stream| {
+            let head = heads
+                .iter()
+                .find(|head| head.stream == *stream)
+                .and_then(|head| head.position);
+            match (head, self.positions.get(*stream)) {
+                (Some(head), Some(followed)) => {
+                    followed.epoch == head.epoch && followed.revision >= head.revision
+                }
+                _ => false,
+            }
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn at(epoch: u64, revision: u64) -> Option<Position> {
+        Some(Position { epoch, revision })
+    }
+
+    fn heads(grants: u64, identity: u64) -> Vec<StreamPosition> {
+        [("grants", grants), ("identity", identity), ("policy", 99)]
+            .map(|(stream, revision)| StreamPosition {
+                stream: stream.into(),
+                position: at(1, revision),
+            })
+            .into()
+    }
+
+    fn proof(second: u64) -> Proof {
+        Proof {
+            asked_at: Duration::from_secs(second),
+            server_time_ms: 0,
+        }
+    }
+
+    #[test]
+    fn a_proof_holds_when_both_streams_were_followed_that_far() {
+        let mut followed = Followed::default();
+        followed.wait_for(proof(1), heads(5, 3));
+        assert_eq!(followed.proved(), None, "nothing was followed");
+        followed.advance("identity".into(), at(1, 3));
+        followed.advance("grants".into(), at(1, 4));
+        assert_eq!(followed.proved(), None);
+        followed.advance("grants".into(), at(1, 5));
+        assert_eq!(followed.proved(), Some(proof(1)));
+        assert_eq!(followed.proved(), None, "it was told");
+    }
+
+    #[test]
+    fn the_newest_of_several_is_told_and_another_epoch_proves_nothing() {
+        let mut followed = Followed::default();
+        followed.advance("identity".into(), at(1, 3));
+        followed.advance("grants".into(), at(1, 6));
+        followed.wait_for(proof(1), heads(5, 3));
+        followed.wait_for(proof(2), heads(6, 3));
+        followed.wait_for(proof(3), heads(7, 3));
+        assert_eq!(followed.proved(), Some(proof(2)));
+        followed.advance("grants".into(), at(2, 50));
+        assert_eq!(followed.proved(), None);
+    }
+
+    #[test]
+    fn a_break_resumes_where_it_was() {
+        let mut followed = Followed::default();
+        assert!(!followed.is_known());
+        for stream in STREAMS {
+            followed.advance(stream.into(), at(1, 7));
+        }
+        assert!(followed.is_known());
+        assert!(
+            followed
+                .request()
+                .iter()
+                .all(|after| after.position == at(1, 7))
+        );
+        followed.forget();
+        assert!(!followed.is_known());
+    }
+}
