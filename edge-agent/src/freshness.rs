@@ -106,7 +106,7 @@ mod tests {
             server_time_ms: 0,
         });
         assert_eq!(freshness.proof(), Some(proof));
-        clock.advance(Duration::from_millis(3000));
+        clock.advance(Duration::from_secs(3));
         assert!(freshness.is_fresh());
         assert_eq!(proof.server_time_ms_at(freshness.since_boot()), 1_005_000);
         clock.advance(Duration::from_millis(1));

@@ -129,8 +129,8 @@ mod tests {
         })
     }
 
-    fn at(seconds: i64) -> Option<prost_types::Timestamp> {
-        Some(prost_types::Timestamp { seconds, nanos: 1 })
+    fn at(seconds: i64) -> prost_types::Timestamp {
+        prost_types::Timestamp { seconds, nanos: 1 }
     }
 
     #[test]
@@ -151,7 +151,7 @@ mod tests {
         for target in [None, Some(grants_revoked::Target::MachineId("?".into()))] {
             let revoked = pb::GrantsRevoked {
                 target,
-                expires_at: at(9),
+                expires_at: Some(at(9)),
             };
             match read(Body::GrantsRevoked(revoked)) {
                 Ok(Some(Change::RevokedMatching { target, until, .. })) => {
@@ -170,7 +170,7 @@ mod tests {
         assert_eq!(read(Body::ApiKeyRevoked(key)), Err(Unreadable));
         let grant = pb::GrantRevoked {
             grant_id: "?".into(),
-            expires_at: at(1),
+            expires_at: Some(at(1)),
             ..Default::default()
         };
         assert_eq!(read(Body::GrantRevoked(grant)), Err(Unreadable));

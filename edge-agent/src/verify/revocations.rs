@@ -89,7 +89,7 @@ impl Revocations {
             .pin()
             .retain(|_, reach| reach.until > now);
         self.policies.pin().retain(|_, reach| reach.until > now);
-        self.everything.pin().retain(|_, reach| reach.until > now);
+        self.everything.pin().retain(|(), reach| reach.until > now);
     }
 
     /// How many single revocations are kept.

@@ -95,15 +95,15 @@ mod tests {
 
     use super::*;
 
-    fn at(epoch: u64, revision: u64) -> Option<Position> {
-        Some(Position { epoch, revision })
+    fn at(epoch: u64, revision: u64) -> Position {
+        Position { epoch, revision }
     }
 
     fn heads(grants: u64, identity: u64) -> Vec<StreamPosition> {
         [("grants", grants), ("identity", identity), ("policy", 99)]
             .map(|(stream, revision)| StreamPosition {
                 stream: stream.into(),
-                position: at(1, revision),
+                position: Some(at(1, revision)),
             })
             .into()
     }
@@ -120,10 +120,10 @@ mod tests {
         let mut followed = Followed::default();
         followed.wait_for(proof(1), heads(5, 3));
         assert_eq!(followed.proved(), None, "nothing was followed");
-        followed.advance("identity".into(), at(1, 3));
-        followed.advance("grants".into(), at(1, 4));
+        followed.advance("identity".into(), Some(at(1, 3)));
+        followed.advance("grants".into(), Some(at(1, 4)));
         assert_eq!(followed.proved(), None);
-        followed.advance("grants".into(), at(1, 5));
+        followed.advance("grants".into(), Some(at(1, 5)));
         assert_eq!(followed.proved(), Some(proof(1)));
         assert_eq!(followed.proved(), None, "it was told");
     }
@@ -131,13 +131,13 @@ mod tests {
     #[test]
     fn the_newest_of_several_is_told_and_another_epoch_proves_nothing() {
         let mut followed = Followed::default();
-        followed.advance("identity".into(), at(1, 3));
-        followed.advance("grants".into(), at(1, 6));
+        followed.advance("identity".into(), Some(at(1, 3)));
+        followed.advance("grants".into(), Some(at(1, 6)));
         followed.wait_for(proof(1), heads(5, 3));
         followed.wait_for(proof(2), heads(6, 3));
         followed.wait_for(proof(3), heads(7, 3));
         assert_eq!(followed.proved(), Some(proof(2)));
-        followed.advance("grants".into(), at(2, 50));
+        followed.advance("grants".into(), Some(at(2, 50)));
         assert_eq!(followed.proved(), None);
     }
 
@@ -146,14 +146,14 @@ mod tests {
         let mut followed = Followed::default();
         assert!(!followed.is_known());
         for stream in STREAMS {
-            followed.advance(stream.into(), at(1, 7));
+            followed.advance(stream.into(), Some(at(1, 7)));
         }
         assert!(followed.is_known());
         assert!(
             followed
                 .request()
                 .iter()
-                .all(|after| after.position == at(1, 7))
+                .all(|after| after.position == Some(at(1, 7)))
         );
         followed.forget();
         assert!(!followed.is_known());

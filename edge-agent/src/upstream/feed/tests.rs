@@ -27,15 +27,15 @@ fn feed() -> (Arc<ManualClock>, Arc<Seen>, Feed) {
     )
 }
 
-fn at(revision: u64) -> Option<Position> {
-    Some(Position { epoch: 1, revision })
+fn at(revision: u64) -> Position {
+    Position { epoch: 1, revision }
 }
 
 fn heads(grants: u64) -> Vec<StreamPosition> {
     [("grants", grants), ("identity", 1)]
         .map(|(stream, revision)| StreamPosition {
             stream: stream.into(),
-            position: at(revision),
+            position: Some(at(revision)),
         })
         .into()
 }
@@ -51,7 +51,7 @@ fn progress(grants: u64) -> WatchResponse {
 fn change(stream: &str, revision: u64, body: Body) -> WatchResponse {
     let change = pb::Change {
         stream: stream.to_owned(),
-        position: at(revision),
+        position: Some(at(revision)),
         occurred_at: None,
         body: Some(body),
     };
