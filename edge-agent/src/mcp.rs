@@ -18,7 +18,7 @@ use rmcp::{
     },
     service::{Peer, RequestContext, SubscriptionContext},
 };
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::core::{Caller, Core, Resource, Tool, Watch};
@@ -289,7 +289,7 @@ fn describe(tool: Tool) -> rmcp::model::Tool {
         Arc::new(tool.input_schema()),
     );
     described.title = Some(tool.title().to_owned());
-    described.output_schema = Some(Arc::new(tool.output_schema()));
+    described.output_schema = Some(Arc::new(result_or_problem(tool.output_schema())));
     described.annotations = Some(
         rmcp::model::ToolAnnotations::new()
             .read_only(tool.is_read_only())
@@ -297,6 +297,25 @@ fn describe(tool: Tool) -> rmcp::model::Tool {
             .open_world(false),
     );
     described
+}
+
+/// The schema of `structuredContent`: errors are structured too, and stock
+/// clients hold them to the same schema.
+fn result_or_problem(mut result: Map<String, Value>) -> Map<String, Value> {
+    let required = result.remove("required").unwrap_or_else(|| json!([]));
+    let properties = result.entry("properties").or_insert_with(|| json!({}));
+    for (name, description) in [
+        ("reason", "Of an error: a stable word for programs."),
+        ("detail", "Of an error: a sentence for people."),
+        ("field", "Of an error: the argument at fault."),
+    ] {
+        if properties.get(name).is_none() {
+            properties[name] = json!({ "type": "string", "description": description });
+        }
+    }
+    let alternatives = json!([{ "required": required }, { "required": ["reason", "detail"] }]);
+    result.insert("anyOf".to_owned(), alternatives);
+    result
 }
 
 /// The caller that the guard found out; every HTTP request of a session
@@ -349,7 +368,13 @@ mod tests {
     fn every_tool_is_described_with_both_schemas() {
         for tool in TOOLS.iter() {
             assert_eq!(tool.input_schema["type"], "object");
-            assert_eq!(tool.output_schema.as_ref().unwrap()["type"], "object");
+            let gives = tool.output_schema.as_ref().unwrap();
+            assert_eq!(gives["type"], "object");
+            assert_eq!(gives["anyOf"].as_array().unwrap().len(), 2);
+            for name in gives["anyOf"][0]["required"].as_array().unwrap() {
+                assert!(gives["properties"][name.as_str().unwrap()].is_object());
+            }
+            assert!(gives["properties"]["reason"].is_object());
             assert!(
                 tool.description
                     .as_ref()

@@ -144,9 +144,10 @@ impl Tool {
 }
 
 fn schema_of<T: schemars::JsonSchema>() -> Map<String, Value> {
-    let settings = schemars::generate::SchemaSettings::draft2020_12().with(|settings| {
-        settings.inline_subschemas = true;
-    });
+    // `uint64` and the like are no formats of JSON Schema; stock clients warn of them at every call
+    let settings = schemars::generate::SchemaSettings::draft2020_12()
+        .with(|settings| settings.inline_subschemas = true)
+        .with_transform(schemars::transform::RestrictFormats::default());
     let schema = settings.into_generator().into_root_schema_for::<T>();
     match schema.to_value() {
         Value::Object(mut schema) => {
