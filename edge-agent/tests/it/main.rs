@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod cli;
+mod clients;
 mod edge;
 mod faults;
 mod grants;
@@ -10,7 +11,6 @@ mod guard;
 mod join;
 mod mcp;
 mod outage;
-mod python;
 mod rig;
 mod stdio;
 mod wait;

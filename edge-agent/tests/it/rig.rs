@@ -36,6 +36,8 @@ pub(crate) const JUSTIFICATION: &str = "Q4 analysis task";
 pub(crate) struct ControlPlane {
     pub(crate) app: Arc<App>,
     pub(crate) edge_grpc: SocketAddr,
+    /// Where the keys of tokens are.
+    pub(crate) http: SocketAddr,
     serving: JoinHandle<()>,
     rest: Stopped,
 }
@@ -214,13 +216,14 @@ impl Stopped {
         };
         let app = Arc::new(App::open(&self.config, ambient).await.unwrap());
         let server = Server::bind(&self.config.listen).await.unwrap();
-        let edge_grpc = server.addresses.edge_grpc;
+        let (edge_grpc, http) = (server.addresses.edge_grpc, server.addresses.http);
         self.config.listen.edge_grpc = edge_grpc;
         let running = server.run(Arc::clone(&app), Metrics::new(started_at));
         let serving = tokio::spawn(async move { Box::pin(running).await.unwrap() });
         ControlPlane {
             app,
             edge_grpc,
+            http,
             serving,
             rest: self,
         }

@@ -1,0 +1,45 @@
+//! Keeps the control plane from answering, for as long as a test wants.
+
+use control_plane::db::Db;
+use sqlx::{Postgres, Transaction};
+
+use crate::{rig::Rig, wait::until_async};
+
+/// A lock in the database that every request for `SAP_API` has to wait for.
+pub(super) struct Held<'a> {
+    db: &'a Db,
+    lock: Transaction<'static, Postgres>,
+    holder: i32,
+}
+
+impl<'a> Held<'a> {
+    pub(super) async fn begin(rig: &'a Rig) -> Self {
+        let db = &rig.control_plane.app.db;
+        let mut lock = db.begin().await.unwrap();
+        let holder = sqlx::query_scalar(
+            "SELECT pg_backend_pid() FROM resource_type WHERE name = 'SAP_API' FOR UPDATE",
+        )
+        .fetch_one(&mut *lock)
+        .await
+        .unwrap();
+        Self { db, lock, holder }
+    }
+
+    /// Waits until somebody waits for it.
+    pub(super) async fn is_waited_for(&self) {
+        until_async("a request is held", async || {
+            sqlx::query_scalar(
+                "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE $1 = ANY (pg_blocking_pids(pid)))",
+            )
+            .bind(self.holder)
+            .fetch_one(&mut *self.db.read().await.unwrap())
+            .await
+            .unwrap()
+        })
+        .await;
+    }
+
+    pub(super) async fn end(self) {
+        self.lock.rollback().await.unwrap();
+    }
+}

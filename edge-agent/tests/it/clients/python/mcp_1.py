@@ -1,0 +1,70 @@
+"""The walk with `mcp` 1, which knows revisions with sessions only."""
+
+import asyncio
+from contextlib import asynccontextmanager
+
+import httpx
+from mcp import ClientSession, StdioServerParameters
+from mcp.client.stdio import stdio_client
+from mcp.client.streamable_http import streamable_http_client
+from mcp.types import ResourceUpdatedNotification, ServerNotification
+
+import walk
+
+
+@asynccontextmanager
+async def connect(edge, api_key):
+    updates = asyncio.Queue()
+
+    async def heard(message):
+        if isinstance(message, ServerNotification) and isinstance(message.root, ResourceUpdatedNotification):
+            updates.put_nowait(str(message.root.params.uri))
+
+    async with streams(edge, api_key) as (incoming, outgoing):
+        async with ClientSession(incoming, outgoing, message_handler=heard) as session:
+            yield Adapter(session, updates, await session.initialize())
+
+
+@asynccontextmanager
+async def streams(edge, api_key):
+    if edge.transport == "http":
+        async with httpx.AsyncClient(headers={"Authorization": f"Bearer {api_key}"}) as http:
+            async with streamable_http_client(f"{edge.url}/mcp", http_client=http) as (incoming, outgoing, _):
+                yield incoming, outgoing
+    else:
+        parameters = StdioServerParameters(
+            command=edge.edge_agent,
+            args=["stdio", "--socket", edge.socket],
+            env={"AUTHGUARDIAN_API_KEY": api_key},
+        )
+        async with stdio_client(parameters) as (incoming, outgoing):
+            yield incoming, outgoing
+
+
+class Adapter:
+    def __init__(self, session, updates, initialized):
+        self.session = session
+        self.heard = updates
+        self.revision = initialized.protocolVersion
+
+    async def tools(self):
+        return {tool.name: (tool.inputSchema, tool.outputSchema) for tool in (await self.session.list_tools()).tools}
+
+    async def call(self, tool, arguments):
+        result = await self.session.call_tool(tool, arguments)
+        return result.isError, result.structuredContent, result.content[0].text
+
+    async def resources(self):
+        return [str(resource.uri) for resource in (await self.session.list_resources()).resources]
+
+    async def read(self, uri):
+        return (await self.session.read_resource(uri)).contents[0].text
+
+    @asynccontextmanager
+    async def updates(self, uri):
+        await self.session.subscribe_resource(uri)
+        yield self.heard.get
+        await self.session.unsubscribe_resource(uri)
+
+
+walk.main(connect, told_of_401="401 Unauthorized")

@@ -1,0 +1,46 @@
+// The walk with `@modelcontextprotocol/sdk`, which knows revisions with sessions only.
+
+import { EventEmitter, on } from "node:events";
+
+import { Client } from "@modelcontextprotocol/sdk/client/index.js";
+import { StdioClientTransport } from "@modelcontextprotocol/sdk/client/stdio.js";
+import { StreamableHTTPClientTransport } from "@modelcontextprotocol/sdk/client/streamableHttp.js";
+import { ResourceUpdatedNotificationSchema } from "@modelcontextprotocol/sdk/types.js";
+
+import * as walk from "./walk.mts";
+
+await walk.main(async (edge, apiKey) => {
+  const client = new Client({ name: "walk", version: "1" });
+  const updates = new EventEmitter();
+  client.setNotificationHandler(ResourceUpdatedNotificationSchema, ({ params }) => {
+    updates.emit(params.uri);
+  });
+  const transport = transportTo(edge, apiKey);
+  await client.connect(transport);
+  return {
+    revision: edge.transport === "http" ? (transport as StreamableHTTPClientTransport).protocolVersion : edge.revision,
+    tools: async () => (await client.listTools()).tools,
+    call: async (name, args, signal) =>
+      (await client.callTool({ name, arguments: args }, undefined, signal && { signal })) as walk.Outcome,
+    resources: async () => (await client.listResources()).resources.map((resource) => resource.uri),
+    read: async (uri) => ((await client.readResource({ uri })).contents[0] as { text: string }).text,
+    follow: async (uri) => {
+      const heard = on(updates, uri);
+      await client.subscribeResource({ uri });
+      return { next: () => heard.next(), close: () => client.unsubscribeResource({ uri }) };
+    },
+    close: () => client.close(),
+  };
+});
+
+function transportTo(edge: walk.Edge, apiKey: string) {
+  if (edge.transport === "http") {
+    const headers = { Authorization: `Bearer ${apiKey}` };
+    return new StreamableHTTPClientTransport(new URL("/mcp", edge.url), { requestInit: { headers } });
+  }
+  return new StdioClientTransport({
+    command: edge.edgeAgent,
+    args: ["stdio", "--socket", edge.socket],
+    env: { AUTHGUARDIAN_API_KEY: apiKey },
+  });
+}
