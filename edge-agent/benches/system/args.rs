@@ -4,8 +4,7 @@ use std::{path::PathBuf, time::Duration};
 
 use clap::{Parser, ValueEnum};
 
-use crate::cpu::Part;
-use crate::load::Plan;
+use crate::{cpu::Part, load::Plan, trivial::Serve};
 
 /// Measures the whole system, built in release, on this machine
 ///
@@ -29,6 +28,8 @@ pub(crate) struct Args {
     /// Where the JSON goes
     #[arg(long, value_name = "FILE", default_value_os_t = default_json())]
     pub(crate) json: PathBuf,
+    #[command(flatten)]
+    pub(crate) serve: Serve,
     /// Given by cargo
     #[arg(long, hide = true)]
     bench: bool,
@@ -47,8 +48,12 @@ pub(crate) enum Section {
     Grants,
     /// The same by gRPC, with a standby that confirms each commit 5 ms later
     Confirmed,
+    /// Validations per second by MCP and REST, against trivial servers
+    Validations,
     /// Memory of an edge, and how soon it is ready
     Footprint,
+    /// What the gRPC framework alone can do
+    Floor,
 }
 
 impl Args {

@@ -23,14 +23,14 @@ const POLL: Duration = Duration::from_millis(1);
 
 /// A child that ends when this is dropped, or when the thread that spawned it
 /// ends, however that happens.
-struct Daemon {
-    child: Child,
+pub(crate) struct Daemon {
+    pub(crate) child: Child,
     /// Some end with their stdin.
     _lifeline: Option<ChildStdin>,
 }
 
 impl Daemon {
-    fn spawn(program: &Path, configure: impl FnOnce(&mut Command)) -> Result<Self> {
+    pub(crate) fn spawn(program: &Path, configure: impl FnOnce(&mut Command)) -> Result<Self> {
         let mut command = Command::new("setpriv");
         command.args(["--pdeathsig", "KILL"]).arg(program);
         for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("AUTHGUARDIAN_")) {

@@ -10,6 +10,7 @@ mod confirmed;
 mod cpu;
 mod daemon;
 mod environment;
+mod floor;
 mod footprint;
 mod grants;
 mod http;
@@ -21,6 +22,8 @@ mod postgres;
 mod report;
 mod standby;
 mod system;
+mod trivial;
+mod validations;
 
 use anyhow::Result;
 use clap::Parser;
@@ -37,6 +40,10 @@ pub(crate) use progress;
 
 fn main() -> Result<()> {
     let args = Args::parse();
+    if let Some(kind) = args.serve.serve {
+        // the same runtime as an edge has
+        return tokio::runtime::Runtime::new()?.block_on(args.serve.run(kind));
+    }
     // everything is spawned from this thread: children die with the thread that spawned them
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -51,7 +58,9 @@ async fn bench(args: &Args) -> Result<()> {
         sections.push(match section {
             Section::Grants => grants::run(args).await?,
             Section::Confirmed => confirmed::run(args).await?,
+            Section::Validations => validations::run(args).await?,
             Section::Footprint => footprint::run(args).await?,
+            Section::Floor => floor::run(args)?,
         });
     }
     let report = Report {

@@ -2,7 +2,8 @@
 //! another place would.
 
 use std::{
-    os::unix::fs::{MetadataExt, chown},
+    fs::{DirBuilder, File},
+    os::unix::fs::{DirBuilderExt, MetadataExt, chown},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::Duration,
@@ -36,7 +37,7 @@ impl Standby {
     pub(crate) async fn follow(primary: &Postgres, delay: Duration) -> Result<Self> {
         let as_owner = AsOwner::of(primary.part().pid)?;
         let directory = primary.dir().join(NAME);
-        std::fs::create_dir(&directory)?;
+        DirBuilder::new().mode(0o700).create(&directory)?;
         if rustix::process::geteuid().is_root() {
             chown(&directory, Some(as_owner.uid), Some(as_owner.gid))?;
         }
@@ -56,7 +57,10 @@ impl Standby {
                 "SELECT pg_reload_conf()",
             ])
             .await?;
-        until_it_confirms(primary).await?;
+        if let Err(error) = until_it_confirms(primary).await {
+            let log = std::fs::read_to_string(directory.with_extension("log"))?;
+            return Err(error.context(log));
+        }
         Ok(standby)
     }
 
@@ -120,7 +124,7 @@ impl AsOwner {
         command.args(["--pdeathsig", "INT"]);
         command.arg(self.programs.with_file_name(program));
         command.stdin(Stdio::null()).stdout(Stdio::null());
-        command.stderr(Stdio::null()).current_dir("/");
+        command.current_dir("/");
         command
     }
 
@@ -135,6 +139,7 @@ impl AsOwner {
         ];
         let mut command = self.command("postgres");
         command.arg("-D").arg(directory);
+        command.stderr(File::create(directory.with_extension("log"))?);
         for setting in settings {
             command.args(["-c", &setting]);
         }

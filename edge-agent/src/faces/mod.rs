@@ -26,9 +26,8 @@ pub use socket::{PeerOf, Tcp, bind_unix};
 
 /// Every route of the HTTP faces, on TCP and on the Unix socket.
 pub fn router(core: &Arc<Core>, health: Health, http: &Http, stop: &CancellationToken) -> Router {
-    let guard = Arc::new(Guard::new(core.clone(), http));
     let mcp = streamable_http::Face::start(core.clone(), stop.clone());
-    Router::new()
+    let routes = Router::new()
         .route("/mcp", any(streamable_http::serve).with_state(mcp))
         .route(
             "/mcp/tools/{name}",
@@ -41,6 +40,12 @@ pub fn router(core: &Arc<Core>, health: Health, http: &Http, stop: &Cancellation
         .route("/livez", get(health::live))
         .route("/readyz", get(health::ready).with_state(health))
         .fallback(problem::no_such_path)
-        .method_not_allowed_fallback(problem::no_such_method)
-        .layer(from_fn_with_state(guard, guard::check))
+        .method_not_allowed_fallback(problem::no_such_method);
+    guarded(routes, core, http)
+}
+
+/// Puts the guard around routes, as their one outer layer.
+pub fn guarded(routes: Router, core: &Arc<Core>, http: &Http) -> Router {
+    let guard = Arc::new(Guard::new(core.clone(), http));
+    routes.layer(from_fn_with_state(guard, guard::check))
 }

@@ -1,0 +1,86 @@
+//! rmcp with one tool that does nothing, behind the edge's own guard: the same
+//! Host check, the same key exchanged for a session of the control plane, the
+//! same bounds on the body.
+
+use std::{path::Path, sync::Arc};
+
+use anyhow::{Result, bail};
+use arc_swap::ArcSwap;
+use axum::{Router, routing::any_service};
+use edge_agent::{
+    clock::Ambient,
+    config::Http,
+    core::Core,
+    dial::{self, ServerAddress},
+    faces::{PeerOf, Tcp, guarded},
+    identity::{self, Store},
+    upstream::{Feed, Upstream},
+};
+use rmcp::{
+    ErrorData, RoleServer, ServerHandler,
+    model::{
+        CallToolRequestParams, CallToolResponse, CallToolResult, ServerCapabilities, ServerConfig,
+    },
+    service::RequestContext,
+    transport::streamable_http_server::{
+        StreamableHttpServerConfig, StreamableHttpService, session::local::LocalSessionManager,
+    },
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{Ready, listen, rest::result, tell_ready};
+
+/// One tool, whatever it is called.
+struct Tool;
+
+impl ServerHandler for Tool {
+    fn get_info(&self) -> ServerConfig {
+        ServerConfig::new(ServerCapabilities::builder().enable_tools().build())
+    }
+
+    async fn call_tool(
+        &self,
+        request: CallToolRequestParams,
+        _: RequestContext<RoleServer>,
+    ) -> Result<CallToolResponse, ErrorData> {
+        let result = serde_json::to_value(result(request.arguments.is_some()))
+            .map_err(|error| ErrorData::internal_error(error.to_string(), None))?;
+        Ok(CallToolResult::structured(result).into())
+    }
+}
+
+pub(super) async fn serve(server: &ServerAddress, join_token: &str, dir: &Path) -> Result<()> {
+    let core = core(server, join_token, dir).await?;
+    let config = StreamableHttpServerConfig::default()
+        .disable_allowed_hosts()
+        .with_json_response(true);
+    let manager = Arc::new(LocalSessionManager::default());
+    let service = StreamableHttpService::new(|| Ok(Tool), manager, config);
+    let routes = Router::new().route("/mcp", any_service(service));
+    let service = guarded(routes, &core, &Http::default());
+
+    let listener = listen().await?;
+    let address = listener.local_addr()?;
+    tell_ready(&Ready {
+        address,
+        credentials: None,
+    })?;
+    let service = service.into_make_service_with_connect_info::<PeerOf>();
+    axum::serve(Tcp(listener), service).await?;
+    bail!("the trivial server has ended")
+}
+
+/// What the guard asks: sessions, and whether they still count.
+async fn core(server: &ServerAddress, join_token: &str, dir: &Path) -> Result<Arc<Core>> {
+    let identity = identity::join(&Store::open(dir)?, server, &join_token.parse()?).await?;
+    let tls = Arc::new(ArcSwap::from_pointee(identity.tls()?));
+    let channel = dial::channel(std::slice::from_ref(server), tls);
+    let ambient = Ambient::system()?;
+    let feed = Feed::new(ambient.clone());
+    let upstream = Upstream::new(channel.clone(), ambient.clone(), feed.clone());
+    let stop = CancellationToken::new();
+    tokio::spawn(feed.clone().run(channel, stop.clone()));
+    tokio::spawn(upstream.sessions().clone().follow_revocations(stop));
+    feed.reached().await;
+    Ok(Core::new(upstream, identity.machine_id, ambient))
+}

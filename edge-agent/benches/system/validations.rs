@@ -1,0 +1,167 @@
+//! `validate_token` per second through a real edge, against servers that do
+//! nothing but answer.
+
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use anyhow::{Context, Result, ensure};
+use serde::Deserialize;
+use serde_json::json;
+
+use crate::{
+    args::Args,
+    http::Connection,
+    load::{self, Client, Outcome},
+    machine::Machine,
+    mcp,
+    postgres::Postgres,
+    progress,
+    report::{Row, Section, Target},
+    system::{AGENT, RESOURCE_TYPE, System},
+    trivial::{Kind, Trivial},
+};
+
+/// Concurrent clients, each on its own connection.
+const CLIENTS: usize = 64;
+/// Distinct tokens that are shown over and over.
+const TOKENS: usize = 1000;
+
+/// Measures it.
+pub(crate) async fn run(args: &Args) -> Result<Section> {
+    let mut system = System::start(Postgres::start().await?, 3, &[]).await?;
+    let machine = Machine::join(&mut system).await?;
+    let shown = Shown::new(&machine.tokens(TOKENS)?);
+    let edge = system.edge()?;
+    let token = system.join_token()?;
+    let trivial_mcp = Trivial::start_mcp(&system.control_plane.server()?, &token)?;
+    let trivial_rest = Trivial::start(Kind::Rest)?;
+    let api_key = system.api_key.as_str();
+
+    let plan = args.plan(&[
+        edge.part(),
+        system.control_plane.part(),
+        system.postgres.part(),
+    ]);
+    let (mut mcp, mut rest) = (Vec::new(), Vec::new());
+    let (mut mcp_floor, mut rest_floor) = (Vec::new(), Vec::new());
+    for round in 1..=args.rounds() {
+        progress!("validations: round {round}");
+        let address = trivial_mcp.ready.address;
+        let floor = args.plan(&[trivial_mcp.part()]);
+        let connect = || shown.by_mcp(address, api_key);
+        mcp_floor.push(load::run(&floor, connect)?);
+        mcp.push(load::run(&plan, || shown.by_mcp(edge.address, api_key))?);
+
+        let address = trivial_rest.ready.address;
+        let floor = args.plan(&[trivial_rest.part()]);
+        let connect = || shown.by_rest(address, "/", api_key);
+        rest_floor.push(load::run(&floor, connect)?);
+        let path = "/mcp/tools/validate_token";
+        rest.push(load::run(&plan, || {
+            shown.by_rest(edge.address, path, api_key)
+        })?);
+    }
+    Ok(Section {
+        name: "validations",
+        title: "validate_token, tokens seen before, 64 connections",
+        rows: vec![
+            Row::of_load("trivial rmcp tool behind the same guard", &mcp_floor),
+            Row::of_load("MCP", &mcp)
+                .against("trivial rmcp tool", &rates(&mcp_floor))
+                .target(Target::AtLeast(0.8)),
+            Row::of_load("bare axum JSON", &rest_floor),
+            Row::of_load("REST", &rest)
+                .against("bare axum JSON", &rates(&rest_floor))
+                .target(Target::AtLeast(0.6)),
+        ],
+    })
+}
+
+fn rates(outcomes: &[Outcome]) -> Vec<f64> {
+    outcomes.iter().map(|outcome| outcome.rate).collect()
+}
+
+/// Arguments of calls, one per token, taken in turn by all clients.
+#[derive(Clone)]
+struct Shown {
+    arguments: Arc<[String]>,
+    next: Arc<AtomicUsize>,
+}
+
+#[derive(Deserialize)]
+struct Validity {
+    valid: bool,
+}
+
+impl Shown {
+    fn new(tokens: &[String]) -> Self {
+        let arguments = tokens.iter().map(|token| {
+            json!({"token": token, "agent_id": AGENT, "resource_type": RESOURCE_TYPE}).to_string()
+        });
+        Self {
+            arguments: arguments.collect(),
+            next: Arc::default(),
+        }
+    }
+
+    fn next(&self) -> &str {
+        let next = self.next.fetch_add(1, Ordering::Relaxed);
+        &self.arguments[next % self.arguments.len()]
+    }
+
+    async fn by_mcp(&self, address: SocketAddr, api_key: &str) -> Result<Vec<ByMcp>> {
+        let mut clients = Vec::new();
+        for _ in 0..CLIENTS {
+            clients.push(ByMcp {
+                caller: mcp::Caller::open(address, api_key, "validate_token").await?,
+                shown: self.clone(),
+            });
+        }
+        Ok(clients)
+    }
+
+    async fn by_rest(&self, address: SocketAddr, path: &str, api_key: &str) -> Result<Vec<ByRest>> {
+        let bearer = format!("Bearer {api_key}");
+        let headers = [("Authorization", bearer.as_str())];
+        let mut clients = Vec::new();
+        for _ in 0..CLIENTS {
+            clients.push(ByRest {
+                connection: Connection::open(address, path, &headers).await?,
+                shown: self.clone(),
+            });
+        }
+        Ok(clients)
+    }
+}
+
+struct ByMcp {
+    caller: mcp::Caller,
+    shown: Shown,
+}
+
+impl Client for ByMcp {
+    async fn call(&mut self) -> Result<()> {
+        let validity: Validity = self.caller.call(self.shown.next()).await?;
+        ensure!(validity.valid, "a token is not valid");
+        Ok(())
+    }
+}
+
+struct ByRest {
+    connection: Connection,
+    shown: Shown,
+}
+
+impl Client for ByRest {
+    async fn call(&mut self) -> Result<()> {
+        let body = self.connection.post(self.shown.next()).await?;
+        let validity: Validity = serde_json::from_slice(body).context("not a result")?;
+        ensure!(validity.valid, "{}", String::from_utf8_lossy(body));
+        Ok(())
+    }
+}
