@@ -4,7 +4,7 @@ use std::{path::PathBuf, time::Duration};
 
 use clap::{Parser, ValueEnum};
 
-use crate::{cpu::Part, load::Plan, trivial::Serve};
+use crate::{cpu::Part, load::Plan, trivial::AsServer};
 
 /// Measures the whole system, built in release, on this machine
 ///
@@ -29,7 +29,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "FILE", default_value_os_t = default_json())]
     pub(crate) json: PathBuf,
     #[command(flatten)]
-    pub(crate) serve: Serve,
+    pub(crate) serve: AsServer,
     /// Given by cargo
     #[arg(long, hide = true)]
     bench: bool,
@@ -52,6 +52,8 @@ pub(crate) enum Section {
     Validations,
     /// Memory of an edge, and how soon it is ready
     Footprint,
+    /// How soon a revocation is known at 20 edges
+    Revocation,
     /// What the gRPC framework alone can do
     Floor,
 }

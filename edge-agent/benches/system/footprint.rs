@@ -3,19 +3,17 @@
 use std::{collections::VecDeque, fs, net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result, ensure};
-use serde::Deserialize;
-use serde_json::json;
 use tokio::sync::Mutex;
 
 use crate::{
     args::Args,
     cpu::Part,
-    http::Connection,
     machine::Machine,
     postgres::Postgres,
     progress,
     report::{Row, Section, Target},
-    system::{AGENT, RESOURCE_TYPE, System},
+    system::System,
+    validity::{Validator, arguments},
 };
 
 /// Grants that live at the same time.
@@ -79,32 +77,21 @@ fn resident_mb(part: Part) -> Result<f64> {
     Ok(kib * 1024.0 / 1e6)
 }
 
-#[derive(Deserialize)]
-struct Validity {
-    valid: bool,
-}
-
 /// Each token once, over REST.
 async fn validate_all(edge: SocketAddr, api_key: &str, tokens: &[String]) -> Result<()> {
     let tokens: VecDeque<String> = tokens.iter().cloned().collect();
     let tokens = Arc::new(Mutex::new(tokens));
-    let bearer = format!("Bearer {api_key}");
     let mut clients = Vec::new();
     for _ in 0..CLIENTS {
-        let headers = [("Authorization", bearer.as_str())];
-        let path = "/mcp/tools/validate_token";
-        let mut connection = Connection::open(edge, path, &headers).await?;
+        let mut validator = Validator::open(edge, api_key).await?;
         let tokens = tokens.clone();
         clients.push(tokio::spawn(async move {
             loop {
                 let Some(token) = tokens.lock().await.pop_front() else {
                     return Ok::<(), anyhow::Error>(());
                 };
-                let arguments =
-                    json!({"token": token, "agent_id": AGENT, "resource_type": RESOURCE_TYPE});
-                let body = connection.post(&arguments.to_string()).await?;
-                let validity: Validity = serde_json::from_slice(body)?;
-                ensure!(validity.valid, "{}", String::from_utf8_lossy(body));
+                let validity = validator.ask(&arguments(&token)).await?;
+                ensure!(validity.valid, "{:?}", validity.reason);
             }
         }));
     }

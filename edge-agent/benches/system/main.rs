@@ -20,10 +20,12 @@ mod mcp;
 mod pgbench;
 mod postgres;
 mod report;
+mod revocation;
 mod standby;
 mod system;
 mod trivial;
 mod validations;
+mod validity;
 
 use anyhow::Result;
 use clap::Parser;
@@ -60,6 +62,7 @@ async fn bench(args: &Args) -> Result<()> {
             Section::Confirmed => confirmed::run(args).await?,
             Section::Validations => validations::run(args).await?,
             Section::Footprint => footprint::run(args).await?,
+            Section::Revocation => revocation::run(args).await?,
             Section::Floor => floor::run(args)?,
         });
     }

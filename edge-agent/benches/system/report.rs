@@ -192,14 +192,17 @@ impl Report {
             println!("{}: {}", section.name, section.title);
             println!("{}\n", section.table());
         }
-        let targets = self.sections.iter().flat_map(|section| &section.rows);
-        let missed: Vec<&str> = targets
-            .clone()
-            .filter(|row| row.met == Some(false))
-            .map(|row| row.name.as_str())
-            .collect();
-        let all = targets.filter(|row| row.met.is_some()).count();
-        println!("{} of {all} targets met", all - missed.len());
+        let (mut met, mut missed) = (0, Vec::new());
+        for section in &self.sections {
+            for row in &section.rows {
+                match row.met {
+                    Some(true) => met += 1,
+                    Some(false) => missed.push(format!("{}: {}", section.name, row.name)),
+                    None => {}
+                }
+            }
+        }
+        println!("{met} of {} targets met", met + missed.len());
         for name in missed {
             println!("  missed: {name}");
         }

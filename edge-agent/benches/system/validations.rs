@@ -9,21 +9,19 @@ use std::{
     },
 };
 
-use anyhow::{Context, Result, ensure};
-use serde::Deserialize;
-use serde_json::json;
+use anyhow::{Result, ensure};
 
 use crate::{
     args::Args,
-    http::Connection,
     load::{self, Client, Outcome},
     machine::Machine,
     mcp,
     postgres::Postgres,
     progress,
     report::{Row, Section, Target},
-    system::{AGENT, RESOURCE_TYPE, System},
+    system::System,
     trivial::{Kind, Trivial},
+    validity::{self, Validator, Validity, arguments},
 };
 
 /// Concurrent clients, each on its own connection.
@@ -61,9 +59,8 @@ pub(crate) async fn run(args: &Args) -> Result<Section> {
         let floor = args.plan(&[trivial_rest.part()]);
         let connect = || shown.by_rest(address, "/", api_key);
         rest_floor.push(load::run(&floor, connect)?);
-        let path = "/mcp/tools/validate_token";
         rest.push(load::run(&plan, || {
-            shown.by_rest(edge.address, path, api_key)
+            shown.by_rest(edge.address, validity::PATH, api_key)
         })?);
     }
     Ok(Section {
@@ -93,18 +90,10 @@ struct Shown {
     next: Arc<AtomicUsize>,
 }
 
-#[derive(Deserialize)]
-struct Validity {
-    valid: bool,
-}
-
 impl Shown {
     fn new(tokens: &[String]) -> Self {
-        let arguments = tokens.iter().map(|token| {
-            json!({"token": token, "agent_id": AGENT, "resource_type": RESOURCE_TYPE}).to_string()
-        });
         Self {
-            arguments: arguments.collect(),
+            arguments: tokens.iter().map(|token| arguments(token)).collect(),
             next: Arc::default(),
         }
     }
@@ -126,12 +115,10 @@ impl Shown {
     }
 
     async fn by_rest(&self, address: SocketAddr, path: &str, api_key: &str) -> Result<Vec<ByRest>> {
-        let bearer = format!("Bearer {api_key}");
-        let headers = [("Authorization", bearer.as_str())];
         let mut clients = Vec::new();
         for _ in 0..CLIENTS {
             clients.push(ByRest {
-                connection: Connection::open(address, path, &headers).await?,
+                validator: Validator::open_at(address, path, api_key).await?,
                 shown: self.clone(),
             });
         }
@@ -147,21 +134,20 @@ struct ByMcp {
 impl Client for ByMcp {
     async fn call(&mut self) -> Result<()> {
         let validity: Validity = self.caller.call(self.shown.next()).await?;
-        ensure!(validity.valid, "a token is not valid");
+        ensure!(validity.valid, "{:?}", validity.reason);
         Ok(())
     }
 }
 
 struct ByRest {
-    connection: Connection,
+    validator: Validator,
     shown: Shown,
 }
 
 impl Client for ByRest {
     async fn call(&mut self) -> Result<()> {
-        let body = self.connection.post(self.shown.next()).await?;
-        let validity: Validity = serde_json::from_slice(body).context("not a result")?;
-        ensure!(validity.valid, "{}", String::from_utf8_lossy(body));
+        let validity = self.validator.ask(self.shown.next()).await?;
+        ensure!(validity.valid, "{:?}", validity.reason);
         Ok(())
     }
 }

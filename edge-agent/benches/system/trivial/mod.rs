@@ -36,7 +36,7 @@ pub(crate) enum Kind {
 
 /// How the bench asks this program to be a server.
 #[derive(Debug, Args)]
-pub(crate) struct Serve {
+pub(crate) struct AsServer {
     /// Be a trivial server
     #[arg(long, hide = true)]
     pub(crate) serve: Option<Kind>,
@@ -60,7 +60,7 @@ pub(crate) struct Ready {
     pub(crate) credentials: Option<grpc::Credentials>,
 }
 
-impl Serve {
+impl AsServer {
     /// Serves until the bench ends.
     pub(crate) async fn run(&self, kind: Kind) -> Result<()> {
         match kind {
