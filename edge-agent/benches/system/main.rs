@@ -5,6 +5,7 @@
 #![expect(clippy::print_stdout, reason = "a program that prints a table")]
 
 mod args;
+mod checks;
 mod commits;
 mod confirmed;
 mod cpu;

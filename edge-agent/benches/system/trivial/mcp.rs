@@ -13,8 +13,10 @@ use edge_agent::{
     core::Core,
     dial::{self, ServerAddress},
     faces::{PeerOf, Tcp, guarded},
+    freshness::Freshness,
     identity::{self, Store},
-    upstream::{Feed, Upstream},
+    upstream::{Feed, Follower, Sessions, Upstream},
+    verify::Verifier,
 };
 use rmcp::{
     ErrorData, RoleServer, ServerHandler,
@@ -76,11 +78,13 @@ async fn core(server: &ServerAddress, join_token: &str, dir: &Path) -> Result<Ar
     let tls = Arc::new(ArcSwap::from_pointee(identity.tls()?));
     let channel = dial::channel(std::slice::from_ref(server), tls);
     let ambient = Ambient::system()?;
-    let feed = Feed::new(ambient.clone());
-    let upstream = Upstream::new(channel.clone(), ambient.clone(), feed.clone());
-    let stop = CancellationToken::new();
-    tokio::spawn(feed.clone().run(channel, stop.clone()));
-    tokio::spawn(upstream.sessions().clone().follow_revocations(stop));
+    let freshness = Freshness::new(ambient.clock.clone());
+    let verifier = Verifier::new(freshness.clone());
+    let sessions = Sessions::new(channel.clone(), ambient.clone(), freshness.clone());
+    let followers: Vec<Arc<dyn Follower>> = vec![sessions.clone()];
+    let feed = Feed::new(ambient.clone(), freshness, followers);
+    let upstream = Upstream::new(channel.clone(), ambient.clone(), sessions, feed.clone());
+    tokio::spawn(feed.clone().run(channel, CancellationToken::new()));
     feed.reached().await;
-    Ok(Core::new(upstream, identity.machine_id, ambient))
+    Ok(Core::new(upstream, verifier, identity.machine_id, ambient))
 }
