@@ -90,10 +90,14 @@ impl Upstream {
                 .metadata_mut()
                 .insert("authorization", login.session().bearer.clone());
             let left = deadline.saturating_duration_since(Instant::now());
-            request.set_timeout(TRY_TIMEOUT.min(left));
-            let failure = match send(self.channel.clone(), request).await {
-                Ok(response) => return Ok(response.into_inner()),
-                Err(status) => classify(&status),
+            let limit = TRY_TIMEOUT.min(left);
+            request.set_timeout(limit);
+            // the request's own begins only when there is a connection
+            let sent = tokio::time::timeout(limit, send(self.channel.clone(), request));
+            let failure = match sent.await {
+                Ok(Ok(response)) => return Ok(response.into_inner()),
+                Ok(Err(status)) => classify(&status),
+                Err(_) => classify(&Status::deadline_exceeded("no answer in time")),
             };
             let left = deadline.saturating_duration_since(Instant::now());
             match plan.after(failure, left) {

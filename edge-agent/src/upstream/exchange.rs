@@ -18,6 +18,7 @@ use tonic::metadata::{Ascii, MetadataValue};
 
 use super::{Session, Sessions};
 
+/// For a login, all tries together, and for asking whether a key stands.
 const TIMEOUT: Duration = Duration::from_secs(5);
 /// The control plane's nonces live this long; a session's end less a nonce's
 /// end is a span that needs no agreeing clocks.
@@ -38,21 +39,24 @@ impl Sessions {
     /// # Errors
     /// `API_KEY_…` when it does not, `UNAVAILABLE` when that is not known.
     pub async fn key_stands(&self, id: ApiKeyId) -> Result<(), Problem> {
-        self.challenge(id).await.map(|_| ())
+        in_time(self.challenge(id)).await.map(|_| ())
     }
 
     /// Proves a key, again while the control plane does not answer.
     pub(super) async fn log_in(&self, key: &ApiKey, zone: Zone) -> Result<Session, Problem> {
-        let mut tries = 1;
-        loop {
-            match self.prove(key, zone).await {
-                Err(problem) if problem.reason == Reason::Unavailable && tries < TRIES => {
-                    tokio::time::sleep(self.ambient.jittered(PAUSE * tries)).await;
-                    tries += 1;
+        let trying = async {
+            let mut tries = 1;
+            loop {
+                match self.prove(key, zone).await {
+                    Err(problem) if problem.reason == Reason::Unavailable && tries < TRIES => {
+                        tokio::time::sleep(self.ambient.jittered(PAUSE * tries)).await;
+                        tries += 1;
+                    }
+                    outcome => return outcome,
                 }
-                outcome => return outcome,
             }
-        }
+        };
+        in_time(trying).await
     }
 
     /// Challenge, signature, session.
@@ -97,6 +101,18 @@ impl Sessions {
             .map(tonic::Response::into_inner)
             .map_err(|status| from_status(&status))
     }
+}
+
+/// A call's own timeout begins only when there is a connection.
+async fn in_time<T>(work: impl Future<Output = Result<T, Problem>>) -> Result<T, Problem> {
+    tokio::time::timeout(TIMEOUT, work)
+        .await
+        .unwrap_or_else(|_| {
+            Err(Problem::new(
+                Reason::Unavailable,
+                "the control plane did not answer in time",
+            ))
+        })
 }
 
 fn timed<T>(message: T) -> tonic::Request<T> {
