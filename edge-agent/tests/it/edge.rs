@@ -1,11 +1,14 @@
 //! The real edge binary, as a child of the test, and a client of it.
 
 use std::{
+    ffi::OsString,
+    fs::File,
     path::{Path, PathBuf},
     process::{Output, Stdio},
 };
 
 use reqwest::{Client, RequestBuilder, Response, StatusCode};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::process::{Child, Command};
@@ -22,27 +25,81 @@ pub(crate) struct Edge {
     pub(crate) url: String,
     pub(crate) socket: PathBuf,
     pub(crate) dir: TempDir,
-    server: String,
+    launch: Launch,
     child: Child,
+}
+
+/// How an edge is run.
+#[derive(Clone, Default)]
+pub(crate) struct Launch {
+    /// Control planes, in the order in which they are tried.
+    pub(crate) servers: Vec<String>,
+    /// Variables of its environment, which win over those of the tests.
+    pub(crate) environment: Vec<(&'static str, OsString)>,
+    /// Where its log goes, instead of to the test's own.
+    pub(crate) log: Option<PathBuf>,
+}
+
+impl Launch {
+    /// With these control planes.
+    pub(crate) fn at(servers: &[String]) -> Self {
+        Self {
+            servers: servers.to_vec(),
+            ..Self::default()
+        }
+    }
 }
 
 impl Edge {
     /// Joins and runs an edge, and waits until it is ready.
     pub(crate) async fn start(control_plane: &ControlPlane, machine: &str) -> Self {
+        let launch = Launch::at(&[control_plane.url()]);
+        Self::start_with(control_plane, machine, launch).await
+    }
+
+    /// Joins and runs an edge in this way, and waits until it is ready.
+    pub(crate) async fn start_with(
+        control_plane: &ControlPlane,
+        machine: &str,
+        launch: Launch,
+    ) -> Self {
         let token = control_plane.join_token(machine).await;
         let dir = tempfile::tempdir().unwrap();
-        Self::run(dir, control_plane.url(), Some(&token), "127.0.0.1:0").await
+        Self::run(dir, launch, Some(&token), "127.0.0.1:0").await
     }
 
     /// Kills it, as `kill -9` does, and runs it again on the same directory and
     /// port.
-    pub(crate) async fn kill_and_run(mut self) -> Self {
-        self.child.kill().await.unwrap();
-        let address = self.url.trim_start_matches("http://").to_owned();
-        Self::run(self.dir, self.server, None, &address).await
+    pub(crate) async fn kill_and_run(self) -> Self {
+        self.kill().await.run_again().await
     }
 
-    async fn run(dir: TempDir, server: String, token: Option<&str>, listen: &str) -> Self {
+    /// Kills it, as `kill -9` does.
+    pub(crate) async fn kill(mut self) -> Killed {
+        self.child.kill().await.unwrap();
+        Killed {
+            dir: self.dir,
+            launch: self.launch,
+            address: self.url.trim_start_matches("http://").to_owned(),
+        }
+    }
+
+    /// Stops it where it is, until [`Edge::resume`].
+    pub(crate) fn pause(&self) {
+        self.signal(Signal::STOP);
+    }
+
+    /// Lets it go on.
+    pub(crate) fn resume(&self) {
+        self.signal(Signal::CONT);
+    }
+
+    fn signal(&self, signal: Signal) {
+        let pid = i32::try_from(self.child.id().unwrap()).unwrap();
+        kill_process(Pid::from_raw(pid).unwrap(), signal).unwrap();
+    }
+
+    async fn run(dir: TempDir, launch: Launch, token: Option<&str>, listen: &str) -> Self {
         let ready = dir.path().join("ready.json");
         let _ = std::fs::remove_file(&ready);
         let mut command = command();
@@ -52,15 +109,16 @@ impl Edge {
             .arg(dir.path())
             .arg("--ready-file")
             .arg(&ready);
-        command.args([
-            "--listen",
-            listen,
-            "--server",
-            &server,
-            "--exit-with-parent",
-        ]);
+        command.args(["--listen", listen, "--exit-with-parent"]);
+        for server in &launch.servers {
+            command.args(["--server", server]);
+        }
         if let Some(token) = token {
             command.args(["--join-token", token]);
+        }
+        command.envs(launch.environment.iter().cloned());
+        if let Some(log) = &launch.log {
+            command.stderr(File::create(log).unwrap());
         }
         let mut child = command.stdin(Stdio::piped()).spawn().unwrap();
         until("the edge is ready", || {
@@ -74,16 +132,14 @@ impl Edge {
             url: text("edge_http"),
             socket: text("edge_socket").into(),
             dir,
-            server,
+            launch,
             child,
         }
     }
 
     /// Ends it as a supervisor does and returns its exit code.
     pub(crate) async fn terminate(&mut self) -> Option<i32> {
-        let pid = i32::try_from(self.child.id().unwrap()).unwrap();
-        let pid = rustix::process::Pid::from_raw(pid).unwrap();
-        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+        self.signal(Signal::TERM);
         tokio::time::timeout(DEADLINE, self.child.wait())
             .await
             .unwrap()
@@ -113,6 +169,20 @@ impl Edge {
     /// Where its identity is.
     pub(crate) fn identity(&self) -> PathBuf {
         self.dir.path().join("identity/machine.json")
+    }
+}
+
+/// What a killed edge has left.
+pub(crate) struct Killed {
+    dir: TempDir,
+    launch: Launch,
+    address: String,
+}
+
+impl Killed {
+    /// Runs it again on the same directory and port.
+    pub(crate) async fn run_again(self) -> Edge {
+        Edge::run(self.dir, self.launch, None, &self.address).await
     }
 }
 

@@ -13,4 +13,5 @@ mod mcp;
 mod outage;
 mod rig;
 mod stdio;
+mod validation;
 mod wait;

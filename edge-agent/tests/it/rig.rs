@@ -38,6 +38,7 @@ pub(crate) struct ControlPlane {
     pub(crate) edge_grpc: SocketAddr,
     /// Where the keys of tokens are.
     pub(crate) http: SocketAddr,
+    metrics: Metrics,
     serving: JoinHandle<()>,
     rest: Stopped,
 }
@@ -147,6 +148,18 @@ impl ControlPlane {
         )
     }
 
+    /// How often an RPC was called since this one was started, such as
+    /// `grants.v1.GrantService/ValidateToken`.
+    pub(crate) fn calls(&self, rpc: &str) -> u64 {
+        let text = self.metrics.encode().unwrap();
+        let sample =
+            format!("authguardian_grpc_requests_total{{method=\"/authguardian.{rpc}\",code=");
+        text.lines()
+            .filter(|line| line.starts_with(&sample))
+            .map(|line| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap())
+            .sum()
+    }
+
     /// How many sessions were made until `grants` grants had been asked for.
     pub(crate) async fn logins_before(&self, grants: usize) -> usize {
         let mut tail = Tail::begin(self.app.db.clone(), 10_000).await.unwrap();
@@ -218,12 +231,14 @@ impl Stopped {
         let server = Server::bind(&self.config.listen).await.unwrap();
         let (edge_grpc, http) = (server.addresses.edge_grpc, server.addresses.http);
         self.config.listen.edge_grpc = edge_grpc;
-        let running = server.run(Arc::clone(&app), Metrics::new(started_at));
+        let metrics = Metrics::new(started_at);
+        let running = server.run(Arc::clone(&app), metrics.clone());
         let serving = tokio::spawn(async move { Box::pin(running).await.unwrap() });
         ControlPlane {
             app,
             edge_grpc,
             http,
+            metrics,
             serving,
             rest: self,
         }
