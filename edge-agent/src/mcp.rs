@@ -129,10 +129,12 @@ impl ServerHandler for Mcp {
             ErrorData::invalid_params(format!("unknown tool: `{}`", request.name), None)
         })?;
         let caller = caller(&context)?;
-        let outcome = self
-            .core
-            .call(&caller, tool, request.arguments.unwrap_or_default())
-            .await;
+        let arguments = request.arguments.unwrap_or_default();
+        let call = self.core.call(&caller, tool, arguments);
+        let Some(outcome) = context.ct.run_until_cancelled(call).await else {
+            // given up by the client, whom no answer reaches any more; it may have been carried out all the same
+            return Ok(CallToolResult::success(vec![]).into());
+        };
         Ok(match outcome {
             Ok(result) => CallToolResult::structured(result).into(),
             Err(problem) => CallToolResult::structured_error(problem_json(&problem)).into(),

@@ -8,6 +8,7 @@ mod edge;
 mod faults;
 mod grants;
 mod guard;
+mod held;
 mod join;
 mod mcp;
 mod outage;

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use crate::{
     edge::{asking, http, read},
+    held::Held,
     rig::Rig,
     wait::DEADLINE,
 };
@@ -270,6 +271,30 @@ async fn what_is_no_message_of_mcp_is_a_protocol_error() {
         raw.request("no/such/method", json!({})).await["error"]["code"],
         -32601
     );
+}
+
+#[tokio::test]
+async fn a_call_that_was_given_up_is_not_waited_for() {
+    let rig = Rig::start().await;
+    let mut raw = Raw::new(&rig);
+    raw.initialize().await;
+    let held = Held::begin(&rig).await;
+    let call = async {
+        let params = json!({"name": "request_permission", "arguments": asking("data_analyst")});
+        let message = json!({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params});
+        raw.post(message).await.text().await.unwrap()
+    };
+    let give_up = async {
+        held.is_waited_for().await;
+        raw.post(
+            json!({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": 1}}),
+        )
+        .await
+    };
+    let (told, cancelled) = tokio::join!(call, give_up);
+    assert_eq!(cancelled.status(), StatusCode::ACCEPTED);
+    assert!(!told.contains("jsonrpc"), "{told}");
+    held.end().await;
 }
 
 #[tokio::test]

@@ -4,15 +4,13 @@ use std::path::{Path, PathBuf};
 
 use tokio::process::Command;
 
-use crate::{edge::BINARY, rig::Rig};
+use crate::{edge::BINARY, held::Held, rig::Rig};
 
 mod examples;
-mod held;
 mod python;
 mod script;
 mod typescript;
 
-use held::Held;
 use script::Script;
 
 /// Where `deploy/scripts/ensure` has put the clients; `make test` says so.

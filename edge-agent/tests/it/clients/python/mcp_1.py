@@ -32,12 +32,7 @@ async def streams(edge, api_key):
             async with streamable_http_client(f"{edge.url}/mcp", http_client=http) as (incoming, outgoing, _):
                 yield incoming, outgoing
     else:
-        parameters = StdioServerParameters(
-            command=edge.edge_agent,
-            args=["stdio", "--socket", edge.socket],
-            env={"AUTHGUARDIAN_API_KEY": api_key},
-        )
-        async with stdio_client(parameters) as (incoming, outgoing):
+        async with stdio_client(StdioServerParameters(**edge.bridge(api_key))) as (incoming, outgoing):
             yield incoming, outgoing
 
 

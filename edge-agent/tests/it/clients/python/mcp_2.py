@@ -29,11 +29,7 @@ async def connect(edge, api_key):
 def server(edge, api_key, http):
     if edge.transport == "http":
         return streamable_http_client(f"{edge.url}/mcp", http_client=http)
-    return StdioServerParameters(
-        command=edge.edge_agent,
-        args=["stdio", "--socket", edge.socket],
-        env={"AUTHGUARDIAN_API_KEY": api_key},
-    )
+    return StdioServerParameters(**edge.bridge(api_key))
 
 
 class Adapter:

@@ -34,6 +34,14 @@ class Edge:
     transport: str
     revision: str
 
+    def bridge(self, api_key):
+        """The program to start, where the transport is stdio."""
+        return {
+            "command": self.edge_agent,
+            "args": ["stdio", "--socket", self.socket],
+            "env": {"AUTHGUARDIAN_API_KEY": api_key},
+        }
+
 
 def main(connect, told_of_401):
     """`told_of_401` is what the SDK makes of an HTTP status; over stdio, the edge's own words arrive."""

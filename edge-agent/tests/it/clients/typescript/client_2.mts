@@ -42,9 +42,5 @@ function transportTo(edge: walk.Edge, apiKey: string) {
     const headers = { Authorization: `Bearer ${apiKey}` };
     return new StreamableHTTPClientTransport(new URL("/mcp", edge.url), { requestInit: { headers } });
   }
-  return new StdioClientTransport({
-    command: edge.edgeAgent,
-    args: ["stdio", "--socket", edge.socket],
-    env: { AUTHGUARDIAN_API_KEY: apiKey },
-  });
+  return new StdioClientTransport(walk.bridge(edge, apiKey));
 }

@@ -5,6 +5,7 @@ import { EventEmitter, on } from "node:events";
 import { Client } from "@modelcontextprotocol/sdk/client/index.js";
 import { StdioClientTransport } from "@modelcontextprotocol/sdk/client/stdio.js";
 import { StreamableHTTPClientTransport } from "@modelcontextprotocol/sdk/client/streamableHttp.js";
+import type { Transport } from "@modelcontextprotocol/sdk/shared/transport.js";
 import { ResourceUpdatedNotificationSchema } from "@modelcontextprotocol/sdk/types.js";
 
 import * as walk from "./walk.mts";
@@ -16,9 +17,16 @@ await walk.main(async (edge, apiKey) => {
     updates.emit(params.uri);
   });
   const transport = transportTo(edge, apiKey);
+  // the client tells nobody but its transport
+  let revision: string | undefined;
+  const setProtocolVersion = transport.setProtocolVersion?.bind(transport);
+  transport.setProtocolVersion = (version) => {
+    revision = version;
+    setProtocolVersion?.(version);
+  };
   await client.connect(transport);
   return {
-    revision: edge.transport === "http" ? (transport as StreamableHTTPClientTransport).protocolVersion : edge.revision,
+    revision,
     tools: async () => (await client.listTools()).tools,
     call: async (name, args, signal) =>
       (await client.callTool({ name, arguments: args }, undefined, signal && { signal })) as walk.Outcome,
@@ -33,14 +41,10 @@ await walk.main(async (edge, apiKey) => {
   };
 });
 
-function transportTo(edge: walk.Edge, apiKey: string) {
+function transportTo(edge: walk.Edge, apiKey: string): Transport {
   if (edge.transport === "http") {
     const headers = { Authorization: `Bearer ${apiKey}` };
     return new StreamableHTTPClientTransport(new URL("/mcp", edge.url), { requestInit: { headers } });
   }
-  return new StdioClientTransport({
-    command: edge.edgeAgent,
-    args: ["stdio", "--socket", edge.socket],
-    env: { AUTHGUARDIAN_API_KEY: apiKey },
-  });
+  return new StdioClientTransport(walk.bridge(edge, apiKey));
 }

@@ -56,10 +56,12 @@ export async function main(connect: Connect): Promise<void> {
   const { values } = parseArgs({
     options: { transport: option, revision: option, "edge-agent": option, socket: option },
   });
-  const edge = {
-    ...(values as unknown as Edge),
+  const edge: Edge = {
     url: process.env.AUTHGUARDIAN_EDGE_URL!,
     edgeAgent: values["edge-agent"]!,
+    socket: values.socket!,
+    transport: values.transport as Edge["transport"],
+    revision: values.revision!,
   };
   const client = await connect(edge, process.env.AUTHGUARDIAN_API_KEY!);
   try {
@@ -73,6 +75,15 @@ export async function main(connect: Connect): Promise<void> {
     await client.close();
   }
   await isRefusedWithAWrongKey(connect, edge);
+}
+
+/** The program to start, where the transport is stdio. */
+export function bridge(edge: Edge, apiKey: string) {
+  return {
+    command: edge.edgeAgent,
+    args: ["stdio", "--socket", edge.socket],
+    env: { AUTHGUARDIAN_API_KEY: apiKey },
+  };
 }
 
 async function findsItsWay(client: Client) {

@@ -6,14 +6,14 @@ use sqlx::{Postgres, Transaction};
 use crate::{rig::Rig, wait::until_async};
 
 /// A lock in the database that every request for `SAP_API` has to wait for.
-pub(super) struct Held<'a> {
+pub(crate) struct Held<'a> {
     db: &'a Db,
     lock: Transaction<'static, Postgres>,
     holder: i32,
 }
 
 impl<'a> Held<'a> {
-    pub(super) async fn begin(rig: &'a Rig) -> Self {
+    pub(crate) async fn begin(rig: &'a Rig) -> Self {
         let db = &rig.control_plane.app.db;
         let mut lock = db.begin().await.unwrap();
         let holder = sqlx::query_scalar(
@@ -26,7 +26,7 @@ impl<'a> Held<'a> {
     }
 
     /// Waits until somebody waits for it.
-    pub(super) async fn is_waited_for(&self) {
+    pub(crate) async fn is_waited_for(&self) {
         until_async("a request is held", async || {
             sqlx::query_scalar(
                 "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE $1 = ANY (pg_blocking_pids(pid)))",
@@ -39,7 +39,7 @@ impl<'a> Held<'a> {
         .await;
     }
 
-    pub(super) async fn end(self) {
+    pub(crate) async fn end(self) {
         self.lock.rollback().await.unwrap();
     }
 }
