@@ -7,7 +7,9 @@ mod fleet;
 mod held;
 mod paused;
 mod proxy;
+mod races;
 mod restart;
+mod wall_clock;
 
 use std::time::Duration;
 
