@@ -4,9 +4,12 @@
 use std::{sync::Arc, time::Duration};
 
 use authguardian_proto::reason::Reason;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 
-use super::constraint::{database_error, is_transient};
+use super::{
+    Confirmation,
+    constraint::{database_error, is_transient},
+};
 use crate::error::{Error, Result};
 
 /// Most calls in one transaction. 1,000 rows in one give 1.5 times the rate of
@@ -15,6 +18,10 @@ pub const MAX_BATCH: usize = 512;
 
 /// Most calls that wait; more are refused at once.
 pub const QUEUE: usize = 4096;
+
+/// Most batches of one kind that wait for their confirmation; each holds a
+/// connection.
+const CONFIRMING: usize = 4;
 
 /// How often a batch that met a deadlock or lock timeout is run again whole.
 const TRANSIENT_RETRIES: u32 = 3;
@@ -34,7 +41,26 @@ pub trait Operation: Send + Sync + 'static {
     fn run(
         &self,
         requests: &[Self::Request],
-    ) -> impl Future<Output = Result<Vec<Result<Self::Reply>>>> + Send;
+    ) -> impl Future<Output = Result<Served<Self::Reply>>> + Send;
+}
+
+/// A batch that was served.
+#[derive(Debug)]
+pub struct Served<R> {
+    /// One for each request, in order.
+    pub replies: Vec<Result<R>>,
+    /// What they have to wait for before they are told.
+    pub confirmation: Confirmation,
+}
+
+impl<R> Served<R> {
+    /// Replies that can be told at once.
+    pub fn now(replies: Vec<Result<R>>) -> Self {
+        Self {
+            replies,
+            confirmation: Confirmation::needless(),
+        }
+    }
 }
 
 /// The way into a batch operation. Cloning it is cheap.
@@ -96,6 +122,7 @@ impl<O: Operation> std::fmt::Debug for Batcher<O> {
 }
 
 async fn work<O: Operation>(operation: Arc<O>, mut calls: mpsc::Receiver<Call<O>>) {
+    let confirming = Arc::new(Semaphore::new(CONFIRMING));
     let mut batch = Vec::with_capacity(MAX_BATCH);
     while calls.recv_many(&mut batch, MAX_BATCH).await > 0 {
         batch.retain(|call: &Call<O>| !call.reply.is_closed());
@@ -110,51 +137,81 @@ async fn work<O: Operation>(operation: Arc<O>, mut calls: mpsc::Receiver<Call<O>
         let operation = Arc::clone(&operation);
         let served = tokio::spawn(async move { serve(&*operation, &requests).await }).await;
         match served {
-            Ok(results) => {
-                for (reply, result) in replies.into_iter().zip(results) {
-                    // the caller may have left; its outcome stands all the same
-                    let _ = reply.send(result);
-                }
-            }
+            Ok(parts) => tell(parts, replies, &confirming).await,
             Err(panic) => {
                 tracing::error!(error = %panic, "a batch failed");
-                for reply in replies {
-                    let _ = reply.send(Err(Error::new(
-                        Reason::OutcomeUnknown,
-                        "the control plane failed; repeat the request with the same request id",
-                    )));
-                }
+                let error = Error::new(
+                    Reason::OutcomeUnknown,
+                    "the control plane failed; repeat the request with the same request id",
+                );
+                let count = replies.len();
+                send(replies, share(error, count));
             }
         }
     }
 }
 
+/// Answers each part of a batch once it is confirmed, while the next batch is
+/// served; only so many wait at a time.
+async fn tell<R: Send + 'static>(
+    parts: Vec<Served<R>>,
+    replies: Vec<oneshot::Sender<Result<R>>>,
+    confirming: &Arc<Semaphore>,
+) {
+    let mut replies = replies.into_iter();
+    for part in parts {
+        let waiting: Vec<_> = replies.by_ref().take(part.replies.len()).collect();
+        if part.confirmation.is_needless() {
+            send(waiting, part.replies);
+            continue;
+        }
+        // never closed
+        let Ok(permit) = Arc::clone(confirming).acquire_owned().await else {
+            return;
+        };
+        tokio::spawn(async move {
+            match part.confirmation.confirmed().await {
+                Ok(()) => send(waiting, part.replies),
+                Err(error) => {
+                    let count = waiting.len();
+                    send(waiting, share(error, count));
+                }
+            }
+            drop(permit);
+        });
+    }
+}
+
+fn send<R>(waiting: Vec<oneshot::Sender<Result<R>>>, results: impl IntoIterator<Item = Result<R>>) {
+    for (reply, result) in waiting.into_iter().zip(results) {
+        // the caller may have left; its outcome stands all the same
+        let _ = reply.send(result);
+    }
+}
+
 /// Runs a batch; one that PostgreSQL rejects is retried by halves until the
-/// bad call is alone.
-async fn serve<O: Operation>(operation: &O, requests: &[O::Request]) -> Vec<Result<O::Reply>> {
-    let mut results = Vec::with_capacity(requests.len());
+/// bad call is alone. The parts are in the order of the requests.
+async fn serve<O: Operation>(operation: &O, requests: &[O::Request]) -> Vec<Served<O::Reply>> {
+    let mut parts = Vec::new();
     let mut pending = vec![requests];
     while let Some(part) = pending.pop() {
         match run_whole(operation, part).await {
-            Ok(replies) => {
-                debug_assert_eq!(replies.len(), part.len());
-                results.extend(replies);
+            Ok(served) => {
+                debug_assert_eq!(served.replies.len(), part.len());
+                parts.push(served);
             }
             Err(error) if part.len() > 1 && is_rejection(&error) => {
                 let (first, second) = part.split_at(part.len() / 2);
                 pending.push(second);
                 pending.push(first);
             }
-            Err(error) => results.extend(share(error, part.len())),
+            Err(error) => parts.push(Served::now(share(error, part.len()).collect())),
         }
     }
-    results
+    parts
 }
 
-async fn run_whole<O: Operation>(
-    operation: &O,
-    part: &[O::Request],
-) -> Result<Vec<Result<O::Reply>>> {
+async fn run_whole<O: Operation>(operation: &O, part: &[O::Request]) -> Result<Served<O::Reply>> {
     let mut retries = 0;
     loop {
         match operation.run(part).await {
@@ -195,8 +252,6 @@ mod tests {
         atomic::{AtomicUsize, Ordering},
     };
 
-    use tokio::sync::Semaphore;
-
     use super::*;
 
     /// Rejects every batch that contains a 13, as PostgreSQL would.
@@ -209,7 +264,7 @@ mod tests {
         type Request = u32;
         type Reply = u32;
 
-        async fn run(&self, requests: &[u32]) -> Result<Vec<Result<u32>>> {
+        async fn run(&self, requests: &[u32]) -> Result<Served<u32>> {
             self.gate.acquire().await.unwrap().forget();
             self.sizes.lock().unwrap().push(requests.len());
             if requests.contains(&13) {
@@ -218,7 +273,7 @@ mod tests {
             if requests.contains(&99) {
                 return Err(Error::new(Reason::OutcomeUnknown, "lost"));
             }
-            Ok(requests.iter().map(|n| Ok(n * 2)).collect())
+            Ok(Served::now(requests.iter().map(|n| Ok(n * 2)).collect()))
         }
     }
 

@@ -10,7 +10,7 @@ pub mod request;
 use std::sync::Arc;
 
 pub use pool::Pools;
-pub use quorum::Quorum;
+pub use quorum::{Confirmation, Quorum};
 use sqlx::{PgConnection, Postgres, Transaction};
 
 use crate::error::Result;
@@ -67,12 +67,31 @@ impl Db {
         Ok(())
     }
 
+    /// Commits a batch, wakes the publisher, and leaves what remains to be
+    /// waited for: see [`Quorum::commit_batch`].
+    ///
+    /// # Errors
+    /// `OUTCOME_UNKNOWN` when it may or may not have been committed.
+    pub async fn commit_batch(&self, tx: Transaction<'static, Postgres>) -> Result<Confirmation> {
+        let confirmation = self.quorum.commit_batch(tx).await?;
+        self.committed.notify_one();
+        Ok(confirmation)
+    }
+
     /// A connection for reads.
     ///
     /// # Errors
     /// `UNAVAILABLE` when the database cannot be reached.
     pub async fn read(&self) -> Result<sqlx::pool::PoolConnection<Postgres>> {
         Ok(self.pools.reads.acquire().await?)
+    }
+
+    /// Begins a transaction for reads whose commit proves them.
+    ///
+    /// # Errors
+    /// `UNAVAILABLE` when the database or the write quorum cannot be reached.
+    pub async fn begin_read(&self) -> Result<Transaction<'static, Postgres>> {
+        begin(&self.pools.reads, &self.quorum).await
     }
 
     /// PostgreSQL's version, such as `15.18`.

@@ -4,11 +4,14 @@
 use std::{str::FromStr, time::Duration};
 
 use sqlx::{
-    PgPool,
+    Connection, PgPool,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 
 use crate::error::{Error, Result};
+
+/// A connection that was unused for longer is tried before it is used.
+const IDLE: Duration = Duration::from_secs(1);
 
 /// Pools by use. All lead to the primary: reads have to see what was just
 /// committed.
@@ -45,6 +48,16 @@ impl Pools {
             PgPoolOptions::new()
                 .max_connections(size)
                 .acquire_timeout(Duration::from_secs(5))
+                // a ping before every use would be a round trip for each batch
+                .test_before_acquire(false)
+                .before_acquire(|connection, meta| {
+                    Box::pin(async move {
+                        if meta.idle_for > IDLE {
+                            connection.ping().await?;
+                        }
+                        Ok(true)
+                    })
+                })
                 .after_connect(|connection, _| Box::pin(refuse_standby(connection)))
         };
         Ok(Self {

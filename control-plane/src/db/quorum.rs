@@ -13,7 +13,10 @@
 
 use std::{
     fmt,
-    sync::atomic::{AtomicU32, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
     time::Duration,
 };
 
@@ -111,13 +114,41 @@ impl Quorum {
                 .execute(&mut *tx)
                 .await
                 .map_err(after_commit)?;
-            let confirmed = self.confirm(&mut tx).await;
+            let at: String = sqlx::query_scalar("SELECT pg_current_wal_insert_lsn()::text")
+                .fetch_one(&mut *tx)
+                .await
+                .map_err(after_commit)?;
+            let confirmed = self.confirm(&mut tx, &at).await;
             // the transaction is over on the server; this only settles the client's books
             tx.commit().await.map_err(after_commit)?;
             confirmed
         })
         .await;
         outcome.unwrap_or_else(|_| Err(unknown("the commit did not end in time")))
+    }
+
+    /// Commits a batch so that its locks are free at once, and leaves it to the
+    /// [`Confirmation`] to wait for the quorum: batches of one stream would
+    /// otherwise wait for each other's confirmations, one at a time. Nobody may
+    /// be told before it has confirmed; whoever reads meanwhile passes a
+    /// barrier of his own.
+    ///
+    /// # Errors
+    /// As [`Quorum::commit`], before the quorum comes into it.
+    pub async fn commit_batch(
+        self: &Arc<Self>,
+        mut tx: Transaction<'static, Postgres>,
+    ) -> Result<Confirmation> {
+        if self.write_quorum == 1 {
+            self.commit(tx).await?;
+            return Ok(Confirmation(None));
+        }
+        let committed = sqlx::raw_sql(COMMIT_LOCALLY).execute(&mut *tx);
+        tokio::time::timeout(COMMIT_DEADLINE, committed)
+            .await
+            .map_err(|_| unknown("the commit did not end in time"))?
+            .map_err(after_commit)?;
+        Ok(Confirmation(Some((tx, Arc::clone(self)))))
     }
 
     /// Proves that all that was read on `connection` before this call can no
@@ -129,14 +160,7 @@ impl Quorum {
     /// `UNAVAILABLE` when it cannot be proved now.
     pub async fn barrier(&self, connection: &mut PgConnection) -> Result<()> {
         self.check()?;
-        let proof = async {
-            sqlx::query(EMIT).execute(&mut *connection).await?;
-            if self.write_quorum > 1 {
-                self.confirm(connection).await?;
-            }
-            Ok::<(), Error>(())
-        };
-        match tokio::time::timeout(COMMIT_DEADLINE, proof).await {
+        match tokio::time::timeout(COMMIT_DEADLINE, self.emit(connection)).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(error)) => Err(unproved().caused_by(error)),
             Err(_) => Err(unproved()),
@@ -153,19 +177,24 @@ impl Quorum {
         Ok(())
     }
 
+    /// A commit of its own, confirmed by the quorum.
+    async fn emit(&self, connection: &mut PgConnection) -> Result<()> {
+        let at: String = sqlx::query_scalar(EMIT).fetch_one(&mut *connection).await?;
+        if self.write_quorum > 1 {
+            self.confirm(connection, &at).await?;
+        }
+        Ok(())
+    }
+
     /// PostgreSQL says that the commit is done. A cancelled sync wait says so
     /// too, with no more than a warning; so ask the standbys themselves.
-    async fn confirm(&self, connection: &mut PgConnection) -> Result<()> {
+    async fn confirm(&self, connection: &mut PgConnection, target: &str) -> Result<()> {
         let wanted = i64::from(self.write_quorum) - 1;
-        let target: String = sqlx::query_scalar("SELECT pg_current_wal_insert_lsn()::text")
-            .fetch_one(&mut *connection)
-            .await
-            .map_err(after_commit)?;
         let asked = async {
             let mut pause = Duration::from_micros(500);
             loop {
                 let confirmed: i64 = sqlx::query_scalar(CONFIRMED_BY)
-                    .bind(&target)
+                    .bind(target)
                     .fetch_one(&mut *connection)
                     .await
                     .map_err(after_commit)?;
@@ -182,9 +211,48 @@ impl Quorum {
     }
 }
 
+/// What a batch still waits for after its commit.
+#[must_use = "nobody may be told before it is awaited"]
+#[derive(Debug)]
+pub struct Confirmation(Option<(Transaction<'static, Postgres>, Arc<Quorum>)>);
+
+impl Confirmation {
+    /// Nothing was written that anybody waits for.
+    pub const fn needless() -> Self {
+        Self(None)
+    }
+
+    /// Whether there is nothing to wait for.
+    pub const fn is_needless(&self) -> bool {
+        self.0.is_none()
+    }
+
+    /// Waits until the commit has reached the quorum, by a later commit on the
+    /// same server that has.
+    ///
+    /// # Errors
+    /// `OUTCOME_UNKNOWN` when it may be on fewer nodes than promised.
+    pub async fn confirmed(self) -> Result<()> {
+        let Some((mut tx, quorum)) = self.0 else {
+            return Ok(());
+        };
+        let confirmed = async {
+            quorum.emit(&mut tx).await.map_err(after_emit)?;
+            // the transaction is over on the server; this only settles the client's books
+            tx.commit().await.map_err(after_commit)
+        };
+        tokio::time::timeout(COMMIT_DEADLINE, confirmed)
+            .await
+            .unwrap_or_else(|_| Err(unknown("the commit was not confirmed in time")))
+    }
+}
+
 /// A WAL record that belongs to the transaction, so that its commit has to be
 /// flushed and confirmed although no row was written.
-const EMIT: &str = "SELECT pg_logical_emit_message(true, 'authguardian', '')";
+const EMIT: &str = "SELECT pg_logical_emit_message(true, 'authguardian', '')::text";
+
+/// On this node's disk, whatever the standbys do.
+const COMMIT_LOCALLY: &str = "SET LOCAL synchronous_commit TO local; COMMIT";
 
 /// How many standbys of the quorum have flushed all WAL up to `$1`.
 const CONFIRMED_BY: &str = "SELECT count(*) FROM pg_stat_replication
@@ -219,6 +287,15 @@ fn after_commit(error: sqlx::Error) -> Error {
         unknown("the connection to the database was lost during the commit").caused_by(error)
     } else {
         error.into()
+    }
+}
+
+/// The batch is committed, whatever went wrong with its confirmation.
+fn after_emit(error: Error) -> Error {
+    if error.reason() == Reason::OutcomeUnknown {
+        error
+    } else {
+        unknown("the commit could not be confirmed").caused_by(error)
     }
 }
 

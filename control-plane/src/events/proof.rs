@@ -2,7 +2,10 @@
 
 use super::{Position, Stream};
 use crate::{
-    db::{Db, batch},
+    db::{
+        Db,
+        batch::{self, Served},
+    },
     error::Result,
 };
 
@@ -14,10 +17,11 @@ impl batch::Operation for Operation {
     type Request = ();
     type Reply = Vec<(Stream, Position)>;
 
-    async fn run(&self, requests: &[()]) -> Result<Vec<Result<Self::Reply>>> {
+    async fn run(&self, requests: &[()]) -> Result<Served<Self::Reply>> {
         let mut connection = self.0.read().await?;
         let heads = super::heads(&mut connection).await?;
         self.0.barrier(&mut connection).await?;
-        Ok(requests.iter().map(|()| Ok(heads.clone())).collect())
+        let replies = requests.iter().map(|()| Ok(heads.clone()));
+        Ok(Served::now(replies.collect()))
     }
 }

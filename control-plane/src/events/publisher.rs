@@ -4,7 +4,10 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use authguardian_proto::reason::Reason;
-use tokio::sync::{Notify, broadcast, watch};
+use tokio::{
+    sync::{Notify, broadcast, watch},
+    time::MissedTickBehavior,
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{Change, Position, Stream, Subscription, epoch, proof, store, wakeup};
@@ -16,6 +19,9 @@ use crate::{
 /// Without a wake-up, how long a change waits at most; also the interval of
 /// progress marks.
 const POLL: Duration = Duration::from_secs(1);
+
+/// Between publications: a commit waits no longer for its turn than this.
+const SPACING: Duration = Duration::from_millis(5);
 
 /// How long a reader that is ahead of this process is waited for.
 const CATCH_UP: Duration = Duration::from_secs(2);
@@ -58,14 +64,17 @@ impl Publisher {
             db,
         });
         let outgoing = Arc::new(Notify::new());
+        let own = wakeup::OwnBackend::default();
         let pools = &publisher.db.pools;
         tasks.spawn(wakeup::tell_others(
             pools.clone(),
+            own.clone(),
             Arc::clone(&outgoing),
             stop.clone(),
         ));
         tasks.spawn(wakeup::hear_others(
             pools.clone(),
+            own,
             Arc::clone(&publisher.wake),
             stop.clone(),
         ));
@@ -158,31 +167,48 @@ impl Publisher {
 
     async fn run(self: Arc<Self>, outgoing: Arc<Notify>, stop: CancellationToken) {
         let mut at: Option<Arc<Heads>> = None;
+        let mut poll = tokio::time::interval(POLL);
+        poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            match self.publish(at.as_deref()).await {
-                Ok((heads, more)) => {
-                    at = Some(heads);
-                    if more {
-                        continue;
-                    }
-                }
-                Err(error) => {
-                    tracing::warn!(%error, cause = error.cause().map(tracing::field::display), "cannot publish changes now");
-                }
-            }
             tokio::select! {
                 () = self.db.committed.notified() => outgoing.notify_one(),
                 () = self.wake.notified() => {}
-                () = tokio::time::sleep(POLL) => {}
+                _ = poll.tick() => {
+                    if let Err(error) = self.refresh_epoch().await {
+                        tracing::warn!(%error, cause = error.cause().map(tracing::field::display), "cannot look at the database server now");
+                    }
+                }
                 () = stop.cancelled() => return,
             }
+            loop {
+                match self.publish(at.as_deref()).await {
+                    Ok((heads, more)) => {
+                        at = Some(heads);
+                        if !more {
+                            break;
+                        }
+                    }
+                    Err(error) => {
+                        tracing::warn!(%error, cause = error.cause().map(tracing::field::display), "cannot publish changes now");
+                        break;
+                    }
+                }
+            }
+            // under load many commits are published together
+            tokio::time::sleep(SPACING).await;
         }
+    }
+
+    async fn refresh_epoch(&self) -> Result<()> {
+        let mut connection = self.db.read().await?;
+        epoch::refresh(&mut connection).await?;
+        Ok(())
     }
 
     /// Publishes what came after `at`; returns the new heads and whether more waits.
     async fn publish(&self, at: Option<&Heads>) -> Result<(Arc<Heads>, bool)> {
-        let mut connection = self.db.read().await?;
-        epoch::refresh(&mut connection).await?;
+        // one transaction, whose commit is the barrier for all that it has read
+        let mut connection = self.db.begin_read().await?;
         let current = store::heads(&mut connection).await?;
         let mut heads = Heads::new();
         let mut changes = Vec::new();
@@ -216,7 +242,8 @@ impl Publisher {
             };
             heads.insert(head.stream, sent);
         }
-        self.db.barrier(&mut connection).await?;
+        self.db.quorum.prove_by_commit(&mut connection).await?;
+        self.db.quorum.commit(connection).await?;
         let heads = Arc::new(heads);
         // nobody listening is fine
         let _ = self.sender.send(Published {

@@ -23,6 +23,14 @@ pub(super) async fn notify(connection: &mut PgConnection, channel: &str) -> sqlx
         .map(drop)
 }
 
+/// The server process of a connection, as notifications name it.
+pub(super) async fn backend(connection: &mut PgConnection) -> sqlx::Result<u32> {
+    let backend: i32 = sqlx::query_scalar("SELECT pg_backend_pid()")
+        .fetch_one(connection)
+        .await?;
+    Ok(backend.unsigned_abs())
+}
+
 #[tracing::instrument(name = "db.change.append", skip_all, fields(stream = stream.as_str()))]
 pub(super) async fn append(
     connection: &mut PgConnection,

@@ -3,7 +3,13 @@
 //! committing transaction would hold a database-wide lock through its sync
 //! wait. Losing a wake-up costs a poll interval and nothing else.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
+};
 
 use sqlx::{
     ConnectOptions,
@@ -20,8 +26,21 @@ const CHANNEL: &str = "authguardian_change";
 /// After a failure of the database, before the next try.
 const RETRY: Duration = Duration::from_millis(500);
 
+/// Between wake-ups: one stands for all commits of that time.
+const SPACING: Duration = Duration::from_millis(5);
+
+/// The server process that this control plane's own wake-ups come from; 0: not
+/// known yet.
+#[derive(Debug, Clone, Default)]
+pub(super) struct OwnBackend(Arc<AtomicU32>);
+
 /// Tells other control planes each time `committed` is notified, until `stop`.
-pub(super) async fn tell_others(pools: Pools, committed: Arc<Notify>, stop: CancellationToken) {
+pub(super) async fn tell_others(
+    pools: Pools,
+    own: OwnBackend,
+    committed: Arc<Notify>,
+    stop: CancellationToken,
+) {
     let options = pools
         .options()
         .clone()
@@ -31,6 +50,9 @@ pub(super) async fn tell_others(pools: Pools, committed: Arc<Notify>, stop: Canc
             pause(&stop).await;
             continue;
         };
+        if let Ok(backend) = store::backend(&mut connection).await {
+            own.0.store(backend, Ordering::Relaxed);
+        }
         loop {
             tokio::select! {
                 () = committed.notified() => {}
@@ -40,23 +62,31 @@ pub(super) async fn tell_others(pools: Pools, committed: Arc<Notify>, stop: Canc
                 tracing::debug!(%error, "lost the connection for wake-ups");
                 break;
             }
+            tokio::time::sleep(SPACING).await;
         }
     }
 }
 
-/// Notifies `wake` whenever any control plane has committed, until `stop`.
-pub(super) async fn hear_others(pools: Pools, wake: Arc<Notify>, stop: CancellationToken) {
+/// Notifies `wake` whenever another control plane has committed, until `stop`.
+pub(super) async fn hear_others(
+    pools: Pools,
+    own: OwnBackend,
+    wake: Arc<Notify>,
+    stop: CancellationToken,
+) {
     // the listener keeps its connection: it must not be one of the pools'
-    let own = PgPoolOptions::new()
+    let pool = PgPoolOptions::new()
         .max_connections(1)
         .connect_lazy_with(pools.options().clone());
     while !stop.is_cancelled() {
         let heard = async {
-            let mut listener = PgListener::connect_with(&own).await?;
+            let mut listener = PgListener::connect_with(&pool).await?;
             listener.listen(CHANNEL).await?;
             loop {
-                listener.recv().await?;
-                wake.notify_one();
+                let heard = listener.recv().await?;
+                if heard.process_id() != own.0.load(Ordering::Relaxed) {
+                    wake.notify_one();
+                }
             }
         };
         let lost: sqlx::Result<()> = tokio::select! {

@@ -21,7 +21,11 @@ use super::{
 use crate::{
     audit::{self, Context, Entry, Outcome},
     clock::Ambient,
-    db::{Db, batch, request::RequestKey},
+    db::{
+        Db,
+        batch::{self, Served},
+        request::RequestKey,
+    },
     error::{Error, Result},
     events::{self, ChangeBody, Stream},
     identity::Session,
@@ -107,7 +111,7 @@ impl batch::Operation for Operation {
     type Reply = Told;
 
     #[tracing::instrument(name = "grants.renew", skip_all, fields(batch = requests.len()))]
-    async fn run(&self, requests: &[Request]) -> Result<Vec<Result<Told>>> {
+    async fn run(&self, requests: &[Request]) -> Result<Served<Told>> {
         let now = self.ambient.clock.now();
         let mut tx = self.db.begin().await?;
         let basis = Basis::lock(
@@ -140,7 +144,7 @@ impl batch::Operation for Operation {
             claims: Vec::new(),
             renewed: Vec::new(),
         };
-        let results = {
+        let replies = {
             let mut engine = self.engine.lock().await;
             let policies = engine.at(&round.basis.policy.clone())?;
             requests
@@ -153,8 +157,10 @@ impl batch::Operation for Operation {
         audit::append(&mut tx, now, &round.entries).await?;
         events::append(&mut tx, Stream::Grants, now, &round.changes).await?;
         self.db.quorum.prove_by_commit(&mut tx).await?;
-        self.db.commit(tx).await?;
-        Ok(results)
+        Ok(Served {
+            replies,
+            confirmation: self.db.commit_batch(tx).await?,
+        })
     }
 }
 

@@ -16,7 +16,11 @@ use super::{GrantRecord, GrantState, Grants, MAX_JUSTIFICATION, MAX_SCOPE, basis
 use crate::{
     audit::{self, Context, Entry, Outcome},
     clock::Ambient,
-    db::{Db, batch, request::RequestKey},
+    db::{
+        Db,
+        batch::{self, Served},
+        request::RequestKey,
+    },
     error::{Error, Result},
     events::{self, ChangeBody, Position, Stream},
     identity::Session,
@@ -201,7 +205,7 @@ impl batch::Operation for Operation {
     type Reply = Told;
 
     #[tracing::instrument(name = "grants.request", skip_all, fields(batch = requests.len()))]
-    async fn run(&self, requests: &[Request]) -> Result<Vec<Result<Told>>> {
+    async fn run(&self, requests: &[Request]) -> Result<Served<Told>> {
         let now = self.ambient.clock.now();
         let mut tx = self.db.begin().await?;
         let basis = Basis::lock(
@@ -271,7 +275,7 @@ impl batch::Operation for Operation {
         if !earlier.is_empty() {
             self.db.quorum.prove_by_commit(&mut tx).await?;
         }
-        self.db.commit(tx).await?;
+        let confirmation = self.db.commit_batch(tx).await?;
 
         let tell = |request: &Request,
                     judged: Result<Option<GrantRecord>>,
@@ -293,11 +297,15 @@ impl batch::Operation for Operation {
                 expires: outcome.expires,
             })
         };
-        Ok(requests
+        let replies = requests
             .iter()
             .zip(judged)
             .map(|(request, judged)| tell(request, judged, &mut fresh))
-            .collect())
+            .collect();
+        Ok(Served {
+            replies,
+            confirmation,
+        })
     }
 }
 

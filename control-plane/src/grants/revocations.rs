@@ -9,7 +9,10 @@ use time::OffsetDateTime;
 use super::{Grants, store};
 use crate::{
     clock::Ambient,
-    db::{Db, batch},
+    db::{
+        Db,
+        batch::{self, Served},
+    },
     error::Result,
     events::{self, Position, RevocationTarget, Stream},
 };
@@ -68,7 +71,7 @@ impl batch::Operation for Operation {
     type Reply = Arc<Revocations>;
 
     #[tracing::instrument(name = "grants.revocations", skip_all, fields(batch = requests.len()))]
-    async fn run(&self, requests: &[()]) -> Result<Vec<Result<Self::Reply>>> {
+    async fn run(&self, requests: &[()]) -> Result<Served<Self::Reply>> {
         let now = self.ambient.clock.now();
         let mut connection = self.db.read().await?;
         let heads = events::heads(&mut connection).await?;
@@ -78,9 +81,7 @@ impl batch::Operation for Operation {
             matching: store::predicates(&mut connection, now).await?,
         });
         self.db.barrier(&mut connection).await?;
-        Ok(requests
-            .iter()
-            .map(|()| Ok(Arc::clone(&revocations)))
-            .collect())
+        let replies = requests.iter().map(|()| Ok(Arc::clone(&revocations)));
+        Ok(Served::now(replies.collect()))
     }
 }

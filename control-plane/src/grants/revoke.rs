@@ -13,7 +13,11 @@ use super::{GrantRecord, Grants, store};
 use crate::{
     audit::{self, Actor, Context, Entry},
     clock::Ambient,
-    db::{Db, batch, request::RequestKey},
+    db::{
+        Db,
+        batch::{self, Served},
+        request::RequestKey,
+    },
     error::{Error, Result},
     events::{self, ChangeBody, Position, Stream},
     identity::{self, Session},
@@ -110,7 +114,7 @@ impl batch::Operation for Operation {
     type Reply = Revoked;
 
     #[tracing::instrument(name = "grants.revoke", skip_all, fields(batch = requests.len()))]
-    async fn run(&self, requests: &[Request]) -> Result<Vec<Result<Revoked>>> {
+    async fn run(&self, requests: &[Request]) -> Result<Served<Revoked>> {
         let now = self.ambient.clock.now();
         let mut tx = self.db.begin_revocation().await?;
         let keys: Vec<_> = requests
@@ -181,9 +185,9 @@ impl batch::Operation for Operation {
             .collect();
         store::claim_revocations(&mut tx, &claims, now).await?;
         self.db.quorum.prove_by_commit(&mut tx).await?;
-        self.db.commit(tx).await?;
+        let confirmation = self.db.commit_batch(tx).await?;
 
-        Ok(requests
+        let replies = requests
             .iter()
             .zip(results)
             .map(|(request, result)| {
@@ -197,7 +201,11 @@ impl batch::Operation for Operation {
                     position,
                 })
             })
-            .collect())
+            .collect();
+        Ok(Served {
+            replies,
+            confirmation,
+        })
     }
 }
 

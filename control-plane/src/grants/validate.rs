@@ -12,7 +12,10 @@ use authguardian_proto::{
 use super::{GrantState, Grants, store};
 use crate::{
     clock::Ambient,
-    db::{Db, batch},
+    db::{
+        Db,
+        batch::{self, Served},
+    },
     error::{Error, Result},
     identity::{self, Session},
 };
@@ -97,7 +100,7 @@ impl batch::Operation for Operation {
     type Reply = Option<GrantState>;
 
     #[tracing::instrument(name = "grants.validate", skip_all, fields(batch = requests.len()))]
-    async fn run(&self, requests: &[Request]) -> Result<Vec<Result<Option<GrantState>>>> {
+    async fn run(&self, requests: &[Request]) -> Result<Served<Option<GrantState>>> {
         let now = self.ambient.clock.now();
         let mut connection = self.db.read().await?;
         let keys: Vec<ApiKeyId> = requests.iter().map(|request| request.api_key_id).collect();
@@ -112,7 +115,7 @@ impl batch::Operation for Operation {
             .collect();
         let states = store::states(&mut connection, &ids, now).await?;
         self.db.barrier(&mut connection).await?;
-        Ok(requests
+        let replies = requests
             .iter()
             .map(|request| {
                 keys.get(&request.api_key_id)
@@ -122,6 +125,7 @@ impl batch::Operation for Operation {
                     .check(now)?;
                 Ok(request.grant_id.and_then(|id| states.get(&id).copied()))
             })
-            .collect())
+            .collect();
+        Ok(Served::now(replies))
     }
 }
