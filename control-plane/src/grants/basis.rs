@@ -1,6 +1,6 @@
 //! What decisions rest on, held still while they are made.
 
-use std::{collections::HashMap, hash::Hash};
+use std::{collections::HashMap, hash::Hash, sync::Arc};
 
 use authguardian_proto::{
     ids::{AgentId, ApiKeyId, MachineId, ResourceTypeName},
@@ -15,7 +15,7 @@ use crate::{
     identity::{self, ApiKey, Machine, Session},
     policy::{
         self, ResourceType,
-        engine::PolicyText,
+        engine::{Engine, PolicySet},
         facts::{self, Facts},
     },
     registry,
@@ -28,7 +28,7 @@ pub(super) struct Basis {
     api_keys: HashMap<ApiKeyId, ApiKey>,
     machines: HashMap<MachineId, Machine>,
     resource_types: HashMap<ResourceTypeName, ResourceType>,
-    pub(super) policy: PolicyText,
+    pub(super) policies: Arc<PolicySet>,
 }
 
 impl Basis {
@@ -36,6 +36,7 @@ impl Basis {
     /// that batches cannot deadlock.
     pub(super) async fn lock<'a>(
         connection: &mut PgConnection,
+        engine: &Engine,
         calls: impl Iterator<Item = (&'a Session, &'a AgentId, &'a ResourceTypeName)> + Clone,
     ) -> Result<Self> {
         let agents = distinct(calls.clone().map(|(_, agent, _)| agent.clone()));
@@ -60,7 +61,7 @@ impl Basis {
                 .into_iter()
                 .map(|kind| (kind.name.clone(), kind))
                 .collect(),
-            policy: policy::lock_active(connection).await?,
+            policies: policy::lock_active(connection, engine).await?,
         })
     }
 

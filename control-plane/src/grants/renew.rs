@@ -10,7 +10,6 @@ use authguardian_proto::{
 };
 use serde::Serialize;
 use time::{Duration, OffsetDateTime};
-use tokio::sync::Mutex;
 
 use super::{
     Decision, GrantRecord, GrantState, Grants,
@@ -29,11 +28,7 @@ use crate::{
     error::{Error, Result},
     events::{self, ChangeBody, Stream},
     identity::Session,
-    policy::{
-        engine::{Engine, PolicySet},
-        facts::Facts,
-        verdict::Verdict,
-    },
+    policy::{engine::Engine, facts::Facts, verdict::Verdict},
 };
 
 const METHOD: &str = "grants.renew_permission";
@@ -93,7 +88,7 @@ pub(super) struct Request {
 pub(super) struct Operation {
     db: Db,
     ambient: Ambient,
-    engine: Mutex<Engine>,
+    engine: Engine,
 }
 
 impl Operation {
@@ -101,7 +96,7 @@ impl Operation {
         Self {
             db,
             ambient,
-            engine: Mutex::default(),
+            engine: Engine::default(),
         }
     }
 }
@@ -116,6 +111,7 @@ impl batch::Operation for Operation {
         let mut tx = self.db.begin().await?;
         let basis = Basis::lock(
             &mut tx,
+            &self.engine,
             requests
                 .iter()
                 .map(|request| (&*request.session, &request.claims.sub, &request.claims.aud)),
@@ -144,14 +140,10 @@ impl batch::Operation for Operation {
             claims: Vec::new(),
             renewed: Vec::new(),
         };
-        let replies = {
-            let mut engine = self.engine.lock().await;
-            let policies = engine.at(&round.basis.policy.clone())?;
-            requests
-                .iter()
-                .map(|request| round.serve(request, policies))
-                .collect()
-        };
+        let replies = requests
+            .iter()
+            .map(|request| round.serve(request))
+            .collect();
         store::claim(&mut tx, &round.claims, now).await?;
         store::renew(&mut tx, round.renewed.iter()).await?;
         audit::append(&mut tx, now, &round.entries).await?;
@@ -177,7 +169,7 @@ struct Round<'a> {
 }
 
 impl<'a> Round<'a> {
-    fn serve(&mut self, request: &'a Request, policies: &PolicySet) -> Result<Told> {
+    fn serve(&mut self, request: &'a Request) -> Result<Told> {
         self.basis.check_session(&request.session, self.now)?;
         if let Some((digest, outcome)) = self.kept.get(&store::KeyRef::of(&request.key)) {
             if *digest != request.key.digest {
@@ -195,7 +187,7 @@ impl<'a> Round<'a> {
             ttl_seconds: request.renewal.ttl_seconds,
         };
         let facts = self.basis.judge(&ask, &request.session, self.now)?;
-        let verdict = policies.evaluate(&facts);
+        let verdict = self.basis.policies.evaluate(&facts);
         let outcome = if verdict.is_granted() {
             self.extend(request, &facts, &verdict)?
         } else {
@@ -274,7 +266,7 @@ impl<'a> Round<'a> {
                 detail: verdict.detail,
                 score: facts.score,
                 policy_ids: verdict.policy_ids,
-                policy_version: self.basis.policy.version.cast_signed(),
+                policy_version: self.basis.policies.version().cast_signed(),
             }),
         }
     }

@@ -2,6 +2,7 @@
 
 use std::{collections::HashMap, sync::Arc};
 
+use arc_swap::ArcSwapOption;
 use authguardian_proto::reason::Reason;
 use cedar_policy::{
     Authorizer, Context, Decision, Entities, EntityId, EntityTypeName, EntityUid, PolicyId,
@@ -35,10 +36,11 @@ pub struct PolicyText {
 /// A parsed Cedar set keeps its expressions in `Arc`s, which evaluation clones
 /// and drops: two threads that share one set fight over the reference counts,
 /// and a clone of the set shares them, too. So every worker owns an `Engine`,
-/// which parses the text for itself, once per version.
+/// which parses the text for itself, once per version, and lends it to one
+/// batch at a time.
 #[derive(Debug, Default)]
 pub struct Engine {
-    copy: Option<PolicySet>,
+    copy: ArcSwapOption<PolicySet>,
 }
 
 impl Engine {
@@ -47,12 +49,18 @@ impl Engine {
     /// # Errors
     /// `INTERNAL` when the text, which was validated when it was put, does not
     /// parse any more.
-    pub fn at(&mut self, text: &PolicyText) -> Result<&PolicySet> {
-        let copy = match self.copy.take() {
-            Some(copy) if copy.version == text.version => copy,
-            _ => PolicySet::parse(text)?,
-        };
-        Ok(self.copy.insert(copy))
+    pub fn at(&self, text: &PolicyText) -> Result<Arc<PolicySet>> {
+        if let Some(copy) = self.version(text.version) {
+            return Ok(copy);
+        }
+        let copy = Arc::new(PolicySet::parse(text)?);
+        self.copy.store(Some(Arc::clone(&copy)));
+        Ok(copy)
+    }
+
+    /// This worker's copy, if it is of this version.
+    pub fn version(&self, version: u64) -> Option<Arc<PolicySet>> {
+        self.copy.load_full().filter(|copy| copy.version == version)
     }
 }
 

@@ -293,7 +293,7 @@ fn an_engine_follows_the_version_it_is_given() {
         source: source.into(),
     };
     let facts = Example::default().facts();
-    let mut engine = Engine::default();
+    let engine = Engine::default();
     assert!(
         engine
             .at(&text(1, DEFAULT_POLICIES))

@@ -162,12 +162,18 @@ pub(super) async fn active_version(connection: &mut PgConnection) -> Result<i64>
         .await?)
 }
 
-/// In two statements: one that joins would wait for a writer, and then find
-/// the new version's number, but not its row, which it did not see at first.
-pub(super) async fn active_policy_for_share(connection: &mut PgConnection) -> Result<PolicyText> {
-    let version = sqlx::query_scalar!("SELECT version FROM active_policy FOR SHARE")
-        .fetch_one(&mut *connection)
-        .await?;
+/// The text is another statement's affair: one that joins would wait for a
+/// writer, and then find the new version's number, but not its row, which it
+/// did not see at first.
+pub(super) async fn active_version_for_share(connection: &mut PgConnection) -> Result<i64> {
+    Ok(
+        sqlx::query_scalar!("SELECT version FROM active_policy FOR SHARE")
+            .fetch_one(connection)
+            .await?,
+    )
+}
+
+pub(super) async fn policy_text(connection: &mut PgConnection, version: i64) -> Result<PolicyText> {
     let source = sqlx::query_scalar!("SELECT source FROM policy_set WHERE version = $1", version)
         .fetch_one(connection)
         .await?;

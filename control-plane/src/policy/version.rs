@@ -1,5 +1,7 @@
 //! Versions of the policy set: the highest is in force.
 
+use std::sync::Arc;
+
 use authguardian_proto::reason::{Problem, Reason};
 use serde::{Deserialize, Serialize};
 use sqlx::PgConnection;
@@ -7,7 +9,7 @@ use time::OffsetDateTime;
 
 use super::{
     Policies,
-    engine::{DEFAULT_POLICIES, PolicyText},
+    engine::{DEFAULT_POLICIES, Engine, PolicySet, PolicyText},
     store,
     validation::{self, Validation},
 };
@@ -141,12 +143,17 @@ impl Policies {
 }
 
 /// The policies in force, share-locked until the transaction ends: none are
-/// replaced while a decision by them is being committed.
+/// replaced while a decision by them is being committed. Their text is read
+/// and parsed only where `engine` has another version.
 ///
 /// # Errors
 /// When the database refuses.
-pub async fn lock_active(connection: &mut PgConnection) -> Result<PolicyText> {
-    store::active_policy_for_share(connection).await
+pub async fn lock_active(connection: &mut PgConnection, engine: &Engine) -> Result<Arc<PolicySet>> {
+    let version = store::active_version_for_share(&mut *connection).await?;
+    if let Some(known) = engine.version(version.unsigned_abs()) {
+        return Ok(known);
+    }
+    engine.at(&store::policy_text(connection, version).await?)
 }
 
 /// Puts the shipped policies in force as version 1, where there are none yet;

@@ -1,6 +1,5 @@
 //! Policies and resource types, as they are kept.
 
-use std::sync::Arc;
 
 use authguardian_proto::{
     policy::v1::{
@@ -15,7 +14,7 @@ use control_plane::{
     events::Stream,
     grpc::{policy::PolicyAdmin, resource_type::ResourceTypes},
     policy::{
-        Policies, ResourceType, engine::DEFAULT_POLICIES, lock_active, lock_resource_types,
+        Engine, Policies, ResourceType, engine::DEFAULT_POLICIES, lock_active, lock_resource_types,
         validation,
     },
 };
@@ -220,8 +219,9 @@ async fn a_version_that_never_was_is_told() {
 async fn policies_are_not_replaced_while_a_decision_by_them_is_committed() {
     let (rig, policies) = open().await;
     let mut decision = rig.app.db.begin().await.unwrap();
-    let text = lock_active(&mut decision).await.unwrap();
-    assert_eq!((text.version, &*text.source), (1, DEFAULT_POLICIES));
+    let engine = Engine::default();
+    let locked = lock_active(&mut decision, &engine).await.unwrap();
+    assert_eq!(locked.version(), 1);
     let putting = tokio::spawn({
         let policies = policies.clone();
         async move { policies.put(request("a"), OPEN.into(), None).await }
@@ -247,12 +247,11 @@ async fn a_decision_that_waited_for_new_policies_is_made_by_them() {
         .unwrap();
     let deciding = tokio::spawn({
         let db = rig.app.db.clone();
-        async move { lock_active(&mut db.begin().await.unwrap()).await }
+        async move { lock_active(&mut db.begin().await.unwrap(), &Engine::default()).await }
     });
     rig.until_somebody_waits_for_a_lock().await;
     replacing.commit().await.unwrap();
-    let text = deciding.await.unwrap().unwrap();
-    assert_eq!((text.version, text.source), (2, Arc::from(OPEN)));
+    assert_eq!(deciding.await.unwrap().unwrap().version(), 2);
 }
 
 #[tokio::test]

@@ -1,6 +1,6 @@
 //! Outcomes of requests, by the batch.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use authguardian_proto::ids::GrantId;
 use serde::{Serialize, de::DeserializeOwned};
@@ -88,22 +88,14 @@ async fn kept<T: DeserializeOwned>(
         .collect()
 }
 
-/// Takes request ids; returns those taken now, with the grant that each stands
-/// for. Of equal keys the first wins; one that another transaction is just
+/// Takes request ids; returns the grants whose outcomes took theirs. Of equal keys the first wins; one that another transaction is just
 /// taking is waited for and left to it.
 pub(in crate::grants) async fn claim(
     connection: &mut PgConnection,
     claims: &[(&RequestKey, KeptOutcome)],
     now: OffsetDateTime,
-) -> Result<HashMap<KeyRef, GrantId>> {
-    insert_outcomes(connection, claims, now)
-        .await?
-        .into_iter()
-        .map(|(key, outcome)| {
-            let outcome: KeptOutcome = serde_json::from_value(outcome).map_err(Error::internal)?;
-            Ok((key, outcome.grant_id))
-        })
-        .collect()
+) -> Result<HashSet<GrantId>> {
+    insert_outcomes(connection, claims, now).await
 }
 
 pub(in crate::grants) async fn claim_revocations(
@@ -120,9 +112,9 @@ async fn insert_outcomes<T: Serialize>(
     connection: &mut PgConnection,
     claims: &[(&RequestKey, T)],
     now: OffsetDateTime,
-) -> Result<Vec<(KeyRef, serde_json::Value)>> {
+) -> Result<HashSet<GrantId>> {
     let Some(method) = claims.first().map(|(key, _)| key.method) else {
-        return Ok(Vec::new());
+        return Ok(HashSet::new());
     };
     let mut principals = Vec::with_capacity(claims.len());
     let mut request_ids = Vec::with_capacity(claims.len());
@@ -134,14 +126,14 @@ async fn insert_outcomes<T: Serialize>(
         digests.push(key.digest.to_vec());
         outcomes.push(serde_json::to_value(outcome).map_err(Error::internal)?);
     }
-    let rows = sqlx::query!(
+    let taken = sqlx::query_scalar!(
         r#"INSERT INTO request_outcome (principal, method, request_id, digest, outcome, created_at)
            SELECT principal, $1, request_id, digest, outcome, $2
            FROM unnest($3::text[], $4::text[], $5::bytea[], $6::json[]) WITH ORDINALITY
                 AS item (principal, request_id, digest, outcome, number)
            ORDER BY principal, request_id, number
            ON CONFLICT DO NOTHING
-           RETURNING principal, request_id, outcome AS "outcome: Json<serde_json::Value>""#,
+           RETURNING outcome->>'grant_id' AS "grant_id!""#,
         method,
         now,
         &principals,
@@ -151,16 +143,11 @@ async fn insert_outcomes<T: Serialize>(
     )
     .fetch_all(connection)
     .await?;
-    Ok(rows
-        .into_iter()
-        .map(|row| {
-            (
-                KeyRef {
-                    principal: row.principal,
-                    request_id: row.request_id,
-                },
-                row.outcome.0,
-            )
+    taken
+        .iter()
+        .map(|id| {
+            id.parse()
+                .map_err(|_| unreadable("request_outcome.outcome"))
         })
-        .collect())
+        .collect()
 }
