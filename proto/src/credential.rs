@@ -28,6 +28,35 @@ pub struct ApiKey {
     seed: Zeroizing<[u8; 32]>,
 }
 
+/// An API key as it was presented: not looked into, wiped on drop.
+pub struct PresentedKey(Zeroizing<String>);
+
+impl PresentedKey {
+    /// Takes the text as it came.
+    pub fn new(text: &str) -> Self {
+        Self(Zeroizing::new(text.to_owned()))
+    }
+
+    /// SHA-256 of the text: tells keys apart without reading them.
+    pub fn hash(&self) -> [u8; 32] {
+        sha256(self.0.as_bytes())
+    }
+
+    /// Reads it.
+    ///
+    /// # Errors
+    /// When it does not have the form of an API key.
+    pub fn read(&self) -> Result<ApiKey, ParseIdError> {
+        self.0.parse()
+    }
+}
+
+impl fmt::Debug for PresentedKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("PresentedKey")
+    }
+}
+
 /// An admin token: `aga_<22>_<43>`, base62.
 pub struct AdminToken {
     id: AdminTokenId,

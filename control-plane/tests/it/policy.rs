@@ -1,6 +1,5 @@
 //! Policies and resource types, as they are kept.
 
-
 use authguardian_proto::{
     policy::v1::{
         GetPolicyRequest, ListResourceTypesRequest, PutPolicyRequest, PutResourceTypeRequest,

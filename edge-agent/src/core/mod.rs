@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use authguardian_proto::{credential::ApiKey, ids::MachineId, reason::Problem};
+use authguardian_proto::{credential::PresentedKey, ids::MachineId, reason::Problem};
 use serde_json::{Map, Value};
 
 use crate::{clock::Ambient, upstream::Upstream, verify::Verifier};
@@ -58,9 +58,9 @@ impl Core {
     /// Finds out who presents a key from where.
     ///
     /// # Errors
-    /// `API_KEY_UNKNOWN`, `API_KEY_EXPIRED`, `API_KEY_REVOKED`,
+    /// `UNAUTHENTICATED` for what is no key, `API_KEY_UNKNOWN`, `API_KEY_EXPIRED`, `API_KEY_REVOKED`,
     /// `SIGNATURE_INVALID`, `UNAVAILABLE`.
-    pub async fn authenticate(&self, key: ApiKey, peer: Peer) -> Result<Caller, Problem> {
+    pub async fn authenticate(&self, key: PresentedKey, peer: Peer) -> Result<Caller, Problem> {
         let login = self.upstream.log_in(key, peer.zone()).await?;
         Ok(Caller::new(login, peer))
     }

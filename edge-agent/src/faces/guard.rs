@@ -4,7 +4,7 @@
 use std::{sync::Arc, time::Duration};
 
 use authguardian_proto::{
-    credential::ApiKey,
+    credential::PresentedKey,
     reason::{Problem, Reason},
 };
 use axum::{
@@ -56,7 +56,7 @@ impl Guard {
                 Problem::new(Reason::Internal, "the peer of the connection is not known")
             })?;
         let credential = request.headers_mut().remove(header::AUTHORIZATION);
-        let key = api_key(credential.as_ref())?;
+        let key = presented_key(credential.as_ref())?;
         let caller = self.core.authenticate(key, peer).await?;
         request.extensions_mut().insert(caller);
         Ok(())
@@ -98,7 +98,7 @@ fn is_open(method: &Method, path: &str) -> bool {
     matches!(*method, Method::GET | Method::HEAD) && matches!(path, "/livez" | "/readyz")
 }
 
-fn api_key(credential: Option<&HeaderValue>) -> Result<ApiKey, Problem> {
+fn presented_key(credential: Option<&HeaderValue>) -> Result<PresentedKey, Problem> {
     let missing = || {
         let detail = "present an API key: `Authorization: Bearer agk_…`";
         Problem::new(Reason::Unauthenticated, detail)
@@ -110,11 +110,7 @@ fn api_key(credential: Option<&HeaderValue>) -> Result<ApiKey, Problem> {
     if !scheme.eq_ignore_ascii_case("bearer") {
         return Err(missing());
     }
-    key.trim()
-        .parse()
-        .map_err(|error: authguardian_proto::ids::ParseIdError| {
-            Problem::new(Reason::Unauthenticated, error.to_string())
-        })
+    Ok(PresentedKey::new(key.trim()))
 }
 
 /// `rmcp` wants both media types spelt out; clients that take anything, or do
@@ -186,22 +182,27 @@ mod tests {
 
     const KEY: &str = "agk_0000000000000000000001_0000000000000000000000000000000000000000001";
 
-    fn read(text: &str) -> Result<ApiKey, Problem> {
-        api_key(Some(&HeaderValue::from_str(text).unwrap()))
+    fn read(text: &str) -> Result<PresentedKey, Problem> {
+        presented_key(Some(&HeaderValue::from_str(text).unwrap()))
     }
 
     #[test]
     fn only_a_bearer_api_key_is_a_credential() {
-        assert!(read(&format!("Bearer {KEY}")).is_ok());
-        assert!(read(&format!("bearer  {KEY}")).is_ok());
-        for bad in ["", "Bearer", "Bearer x", "Basic YTpi", KEY] {
+        for good in [format!("Bearer {KEY}"), format!("bearer  {KEY} ")] {
+            let key = read(&good).unwrap().read().unwrap();
+            assert_eq!(key.id().to_string(), "apk_0000000000000000000001");
+        }
+        for bad in ["", "Bearer", "Basic YTpi", KEY] {
             assert_eq!(
                 read(bad).unwrap_err().reason,
                 Reason::Unauthenticated,
                 "{bad}"
             );
         }
-        assert_eq!(api_key(None).unwrap_err().reason, Reason::Unauthenticated);
+        assert_eq!(
+            presented_key(None).unwrap_err().reason,
+            Reason::Unauthenticated
+        );
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
 use authguardian_proto::{
-    credential::ApiKey,
+    credential::PresentedKey,
     reason::{Problem, Reason},
     zone::Zone,
 };
@@ -16,7 +16,7 @@ use super::{Session, Upstream};
 #[derive(Debug)]
 pub struct Login {
     session: ArcSwap<Session>,
-    key: Mutex<Option<Arc<ApiKey>>>,
+    key: Mutex<Option<Arc<PresentedKey>>>,
     zone: Zone,
 }
 
@@ -34,7 +34,7 @@ impl Login {
             .take();
     }
 
-    fn key(&self) -> Option<Arc<ApiKey>> {
+    fn key(&self) -> Option<Arc<PresentedKey>> {
         self.key
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -47,7 +47,7 @@ impl Upstream {
     ///
     /// # Errors
     /// As [`super::Sessions::of`].
-    pub async fn log_in(&self, key: ApiKey, zone: Zone) -> Result<Login, Problem> {
+    pub async fn log_in(&self, key: PresentedKey, zone: Zone) -> Result<Login, Problem> {
         let key = Arc::new(key);
         let session = self.sessions.of(&key, zone).await?;
         Ok(Login {

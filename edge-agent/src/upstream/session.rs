@@ -11,7 +11,7 @@ use std::{
 };
 
 use authguardian_proto::{
-    credential::{ApiKey, sha256},
+    credential::PresentedKey,
     ids::{AgentId, ApiKeyId},
     reason::{Problem, Reason},
     zone::Zone,
@@ -104,11 +104,11 @@ impl Sessions {
     /// `UNAVAILABLE`.
     pub async fn of(
         self: &Arc<Self>,
-        key: &Arc<ApiKey>,
+        key: &Arc<PresentedKey>,
         zone: Zone,
     ) -> Result<Arc<Session>, Problem> {
         let presented = Presented {
-            key_hash: sha256(key.expose().as_bytes()),
+            key_hash: key.hash(),
             zone,
         };
         let Some(session) = self.kept(presented) else {
@@ -131,11 +131,11 @@ impl Sessions {
     pub async fn replace(
         self: &Arc<Self>,
         refused: &Arc<Session>,
-        key: &Arc<ApiKey>,
+        key: &Arc<PresentedKey>,
         zone: Zone,
     ) -> Result<Arc<Session>, Problem> {
         let presented = Presented {
-            key_hash: sha256(key.expose().as_bytes()),
+            key_hash: key.hash(),
             zone,
         };
         match self.kept(presented) {
@@ -156,7 +156,7 @@ impl Sessions {
     async fn exchange(
         self: &Arc<Self>,
         presented: Presented,
-        key: Arc<ApiKey>,
+        key: Arc<PresentedKey>,
     ) -> Result<Arc<Session>, Problem> {
         let exchange = self
             .pending
@@ -168,10 +168,13 @@ impl Sessions {
         exchange.await
     }
 
-    fn begin_exchange(self: Arc<Self>, presented: Presented, key: Arc<ApiKey>) -> Exchange {
+    fn begin_exchange(self: Arc<Self>, presented: Presented, key: Arc<PresentedKey>) -> Exchange {
         let task = tokio::spawn(async move {
             let heard = self.revocations.load(Ordering::Acquire);
-            let outcome = self.log_in(&key, presented.zone).await.map(Arc::new);
+            let outcome = match key.read() {
+                Ok(key) => self.log_in(&key, presented.zone).await.map(Arc::new),
+                Err(error) => Err(Problem::new(Reason::Unauthenticated, error.to_string())),
+            };
             if let Ok(session) = &outcome {
                 self.keep(presented, session.clone(), heard);
             }
@@ -222,7 +225,7 @@ impl Follower for Sessions {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
+    use authguardian_proto::credential::ApiKey;
 
     use super::*;
     use crate::clock::manual::ManualClock;
@@ -251,16 +254,14 @@ mod tests {
         zone: Zone::LocalMachine,
     };
 
-    fn key() -> Arc<ApiKey> {
-        Arc::new(ApiKey::new(
-            "apk_0000000000000000000001".parse().unwrap(),
-            [1; 32],
-        ))
+    fn key() -> Arc<PresentedKey> {
+        let key = ApiKey::new("apk_0000000000000000000001".parse().unwrap(), [1; 32]);
+        Arc::new(PresentedKey::new(&key.expose()))
     }
 
     fn presented() -> Presented {
         Presented {
-            key_hash: sha256(key().expose().as_bytes()),
+            key_hash: key().hash(),
             zone: Zone::LocalMachine,
         }
     }
