@@ -16,11 +16,11 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    clock::Ambient,
+    clock::{Ambient, Clock},
     config::{Config, ConfigError},
     core::{Core, VerifierFollower},
     dial::{self, ServerAddress},
-    faces::{self, Health, PeerOf},
+    faces::{self, Health, PeerOf, Prompt},
     freshness::Freshness,
     identity::{self, Identity, IdentityError, JoinError, Renewal, Store, StoreError},
     lifecycle::{self, Addresses},
@@ -98,7 +98,8 @@ pub async fn run(config: &Config, options: RunOptions, ambient: Ambient) -> Resu
     };
     let tls = Arc::new(ArcSwap::from_pointee(identity.tls()?));
     let channel = dial::channel(&servers, tls.clone());
-    let freshness = Freshness::new(ambient.clock.clone());
+    let clock = ambient.clock.clone();
+    let freshness = Freshness::new(clock.clone());
     let verifier = Verifier::new(freshness.clone());
     let sessions = Sessions::new(channel.clone(), ambient.clone(), freshness.clone());
     let followers: Vec<Arc<dyn Follower>> = vec![
@@ -129,7 +130,7 @@ pub async fn run(config: &Config, options: RunOptions, ambient: Ambient) -> Resu
 
     let stop = CancellationToken::new();
     let router = faces::router(&core, health, &config.http, &stop);
-    let serving = listeners.serve(router, &stop);
+    let serving = listeners.serve(router, &clock, &stop);
     tracing::info!(http = %addresses.http, socket = %addresses.socket.display(), machine = %addresses.machine_id, "listening");
     let ready = tell_when_ready(feed, options.ready_file, addresses.clone());
     let until_stopped = background.clone();
@@ -237,25 +238,37 @@ impl Listeners {
     }
 
     /// Serves both sockets until `stop`, then finishes what is under way.
-    fn serve(self, router: Router, stop: &CancellationToken) -> JoinSet<io::Result<()>> {
+    fn serve(
+        self,
+        router: Router,
+        clock: &Arc<dyn Clock>,
+        stop: &CancellationToken,
+    ) -> JoinSet<io::Result<()>> {
         let mut serving = JoinSet::new();
         let service = router
             .clone()
             .into_make_service_with_connect_info::<PeerOf>();
         let stopped = stop.clone().cancelled_owned();
         serving.spawn(
-            axum::serve(faces::Tcp(self.http), service)
+            axum::serve(prompt(faces::Tcp(self.http), clock), service)
                 .with_graceful_shutdown(stopped)
                 .into_future(),
         );
         let service = router.into_make_service_with_connect_info::<PeerOf>();
         let stopped = stop.clone().cancelled_owned();
         serving.spawn(
-            axum::serve(self.unix, service)
+            axum::serve(prompt(self.unix, clock), service)
                 .with_graceful_shutdown(stopped)
                 .into_future(),
         );
         serving
+    }
+}
+
+fn prompt<L>(listener: L, clock: &Arc<dyn Clock>) -> Prompt<L> {
+    Prompt {
+        listener,
+        clock: clock.clone(),
     }
 }
 

@@ -9,7 +9,7 @@ use authguardian_proto::{
 };
 use tokio::sync::broadcast::error::RecvError;
 
-use super::Core;
+use super::{AnswerBy, Core};
 use crate::upstream::{Change, Login, Session};
 
 /// How often a long stream asks whether its key still counts.
@@ -44,14 +44,21 @@ pub struct Caller {
     login: Arc<Login>,
     /// Where the call came from.
     pub peer: Peer,
+    answer: AnswerBy,
 }
 
 impl Caller {
-    pub(super) fn new(login: Login, peer: Peer) -> Self {
+    pub(super) fn new(login: Login, peer: Peer, answer: AnswerBy) -> Self {
         Self {
             login: Arc::new(login),
             peer,
+            answer,
         }
+    }
+
+    /// The limit of the answer that the caller waits for.
+    pub(super) fn answer(&self) -> &AnswerBy {
+        &self.answer
     }
 
     /// The API key, as the principal that sessions are bound to.

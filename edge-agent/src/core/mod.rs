@@ -7,6 +7,7 @@ use serde_json::{Map, Value};
 
 use crate::{clock::Ambient, upstream::Upstream, verify::Verifier};
 
+mod answer_by;
 mod caller;
 mod decision;
 mod follow;
@@ -20,6 +21,7 @@ mod tool;
 mod validate_token;
 mod watch;
 
+pub use answer_by::AnswerBy;
 pub use caller::{Caller, Peer};
 pub use decision::DecisionResult;
 pub use follow::VerifierFollower;
@@ -55,14 +57,20 @@ impl Core {
         })
     }
 
-    /// Finds out who presents a key from where.
+    /// Finds out who presents a key from where, on a connection whose answers
+    /// can be limited.
     ///
     /// # Errors
     /// `UNAUTHENTICATED` for what is no key, `API_KEY_UNKNOWN`, `API_KEY_EXPIRED`, `API_KEY_REVOKED`,
     /// `SIGNATURE_INVALID`, `UNAVAILABLE`.
-    pub async fn authenticate(&self, key: PresentedKey, peer: Peer) -> Result<Caller, Problem> {
+    pub async fn authenticate(
+        &self,
+        key: PresentedKey,
+        peer: Peer,
+        answer: AnswerBy,
+    ) -> Result<Caller, Problem> {
         let login = self.upstream.log_in(key, peer.zone()).await?;
-        Ok(Caller::new(login, peer))
+        Ok(Caller::new(login, peer, answer))
     }
 
     /// Calls a tool. A denial and `valid: false` are results.

@@ -16,10 +16,16 @@ use super::{
     form::{Field, Form, Kind},
     request_permission::{RESOURCE_TYPE, resource_type},
 };
-use crate::verify::{Check, Decided, Known};
+use crate::{
+    freshness::BOUND,
+    verify::{Check, Decided, Known},
+};
 
 /// How long a token of an unknown key waits for the keys to be read again.
 const KEYS_PATIENCE: Duration = Duration::from_secs(3);
+
+/// How long an answer that was in time may take to be sent.
+const SENDING: Duration = Duration::from_millis(250);
 
 pub(super) const FIELDS: &[Field] = &[
     Field::required("token", Kind::Token, "The token that was shown"),
@@ -72,27 +78,53 @@ impl Core {
         let token = form.text("token").unwrap_or_default();
         if form.text("consistency") == Some("strong") {
             let request = request(token, &agent_id, &resource_type, Consistency::Strong);
-            let response = self.upstream.validate_token(caller.login(), request).await;
-            return response.map(told);
+            let asking = self.upstream.validate_token(caller.login(), request);
+            return self.ask(caller, asking).await;
         }
         match self.check(token, &agent_id, &resource_type).await {
-            Check::Decided(decided) => Ok(found(&decided)),
+            Check::Decided(decided) => {
+                if let Some(good_until) = decided.good_until {
+                    caller.answer().set(good_until + SENDING);
+                }
+                Ok(found(&decided))
+            }
             // no key of ours has signed it
             Check::UnknownKey => Ok(found(&Decided {
                 refused: Some(Reason::TokenForeignKey),
                 known: None,
                 staleness: self.upstream.feed().freshness().age(),
+                good_until: None,
             })),
             Check::TooOld(known) => {
                 let request = request(token, &agent_id, &resource_type, Consistency::Bounded);
-                let asked = self.upstream.validate_token_soon(caller.login(), request);
-                match asked.await {
-                    Ok(response) => Ok(told(response)),
+                let asking = self.upstream.validate_token_soon(caller.login(), request);
+                match self.ask(caller, asking).await {
                     Err(problem) if problem.reason == Reason::Unavailable => Ok(self.stale(known)),
-                    Err(problem) => Err(problem),
+                    outcome => outcome,
                 }
             }
         }
+    }
+
+    /// What the control plane says; nothing here tells how old that is but the
+    /// time since it was asked.
+    async fn ask(
+        &self,
+        caller: &Caller,
+        asking: impl Future<Output = Result<ValidateTokenResponse, Problem>>,
+    ) -> Result<ValidateTokenResult, Problem> {
+        let good_until = self.ambient.clock.since_boot() + BOUND;
+        let response = asking.await?;
+        if response.valid {
+            if self.ambient.clock.since_boot() > good_until {
+                return Err(Problem::new(
+                    Reason::Unavailable,
+                    "the control plane's answer came too late to count on",
+                ));
+            }
+            caller.answer().set(good_until + SENDING);
+        }
+        Ok(told(response))
     }
 
     /// Checks a token with what is known here, the public keys read again
@@ -120,6 +152,7 @@ impl Core {
             refused: Some(Reason::Stale),
             known: Some(known),
             staleness: self.upstream.feed().freshness().age(),
+            good_until: None,
         })
     }
 }

@@ -48,16 +48,16 @@ impl Guard {
 
     /// Finds out who calls; the credential does not travel further.
     async fn authenticate(&self, request: &mut Request) -> Result<(), Problem> {
-        let peer = request
+        let ConnectInfo(PeerOf { peer, answer }) = request
             .extensions()
             .get::<ConnectInfo<PeerOf>>()
-            .map(|info| info.0.0)
+            .cloned()
             .ok_or_else(|| {
                 Problem::new(Reason::Internal, "the peer of the connection is not known")
             })?;
         let credential = request.headers_mut().remove(header::AUTHORIZATION);
         let key = presented_key(credential.as_ref())?;
-        let caller = self.core.authenticate(key, peer).await?;
+        let caller = self.core.authenticate(key, peer, answer).await?;
         request.extensions_mut().insert(caller);
         Ok(())
     }

@@ -15,6 +15,7 @@ use crate::{config::Http, core::Core};
 mod guard;
 mod health;
 mod problem;
+mod prompt;
 mod rest;
 mod socket;
 pub mod stdio;
@@ -22,6 +23,7 @@ mod streamable_http;
 
 pub use guard::Guard;
 pub use health::Health;
+pub use prompt::Prompt;
 pub use socket::{PeerOf, Tcp, bind_unix};
 
 /// Every route of the HTTP faces, on TCP and on the Unix socket.

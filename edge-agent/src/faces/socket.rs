@@ -8,11 +8,16 @@ use axum::{
 };
 use tokio::net::{TcpListener, TcpStream, UnixListener};
 
-use crate::core::Peer;
+use super::Prompt;
+use crate::core::{AnswerBy, Peer};
 
-/// [`Peer`] as axum's connect info.
-#[derive(Debug, Clone, Copy)]
-pub struct PeerOf(pub Peer);
+/// A connection's other end, and its next answer's limit, as axum's connect
+/// info.
+#[derive(Debug, Clone)]
+pub struct PeerOf {
+    pub(super) peer: Peer,
+    pub(super) answer: AnswerBy,
+}
 
 /// TCP that sends small answers at once.
 #[derive(Debug)]
@@ -35,15 +40,21 @@ impl Listener for Tcp {
     }
 }
 
-impl Connected<IncomingStream<'_, Tcp>> for PeerOf {
-    fn connect_info(stream: IncomingStream<'_, Tcp>) -> Self {
-        Self(Peer::Tcp(*stream.remote_addr()))
+impl Connected<IncomingStream<'_, Prompt<Tcp>>> for PeerOf {
+    fn connect_info(stream: IncomingStream<'_, Prompt<Tcp>>) -> Self {
+        Self {
+            peer: Peer::Tcp(*stream.remote_addr()),
+            answer: stream.io().answer(),
+        }
     }
 }
 
-impl Connected<IncomingStream<'_, UnixListener>> for PeerOf {
-    fn connect_info(_: IncomingStream<'_, UnixListener>) -> Self {
-        Self(Peer::Unix)
+impl Connected<IncomingStream<'_, Prompt<UnixListener>>> for PeerOf {
+    fn connect_info(stream: IncomingStream<'_, Prompt<UnixListener>>) -> Self {
+        Self {
+            peer: Peer::Unix,
+            answer: stream.io().answer(),
+        }
     }
 }
 

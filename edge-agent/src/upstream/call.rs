@@ -93,8 +93,8 @@ impl Upstream {
             let limit = TRY_TIMEOUT.min(left);
             request.set_timeout(limit);
             // the request's own begins only when there is a connection
-            let sent = tokio::time::timeout(limit, send(self.channel.clone(), request));
-            let failure = match sent.await {
+            let answer = tokio::time::timeout(limit, send(self.channel.clone(), request));
+            let failure = match answer.await {
                 Ok(Ok(response)) => return Ok(response.into_inner()),
                 Ok(Err(status)) => classify(&status),
                 Err(_) => classify(&Status::deadline_exceeded("no answer in time")),

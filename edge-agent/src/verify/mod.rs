@@ -47,6 +47,9 @@ pub struct Decided {
     /// How old the knowledge is that the answer rests on; `None` before the
     /// control plane was heard.
     pub staleness: Option<Duration>,
+    /// Since boot: until when a good token may be called good. `None`: no later
+    /// news can change the answer.
+    pub good_until: Option<Duration>,
 }
 
 /// Checks tokens with what the streams have told so far.
@@ -103,8 +106,10 @@ impl Verifier {
         if refused.is_none() && staleness.as_millis() > u128::from(known.terms.max_staleness_ms) {
             return Check::TooOld(known);
         }
+        let max_staleness = Duration::from_millis(known.terms.max_staleness_ms);
         Check::Decided(Decided {
             refused,
+            good_until: refused.is_none().then(|| proof.asked_at + max_staleness),
             known: Some(known),
             staleness: Some(staleness),
         })
@@ -179,6 +184,7 @@ impl Verifier {
             refused,
             known,
             staleness: self.freshness.age(),
+            good_until: None,
         })
     }
 }

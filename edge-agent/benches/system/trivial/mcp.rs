@@ -8,11 +8,11 @@ use anyhow::{Result, bail};
 use arc_swap::ArcSwap;
 use axum::{Router, routing::any_service};
 use edge_agent::{
-    clock::Ambient,
+    clock::{Ambient, SystemClock},
     config::Http,
     core::Core,
     dial::{self, ServerAddress},
-    faces::{PeerOf, Tcp, guarded},
+    faces::{PeerOf, Prompt, Tcp, guarded},
     freshness::Freshness,
     identity::{self, Store},
     upstream::{Feed, Follower, Sessions, Upstream},
@@ -68,7 +68,11 @@ pub(super) async fn serve(server: &ServerAddress, join_token: &str, dir: &Path) 
         credentials: None,
     })?;
     let service = service.into_make_service_with_connect_info::<PeerOf>();
-    axum::serve(Tcp(listener), service).await?;
+    let listener = Prompt {
+        listener: Tcp(listener),
+        clock: Arc::new(SystemClock),
+    };
+    axum::serve(listener, service).await?;
     bail!("the trivial server has ended")
 }
 

@@ -1,19 +1,25 @@
 //! An edge that stands still for longer than the bound, as a suspended host
 //! does, and goes on in the belief that no time has passed.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use control_plane::{audit::Context, events::RevocationTarget};
 use futures::future::join_all;
 use serde_json::Value;
-use tokio::task::JoinHandle;
+use tokio::{task::JoinHandle, time::Instant};
 
 use super::{
     BOUND,
     held::{Held, becomes, verdict},
 };
 use crate::{
-    edge::{Edge, RestClient},
+    edge::{Edge, RestClient, read},
     rig::ControlPlane,
     wait::until,
 };
@@ -21,6 +27,8 @@ use crate::{
 const EDGES: usize = 4;
 /// Requests that each edge has not read when it goes on.
 const WAITING: usize = 16;
+/// Callers at each edge that ask all the time.
+const BUSY: usize = 4;
 
 #[tokio::test]
 async fn an_edge_that_stood_still_calls_nothing_good_that_was_revoked_meanwhile() {
@@ -39,6 +47,15 @@ async fn an_edge_that_stood_still_calls_nothing_good_that_was_revoked_meanwhile(
         assert_eq!(verdict(&ended.validate(client).await), "valid");
     }
 
+    // some of these are under way whenever an edge stops
+    let over = Arc::new(AtomicBool::new(false));
+    let busy: Vec<_> = clients
+        .iter()
+        .flat_map(|client| (0..BUSY).map(|_| ask_on(client, &ended, &over)))
+        .collect();
+    for client in &clients {
+        ask(client, &ended).await.unwrap();
+    }
     let paused_at = Instant::now();
     for edge in &edges {
         edge.pause();
@@ -61,6 +78,7 @@ async fn an_edge_that_stood_still_calls_nothing_good_that_was_revoked_meanwhile(
         waiting.iter().all(|answer| !answer.is_finished()),
         "an edge that stands still has answered"
     );
+    let resumed_at = Instant::now();
     for edge in &edges {
         edge.resume();
     }
@@ -73,6 +91,33 @@ async fn an_edge_that_stood_still_calls_nothing_good_that_was_revoked_meanwhile(
         becomes(client, &ended, "GRANT_REVOKED").await;
         becomes(client, &spared, "valid").await;
     }
+    over.store(true, Ordering::Relaxed);
+    for answers in join_all(busy).await {
+        let late = answers.unwrap().into_iter();
+        for (_, answer) in late.filter(|(heard_at, _)| *heard_at > resumed_at) {
+            assert_ne!(verdict(&answer), "valid", "{answer}");
+        }
+    }
+}
+
+/// Asks again and again until it is over; tells when it was answered, and what.
+fn ask_on(
+    client: &RestClient,
+    held: &Held,
+    over: &Arc<AtomicBool>,
+) -> JoinHandle<Vec<(Instant, Value)>> {
+    let (client, held, over) = (client.clone(), held.clone(), over.clone());
+    tokio::spawn(async move {
+        let mut answers = Vec::new();
+        while !over.load(Ordering::Relaxed) {
+            let request = client.post("validate_token").json(&held.question());
+            // no answer at all is better than a stale one
+            if let Ok(response) = request.send().await {
+                answers.push((Instant::now(), read(response).await.1));
+            }
+        }
+        answers
+    })
 }
 
 /// Asks, and does not wait for the answer.
