@@ -1,15 +1,16 @@
 //! An edge that hears nothing any more: a token is good until what is known
 //! here is older than the token allows, and then it is not.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use control_plane::audit::Context;
 use reqwest::StatusCode;
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 use super::{
     BOUND,
-    held::{Held, asking, becomes, verdict},
+    held::{Held, becomes, verdict},
     proxy::Proxy,
 };
 use crate::{
@@ -84,14 +85,11 @@ impl Holdings {
     async fn of(edge: &Edge, [known, stranger]: &[String; 2]) -> Self {
         let client = edge.client(known);
         let of = async |resource_type| Held::of(&client, "data_analyst", resource_type).await;
-        let mut brief = asking("data_analyst", "SAP_API");
-        brief["ttl_seconds"] = json!(1);
-        let brief = client.call("request_permission", brief).await;
         let this = Self {
             live: of("SAP_API").await,
             patient: of("EXTERNAL_SERVICE").await,
             revoked: of("SAP_API").await,
-            expired: Held::told(&brief, "data_analyst", "SAP_API"),
+            expired: Held::brief(&client, "data_analyst", "SAP_API").await,
             stranger: edge.client(stranger),
             client: client.clone(),
         };

@@ -33,6 +33,23 @@ impl Held {
         )
     }
 
+    /// Asks for a grant of one second.
+    pub(super) async fn brief(
+        client: &RestClient,
+        agent: &'static str,
+        resource_type: &'static str,
+    ) -> Self {
+        let mut ask = asking(agent, resource_type);
+        ask["ttl_seconds"] = json!(1);
+        loop {
+            let decision = client.call("request_permission", ask.clone()).await;
+            // on a busy machine its second can be over before it is told
+            if decision["token"].is_string() {
+                return Self::told(&decision, agent, resource_type);
+            }
+        }
+    }
+
     /// Of a decision.
     pub(super) fn told(decision: &Value, agent: &'static str, resource_type: &'static str) -> Self {
         assert_eq!(decision["decision"], "granted", "{decision}");
@@ -69,7 +86,7 @@ impl Held {
 }
 
 /// A request that is granted.
-pub(super) fn asking(agent: &str, resource_type: &str) -> Value {
+fn asking(agent: &str, resource_type: &str) -> Value {
     json!({"agent_id": agent, "resource_type": resource_type, "justification": JUSTIFICATION})
 }
 

@@ -7,12 +7,15 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use time::{Duration, OffsetDateTime, format_description::well_known::Rfc3339};
 
-use super::held::{Held, asking, becomes, verdict};
+use super::held::{Held, becomes, verdict};
 use crate::{
-    edge::{Edge, Launch, RestClient},
+    edge::{Edge, Launch},
     rig::ControlPlane,
     wait::until,
 };
+
+const AGENT: &str = "data_analyst";
+const TYPE: &str = "SAP_API";
 
 const JUMPS: [Duration; 5] = [
     Duration::hours(-1),
@@ -33,15 +36,18 @@ async fn a_wrong_wall_clock_neither_lengthens_nor_shortens_anything() {
     let client = edge.client(&key);
     let now = || control_plane.app.ambient.clock.now();
     clock.is_seen(Duration::hours(1), now).await;
-    let live = hold(&client, 300).await;
-    let mut ended = vec![hold(&client, 1).await];
+    let live = Held::of(&client, AGENT, TYPE).await;
+    let mut ended = vec![Held::brief(&client, AGENT, TYPE).await];
     let mut revoked = Vec::new();
 
     for jump in JUMPS {
         clock.set(jump);
         clock.is_seen(jump, now).await;
         assert_eq!(verdict(&live.validate(&client).await), "valid", "{jump}");
-        let (brief, new) = (hold(&client, 1).await, hold(&client, 300).await);
+        let (brief, new) = (
+            Held::brief(&client, AGENT, TYPE).await,
+            Held::of(&client, AGENT, TYPE).await,
+        );
         assert_eq!(verdict(&new.validate(&client).await), "valid", "{jump}");
         client
             .call("revoke_token", json!({"token": new.token}))
@@ -69,13 +75,6 @@ async fn a_wrong_wall_clock_neither_lengthens_nor_shortens_anything() {
     for held in &ended {
         assert_eq!(verdict(&held.validate(&client).await), "GRANT_EXPIRED");
     }
-}
-
-async fn hold(client: &RestClient, seconds: u32) -> Held {
-    let mut ask = asking("data_analyst", "SAP_API");
-    ask["ttl_seconds"] = json!(seconds);
-    let decision = client.call("request_permission", ask).await;
-    Held::told(&decision, "data_analyst", "SAP_API")
 }
 
 /// What an edge takes for the time of day, by libfaketime.
@@ -147,5 +146,5 @@ fn library() -> PathBuf {
     let library = places
         .map(|place| place.unwrap().path().join("faketime/libfaketimeMT.so.1"))
         .find(|library| library.is_file());
-    library.expect("libfaketime is installed")
+    library.unwrap()
 }
