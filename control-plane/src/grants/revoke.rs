@@ -9,7 +9,7 @@ use authguardian_proto::{
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
-use super::{GrantRecord, Grants, store};
+use super::{GrantRecord, GrantState, Grants, store};
 use crate::{
     audit::{self, Actor, Context, Entry},
     clock::Ambient,
@@ -32,6 +32,8 @@ pub struct Revoked {
     pub grant_id: GrantId,
     /// Where in the `grants` stream it was ended.
     pub position: Position,
+    /// Whether it was active until this ended it.
+    pub ended: bool,
 }
 
 impl Grants {
@@ -166,22 +168,22 @@ impl batch::Operation for Operation {
             .collect();
         store::revoke(&mut tx, &ended, now).await?;
         ended_at.extend(ended);
+        let revoked = |request: &Request| {
+            Some(Revoked {
+                grant_id: request.grant_id,
+                position: *ended_at.get(&request.grant_id)?,
+                ended: ending.iter().any(|(by, record)| {
+                    std::ptr::eq(*by, request) && record.state(now) == GrantState::Active
+                }),
+            })
+        };
         let claims: Vec<(&RequestKey, Revoked)> = requests
             .iter()
             .zip(&results)
             .filter(|(request, result)| {
                 result.is_ok() && !kept.contains_key(&store::KeyRef::of(&request.key))
             })
-            .filter_map(|(request, _)| {
-                let position = *ended_at.get(&request.grant_id)?;
-                Some((
-                    &request.key,
-                    Revoked {
-                        grant_id: request.grant_id,
-                        position,
-                    },
-                ))
-            })
+            .filter_map(|(request, _)| Some((&request.key, revoked(request)?)))
             .collect();
         store::claim_revocations(&mut tx, &claims, now).await?;
         self.db.quorum.prove_by_commit(&mut tx).await?;
@@ -195,11 +197,7 @@ impl batch::Operation for Operation {
                 if let Some((_, first)) = kept.get(&store::KeyRef::of(&request.key)) {
                     return Ok(*first);
                 }
-                let position = *ended_at.get(&request.grant_id).ok_or_else(not_found)?;
-                Ok(Revoked {
-                    grant_id: request.grant_id,
-                    position,
-                })
+                revoked(request).ok_or_else(not_found)
             })
             .collect();
         Ok(Served {

@@ -77,7 +77,7 @@ impl GrantAdminService for GrantAdmin {
                     .await?;
                 return Ok(Response::new(RevokeGrantsResponse {
                     position: Some(position(revoked.position)),
-                    ended: 1,
+                    ended: u64::from(revoked.ended),
                 }));
             }
             Some(Target::AgentId(id)) => RevocationTarget::Agent(parse("agent_id", &id)?),
