@@ -145,7 +145,7 @@ async fn list(
     args: &PageArgs,
     output: Format,
 ) -> Result<(), Failure> {
-    let page = args.collect(async |page_size, page_token| {
+    let get = async |page_size, page_token| {
         let request = ListAdminTokensRequest {
             page_size,
             page_token,
@@ -158,8 +158,8 @@ async fn list(
                 .collect(),
             page.next_page_token,
         ))
-    });
-    output.page(&page.await?)
+    };
+    args.show(output, get).await
 }
 
 async fn revoke(

@@ -23,6 +23,7 @@ Examples:
   control-plane agent put data_analyst --trust 0.8 --description \"reads figures\"
   control-plane agent put data_analyst --trust 800
   control-plane agent list -o json
+  control-plane agent list --watch
   control-plane agent delete data_analyst
 
 Trust is an integer 0 to 1000 or a decimal 0.0 to 1.0 with a point: `800` and `0.8` are the same, `1` is one thousandth, `1.0` is full trust.";
@@ -125,7 +126,7 @@ async fn list(
     args: &PageArgs,
     output: Format,
 ) -> Result<(), Failure> {
-    let page = args.collect(async |page_size, page_token| {
+    let get = async |page_size, page_token| {
         let request = ListAgentsRequest {
             page_size,
             page_token,
@@ -135,8 +136,8 @@ async fn list(
             page.agents.into_iter().map(AgentView::from).collect(),
             page.next_page_token,
         ))
-    });
-    output.page(&page.await?)
+    };
+    args.show(output, get).await
 }
 
 async fn delete(

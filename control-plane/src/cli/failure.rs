@@ -5,7 +5,8 @@ use std::{
     process::ExitCode,
 };
 
-use authguardian_proto::reason::{Problem, Reason};
+use authguardian_proto::reason::{Code, Problem, Reason};
+use authguardian_terminal::Failed;
 use serde::Serialize;
 
 use super::output::Format;
@@ -16,6 +17,8 @@ use crate::{config::ConfigError, error::Error};
 pub(crate) enum Failure {
     /// Something to tell; the exit code follows from its reason.
     Problem(Problem),
+    /// As a problem, of something that does not exist.
+    NotFound(Problem),
     /// Everything was told already; 1 to 255.
     Told(u8),
     /// Nobody reads our output any more, as after `| head`: no failure of ours.
@@ -40,10 +43,13 @@ impl Failure {
     /// Tells it on stderr, in the form that the caller asked for.
     pub(crate) fn report(&self, format: Format) -> ExitCode {
         match self {
-            Self::Problem(problem) => {
+            Self::Problem(problem) | Self::NotFound(problem) => {
                 // a stderr that is gone leaves only the exit code to tell
                 let _ = write_problem(&mut io::stderr().lock(), problem, format);
-                ExitCode::from(problem.reason.code().exit())
+                ExitCode::from(match self {
+                    Self::NotFound(_) => Code::NotFound.exit(),
+                    _ => problem.reason.code().exit(),
+                })
             }
             Self::Told(code) => ExitCode::from(*code),
             Self::BrokenPipe => ExitCode::SUCCESS,
@@ -103,6 +109,18 @@ impl From<io::Error> for Failure {
             return Self::BrokenPipe;
         }
         Self::internal(format!("cannot write the output: {error}"))
+    }
+}
+
+impl Failed for Failure {
+    /// A server that is away, or too busy, for a while.
+    fn passing(&self) -> Option<String> {
+        match self {
+            Self::Problem(problem) if matches!(problem.reason.code().exit(), 6 | 7) => {
+                Some(format!("error: {}", problem.detail))
+            }
+            _ => None,
+        }
     }
 }
 

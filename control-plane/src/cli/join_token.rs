@@ -109,7 +109,7 @@ async fn list(
     args: &PageArgs,
     output: Format,
 ) -> Result<(), Failure> {
-    let page = args.collect(async |page_size, page_token| {
+    let get = async |page_size, page_token| {
         let request = ListJoinTokensRequest {
             page_size,
             page_token,
@@ -121,8 +121,8 @@ async fn list(
             .map(JoinTokenView::from)
             .collect();
         Ok((items, page.next_page_token))
-    });
-    output.page(&page.await?)
+    };
+    args.show(output, get).await
 }
 
 #[derive(Debug, Serialize)]

@@ -5,7 +5,7 @@ use authguardian_proto::{
         GetMachineRequest, ListMachinesRequest, Machine,
         machine_service_client::MachineServiceClient,
     },
-    ids::MachineId,
+    ids::{MachineId, MachineName},
     zone::Zone,
 };
 use clap::{Args, Subcommand};
@@ -22,6 +22,7 @@ use super::{
 const EXAMPLES: &str = "\
 Examples:
   control-plane machine list
+  control-plane machine list --watch=10
   control-plane machine show build-7 -o yaml";
 
 #[derive(Debug, Args)]
@@ -67,13 +68,22 @@ pub(super) async fn resolve(channel: Authenticated, machine: String) -> Result<S
 
 async fn find(channel: Authenticated, machine: String) -> Result<Machine, Failure> {
     let mut client = MachineServiceClient::new(channel);
-    let found = read(async || client.get_machine(GetMachineRequest { machine }).await).await?;
+    let well_formed =
+        machine.parse::<MachineId>().is_ok() || machine.parse::<MachineName>().is_ok();
+    let found = read(async || client.get_machine(GetMachineRequest { machine }).await).await;
+    let found = found.map_err(|failure| match failure {
+        // the reasons have none for machines: of a good name this one says that nobody has it
+        Failure::Problem(problem) if well_formed && problem.field.as_deref() == Some("machine") => {
+            Failure::NotFound(problem)
+        }
+        other => other,
+    })?;
     Ok(found.machine.unwrap_or_default())
 }
 
 async fn list(channel: Authenticated, args: &PageArgs, output: Format) -> Result<(), Failure> {
     let client = MachineServiceClient::new(channel);
-    let page = args.collect(async |page_size, page_token| {
+    let get = async |page_size, page_token| {
         let request = ListMachinesRequest {
             page_size,
             page_token,
@@ -81,8 +91,8 @@ async fn list(channel: Authenticated, args: &PageArgs, output: Format) -> Result
         let page = read(async || client.clone().list_machines(request).await).await?;
         let items = page.machines.into_iter().map(MachineView::from).collect();
         Ok((items, page.next_page_token))
-    });
-    output.page(&page.await?)
+    };
+    args.show(output, get).await
 }
 
 #[derive(Debug, Serialize)]

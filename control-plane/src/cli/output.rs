@@ -4,6 +4,7 @@
 
 use std::io::{self, IsTerminal, Write};
 
+use authguardian_terminal::Sight;
 use clap::ValueEnum;
 use comfy_table::{ContentArrangement, Table, presets};
 use serde::Serialize;
@@ -57,32 +58,48 @@ impl Format {
         if self != Self::Table {
             return self.structured(page);
         }
-        if page.items.is_empty() {
-            return note(&format!("no {}", T::PLURAL));
-        }
-        write_stdout(&rows(&page.items))?;
-        match &page.next_page_token {
-            Some(token) => note(&format!(
-                "there is more: add `--all` or `--page-token {token}`"
-            )),
-            None => Ok(()),
+        let sight = table(page);
+        write_stdout(&sight.text)?;
+        sight.hint.map_or(Ok(()), |hint| note(&hint))
+    }
+
+    /// One thing, as one look of many shows it.
+    pub(crate) fn one_sight(self, value: &impl Serialize) -> Result<Sight, Failure> {
+        let text = match self {
+            Self::Table => fields(value)?,
+            _ => self.document(value)?,
+        };
+        Ok(Sight {
+            text,
+            ..Sight::default()
+        })
+    }
+
+    /// A page of a list, as one look of many shows it.
+    pub(crate) fn page_sight<T: Row>(self, page: &Page<T>) -> Result<Sight, Failure> {
+        match self {
+            Self::Table => Ok(table(page)),
+            _ => self.one_sight(page),
         }
     }
 
-    /// Writes one entry of an endless list: one JSON object a line, or one
-    /// YAML document.
+    /// Writes one entry of an endless list.
     pub(crate) fn entry(self, value: &impl Serialize, line: &str) -> Result<(), Failure> {
         match self {
             Self::Table => write_stdout(&format!("{line}\n")),
-            Self::Json => write_stdout(&format!(
-                "{}\n",
-                serde_json::to_string(value).map_err(unwritable)?
-            )),
-            Self::Yaml => write_stdout(&format!(
+            _ => write_stdout(&self.document(value)?),
+        }
+    }
+
+    /// One of many: one JSON value a line, or one YAML document.
+    fn document(self, value: &impl Serialize) -> Result<String, Failure> {
+        Ok(match self {
+            Self::Yaml => format!(
                 "---\n{}",
                 serde_norway::to_string(value).map_err(unwritable)?
-            )),
-        }
+            ),
+            _ => serde_json::to_string(value).map_err(unwritable)? + "\n",
+        })
     }
 
     /// Writes a secret that is shown once: for people nothing but the secret
@@ -119,6 +136,27 @@ pub(crate) fn write_stdout(text: &str) -> Result<(), Failure> {
 /// Writes a line to stderr, for people.
 pub(crate) fn note(text: &str) -> Result<(), Failure> {
     Ok(writeln!(io::stderr().lock(), "{text}")?)
+}
+
+/// A page for people: the hint tells that it is empty, or how to see more.
+fn table<T: Row>(page: &Page<T>) -> Sight {
+    let hint = match &page.next_page_token {
+        _ if page.items.is_empty() => Some(format!("no {}", T::PLURAL)),
+        Some(token) => Some(format!(
+            "there is more: add `--all` or `--page-token {token}`"
+        )),
+        None => None,
+    };
+    let text = if page.items.is_empty() {
+        String::new()
+    } else {
+        rows(&page.items)
+    };
+    Sight {
+        text,
+        hint,
+        compared: None,
+    }
 }
 
 fn rows<T: Row>(items: &[T]) -> String {

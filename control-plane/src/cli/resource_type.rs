@@ -132,7 +132,7 @@ async fn list(
     args: &PageArgs,
     output: Format,
 ) -> Result<(), Failure> {
-    let page = args.collect(async |page_size, page_token| {
+    let get = async |page_size, page_token| {
         let request = ListResourceTypesRequest {
             page_size,
             page_token,
@@ -145,8 +145,8 @@ async fn list(
                 .collect(),
             page.next_page_token,
         ))
-    });
-    output.page(&page.await?)
+    };
+    args.show(output, get).await
 }
 
 #[derive(Debug, Serialize)]

@@ -3,18 +3,21 @@
 use authguardian_proto::status_api::v1::{
     GetStatusRequest, GetStatusResponse, status_service_client::StatusServiceClient,
 };
+use authguardian_terminal::{WatchArgs, watch};
 use clap::Args;
 use serde::Serialize;
 
 use super::{
     client::{ClientArgs, read},
     failure::Failure,
+    output::Format,
     value::rfc3339,
 };
 
 const EXAMPLES: &str = "\
 Examples:
   control-plane status
+  control-plane status --watch
   control-plane status -o json | jq .active_grants";
 
 #[derive(Debug, Args)]
@@ -22,13 +25,25 @@ Examples:
 pub(crate) struct StatusArgs {
     #[command(flatten)]
     pub client: ClientArgs,
+    #[command(flatten)]
+    watch: WatchArgs,
 }
 
 impl StatusArgs {
     pub(crate) async fn run(self) -> Result<(), Failure> {
         let mut client = StatusServiceClient::new(self.client.connect().await?);
-        let status = read(async || client.get_status(GetStatusRequest {}).await).await?;
-        self.client.output.one(&StatusView::from(status))
+        let output = self.client.output;
+        let mut get = async || {
+            let status = read(async || client.get_status(GetStatusRequest {}).await).await?;
+            Ok::<_, Failure>(StatusView::from(status))
+        };
+        match self.watch.interval() {
+            None => output.one(&get().await?),
+            Some(every) => {
+                let look = async || output.one_sight(&get().await?);
+                watch(every, output != Format::Table, look).await
+            }
+        }
     }
 }
 

@@ -105,14 +105,19 @@ impl Justification {
         if self.instruction || self.stuffed || self.words == 0 {
             return 0;
         }
-        let marks = [
-            self.characters > 20,
-            self.characters > 50,
-            self.task_word,
-            self.specific,
-            !self.test_word,
-        ];
-        marks.into_iter().map(|mark| 200 * u32::from(mark)).sum()
+        let marks = self.marks().into_iter();
+        marks.map(|(_, carried)| 200 * u32::from(carried)).sum()
+    }
+
+    /// The five marks in a few words each, and which of them it carries.
+    pub const fn marks(&self) -> [(&'static str, bool); 5] {
+        [
+            ("over 20 characters", self.characters > 20),
+            ("over 50 characters", self.characters > 50),
+            ("names a task", self.task_word),
+            ("specific", self.specific),
+            ("no test", !self.test_word),
+        ]
     }
 }
 

@@ -13,7 +13,7 @@ pub const MAX: u32 = 1000;
 pub const UNKNOWN_AGENT_TRUST: u32 = 300;
 
 /// What a broad scope, and again what a writing one, adds to the risk.
-const SCOPE_RISK: u32 = 200;
+pub const SCOPE_RISK: u32 = 200;
 
 /// A score and what it was made of, each 0 to 1000.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

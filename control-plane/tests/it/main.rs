@@ -22,3 +22,4 @@ mod requests;
 mod rig;
 mod test_database;
 mod wait;
+mod watching;

@@ -26,21 +26,21 @@ use crate::{
 };
 
 /// A control plane that serves, and an operator's shell.
-struct Operator {
-    rig: Rig,
+pub(crate) struct Operator {
+    pub(crate) rig: Rig,
     addresses: Addresses,
     files: TempDir,
 }
 
 /// What a command came to.
-struct Told {
-    code: i32,
-    stdout: String,
-    stderr: String,
+pub(crate) struct Told {
+    pub(crate) code: i32,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
 }
 
 impl Operator {
-    async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let rig = Rig::open_now().await;
         let server = Server::bind(&rig.config.listen).await.unwrap();
         let addresses = server.addresses;
@@ -78,7 +78,7 @@ impl Operator {
         made.unwrap().0.unwrap().to_string()
     }
 
-    fn command(&self, args: &[&str]) -> Command {
+    pub(crate) fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_control-plane"));
         command
             .args(args)
@@ -103,14 +103,14 @@ impl Operator {
     }
 
     /// Runs a command that has to succeed, and reads its JSON.
-    async fn json(&self, args: &[&str]) -> Value {
+    pub(crate) async fn json(&self, args: &[&str]) -> Value {
         let told = self.run(&[args, &["-o", "json"]].concat()).await;
         assert_eq!(told.code, 0, "{args:?}: {}", told.stderr);
         serde_json::from_str(&told.stdout).unwrap()
     }
 
     /// Runs a command that has to fail, and reads exit code and reason.
-    async fn refused(&self, args: &[&str]) -> (i32, String) {
+    pub(crate) async fn refused(&self, args: &[&str]) -> (i32, String) {
         let told = self.run(&[args, &["-o", "json"]].concat()).await;
         assert_eq!(told.stdout, "", "{args:?}");
         let problem: Value = serde_json::from_str(&told.stderr).unwrap();
@@ -118,7 +118,7 @@ impl Operator {
     }
 }
 
-async fn told(mut command: Command) -> Told {
+pub(crate) async fn told(mut command: Command) -> Told {
     let output = tokio::time::timeout(DEADLINE, command.output())
         .await
         .unwrap()
@@ -256,8 +256,60 @@ async fn a_grant_is_listed_shown_with_its_facts_and_revoked() {
     assert!(revoked["position"]["revision"].is_u64());
     let shown = operator.json(&["grant", "show", &id]).await;
     assert_eq!(shown["state"], "revoked");
+    let again = operator.json(&["grant", "revoke", &id]).await;
+    assert_eq!(again["ended"], 0, "it was ended before");
     let none = operator.json(&["grant", "list", "--state", "active"]).await;
     assert_eq!(none["items"], serde_json::json!([]));
+}
+
+#[tokio::test]
+async fn one_grant_is_ended_once_and_a_repeat_gets_the_first_answer() {
+    let operator = Operator::start().await;
+    let session = operator.rig.analyst().await;
+    let decision = operator.rig.granted(&session).await;
+    let id = decision.record.id.to_string();
+    let revoke = ["grant", "revoke", &id, "--request-id", "r-1"];
+    let first = operator.json(&revoke).await;
+    assert_eq!(first["ended"], 1);
+    assert_eq!(operator.json(&revoke).await, first);
+    let other = operator.json(&["grant", "revoke", &id]).await;
+    assert_eq!(
+        (&other["ended"], &other["position"]),
+        (&0.into(), &first["position"])
+    );
+}
+
+#[tokio::test]
+async fn grants_are_listed_by_every_filter() {
+    let operator = Operator::start().await;
+    let session = operator.rig.analyst().await;
+    operator.rig.granted(&session).await;
+    for (filter, found) in [
+        (["--agent", "data_analyst"], 1),
+        (["--agent", "critic"], 0),
+        (["--resource", "SAP_API"], 1),
+        (["--resource", "PAYMENTS"], 0),
+        (["--state", "active"], 1),
+        (["--state", "denied"], 0),
+        (["--machine", "host-of-data-analyst"], 1),
+        (["--limit", "1"], 1),
+    ] {
+        let listed = operator
+            .json(&[&["grant", "list"], &filter[..]].concat())
+            .await;
+        let items = listed["items"].as_array().unwrap();
+        assert_eq!(items.len(), found, "{filter:?}");
+    }
+    let (code, _) = operator
+        .refused(&["grant", "list", "--machine", "nobody"])
+        .await;
+    assert_eq!(code, 3);
+    for refused in [["--state", "asleep"], ["--limit", "0"]] {
+        let told = operator
+            .run(&[&["grant", "list"], &refused[..]].concat())
+            .await;
+        assert_eq!(told.code, 2, "{refused:?}");
+    }
 }
 
 #[tokio::test]
@@ -268,15 +320,22 @@ async fn pages_can_be_taken_one_by_one_or_all_at_once() {
             .json(&["agent", "put", agent, "--trust", "500"])
             .await;
     }
-    let first = operator.json(&["agent", "list", "--page-size", "2"]).await;
+    let first = operator.json(&["agent", "list", "--limit", "2"]).await;
     assert_eq!(first["items"].as_array().unwrap().len(), 2);
     let token = first["next_page_token"].as_str().unwrap();
     let second = operator
-        .json(&["agent", "list", "--page-size", "2", "--page-token", token])
+        .json(&["agent", "list", "--limit", "2", "--page-token", token])
         .await;
     assert_eq!(second["items"][0]["agent_id"], "c");
     let all = operator.json(&["agent", "list", "--all"]).await;
     assert_eq!(all["items"].as_array().unwrap().len(), 3);
+
+    let table = operator.run(&["agent", "list", "--limit", "2"]).await;
+    assert_eq!(table.stdout.lines().count(), 3, "{}", table.stdout);
+    let hint = format!("--page-token {token}");
+    assert!(table.stderr.contains(&hint), "{}", table.stderr);
+    let both = ["agent", "list", "--all", "--limit", "2"];
+    assert_eq!(operator.run(&both).await.code, 2);
 }
 
 #[tokio::test]
@@ -391,6 +450,16 @@ async fn every_kind_of_refusal_has_its_exit_code() {
         operator.refused(&clear).await,
         (2, "INVALID_ARGUMENT".to_owned())
     );
+    let missing = ["machine", "show", "nobody"];
+    assert_eq!(
+        operator.refused(&missing).await,
+        (3, "INVALID_ARGUMENT".to_owned())
+    );
+    let malformed = ["machine", "show", "no body"];
+    assert_eq!(
+        operator.refused(&malformed).await,
+        (2, "INVALID_ARGUMENT".to_owned())
+    );
     let missing = ["grant", "show", "grt_0000000000000000000007"];
     assert_eq!(
         operator.refused(&missing).await,
@@ -426,4 +495,18 @@ async fn the_status_tells_figures_and_heads() {
     assert_eq!(streams, ["grants", "identity", "policy", "registry"]);
     let yaml = operator.run(&["status", "-o", "yaml"]).await.stdout;
     assert!(yaml.contains("trust_domain: example.org\n"), "{yaml}");
+}
+
+#[tokio::test]
+async fn completions_know_the_nouns_and_verbs_of_each_shell() {
+    for shell in ["bash", "zsh", "fish"] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_control-plane"));
+        command.args(["completions", shell]).stdin(Stdio::null());
+        let script = command.output().await.unwrap();
+        assert_eq!(script.status.code(), Some(0));
+        let script = String::from_utf8(script.stdout).unwrap();
+        for word in ["api-key", "resource-type", "revoke", "page-token", "watch"] {
+            assert!(script.contains(word), "{shell} lacks `{word}`");
+        }
+    }
 }

@@ -3,6 +3,7 @@
 use std::{io::Write, process::ExitCode};
 
 use authguardian_proto::reason::{Problem, Reason};
+use authguardian_terminal::Failed;
 
 /// What stderr and the exit code tell.
 #[derive(Debug)]
@@ -50,5 +51,19 @@ impl From<Problem> for Failure {
             exit: problem.reason.code().exit(),
             message: problem.to_string(),
         }
+    }
+}
+
+/// Writing to stdout failed.
+impl From<std::io::Error> for Failure {
+    fn from(error: std::io::Error) -> Self {
+        Self::other(format!("cannot write the output: {error}"))
+    }
+}
+
+impl Failed for Failure {
+    /// An edge that is away, or too busy, for a while.
+    fn passing(&self) -> Option<String> {
+        matches!(self.exit, 6 | 7).then(|| format!("error: {}", self.message))
     }
 }

@@ -5,6 +5,7 @@ use std::{path::PathBuf, process::ExitCode, sync::Arc};
 use authguardian_proto::{credential::JoinToken, ids::ParseIdError, reason::Reason};
 use clap::Args;
 use serde_json::json;
+use time::format_description::well_known::Rfc3339;
 
 use super::{
     Failure,
@@ -62,7 +63,7 @@ impl Join {
                 "machine_id": identity.machine_id.to_string(),
                 "machine_name": identity.machine_name,
                 "trust_domain": identity.trust_domain,
-                "certificate_ends": identity.validity.ends.to_string(),
+                "certificate_ends": identity.validity.ends.format(&Rfc3339).map_err(Failure::other)?,
             }),
         )?;
         Ok(ExitCode::SUCCESS)

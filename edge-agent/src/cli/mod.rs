@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 mod client;
+mod completions;
 mod failure;
 mod join;
 mod logging;
@@ -52,6 +53,8 @@ enum Command {
     ValidateToken(validate_token::ValidateToken),
     /// End the grant of a token
     RevokeToken(revoke_token::RevokeToken),
+    /// Print a completion script for a shell
+    Completions(completions::Completions),
 }
 
 impl Cli {
@@ -65,6 +68,7 @@ impl Cli {
             Command::RequestPermission(request) => request.run().await,
             Command::ValidateToken(validate) => validate.run().await,
             Command::RevokeToken(revoke) => revoke.run().await,
+            Command::Completions(completions) => completions.run(),
         };
         match outcome {
             Ok(code) => code,

@@ -1,6 +1,6 @@
 //! Results on stdout: a table for people, JSON and YAML for programs.
 
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 
 use clap::{Args, ValueEnum};
 use comfy_table::{ContentArrangement, Table, presets};
@@ -33,7 +33,36 @@ pub(super) fn print(format: Format, result: &Value) -> Result<(), Failure> {
         Kind::Json => serde_json::to_string_pretty(result).map_err(Failure::other)?,
         Kind::Yaml => serde_norway::to_string(result).map_err(Failure::other)?,
     };
-    writeln!(std::io::stdout(), "{}", text.trim_end()).map_err(Failure::other)
+    write_stdout(&format!("{}\n", text.trim_end()))
+}
+
+/// Writes text to stdout. A reader that left, as after `| head`, is no failure
+/// of ours: the exit code still tells what came of the command.
+pub(super) fn write_stdout(text: &str) -> Result<(), Failure> {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(Failure::other(error)),
+        _ => Ok(()),
+    }
+}
+
+impl Format {
+    /// Whether results are documents for programs.
+    pub(super) fn is_document(self) -> bool {
+        self.output != Kind::Table
+    }
+
+    /// One of many results: one JSON value a line, or one YAML document.
+    pub(super) fn text_of_many(self, result: &Value) -> Result<String, Failure> {
+        Ok(match self.output {
+            Kind::Table => table(result) + "\n",
+            Kind::Json => format!("{result}\n"),
+            Kind::Yaml => format!(
+                "---\n{}",
+                serde_norway::to_string(result).map_err(Failure::other)?
+            ),
+        })
+    }
 }
 
 /// One line per field; what is empty is left out.

@@ -1,12 +1,14 @@
 //! The command line as a client: stdout is data, the exit code tells.
 
-use std::process::Output;
+use std::process::{Output, Stdio};
 
 use serde_json::Value;
+use tokio::io::{AsyncBufReadExt, BufReader};
 
 use crate::{
     edge::{command, output},
     rig::Rig,
+    wait::DEADLINE,
 };
 
 async fn run(rig: &Rig, arguments: &[&str]) -> Output {
@@ -115,4 +117,80 @@ async fn refusals_have_their_exit_codes_and_say_why_on_stderr() {
     let status = run(&rig, &["status", "-o", "json"]).await;
     let status: Value = serde_json::from_slice(&status.stdout).unwrap();
     assert_eq!(status["ready"], true);
+}
+
+#[tokio::test]
+async fn a_watched_status_tells_when_the_control_plane_goes_away() {
+    let rig = Rig::start().await;
+    let mut watch = command();
+    watch
+        .args(["status", "--watch=1", "-o", "json"])
+        .args(["--server", &rig.edge.url])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let mut child = watch.spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let mut next = async || {
+        let line = tokio::time::timeout(DEADLINE, lines.next_line()).await;
+        let line = line.unwrap().unwrap().unwrap();
+        serde_json::from_str::<Value>(&line).unwrap()
+    };
+    assert_eq!(next().await["ready"], true);
+    rig.control_plane.stop().await;
+    assert_eq!(next().await["ready"], false, "staleness alone is no news");
+
+    drop(rig.edge);
+    let mut errors = BufReader::new(child.stderr.take().unwrap()).lines();
+    let told = tokio::time::timeout(DEADLINE, errors.next_line()).await;
+    let told = told.unwrap().unwrap().unwrap();
+    assert!(told.contains("cannot be reached"), "{told}");
+    drop(lines);
+    let status = tokio::time::timeout(DEADLINE, child.wait()).await;
+    assert_eq!(status.unwrap().unwrap().code(), Some(0));
+}
+
+#[tokio::test]
+async fn a_reader_that_leaves_changes_no_exit_code() {
+    let rig = Rig::start().await;
+    let (agent, resource) = ("data_analyst", "SAP_API");
+    let invalid = [
+        "validate-token",
+        "--agent",
+        agent,
+        "--resource",
+        resource,
+        "x",
+    ];
+    for (arguments, code) in [(&["status"][..], 0), (&invalid[..], 4)] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let mut command = command();
+        command
+            .args(arguments)
+            .env("AUTHGUARDIAN_EDGE_URL", &rig.edge.url)
+            .env("AUTHGUARDIAN_API_KEY", &rig.api_key)
+            .stdout(writer)
+            .stderr(Stdio::piped());
+        let child = command.spawn().unwrap();
+        let output = tokio::time::timeout(DEADLINE, child.wait_with_output()).await;
+        let output = output.unwrap().unwrap();
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}");
+        assert_eq!(String::from_utf8_lossy(&output.stderr), "", "{arguments:?}");
+    }
+}
+
+#[tokio::test]
+async fn completions_know_the_verbs_of_each_shell() {
+    for shell in ["bash", "zsh", "fish"] {
+        let mut completions = command();
+        completions.args(["completions", shell]);
+        let script = output(completions).await;
+        assert_eq!(script.status.code(), Some(0));
+        for verb in ["request-permission", "validate-token", "stdio", "watch"] {
+            assert!(stdout(&script).contains(verb), "{shell} lacks `{verb}`");
+        }
+    }
+    let mut unknown = command();
+    unknown.args(["completions", "cmd"]);
+    assert_eq!(output(unknown).await.status.code(), Some(2));
 }

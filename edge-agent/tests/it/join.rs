@@ -1,6 +1,7 @@
 //! Becoming a machine, and staying one.
 
 use serde_json::Value;
+use time::format_description::well_known::Rfc3339;
 
 use crate::{
     edge::{Edge, command, content, output},
@@ -49,6 +50,8 @@ async fn join_tells_who_the_machine_is_and_keeps_its_files_private() {
     let told: Value = serde_json::from_slice(&joined.stdout).unwrap();
     assert_eq!(told["machine_name"], "build-7");
     assert_eq!(told["trust_domain"], "authguardian.local");
+    let ends = told["certificate_ends"].as_str().unwrap();
+    time::OffsetDateTime::parse(ends, &Rfc3339).unwrap();
     let mode = |path: &str| {
         std::fs::metadata(dir.path().join(path))
             .unwrap()

@@ -1,5 +1,6 @@
 //! `grant`: permissions that were given or denied.
 
+mod explain;
 mod revoke;
 mod view;
 
@@ -17,13 +18,16 @@ use super::{
     client::{Authenticated, ClientArgs, read},
     failure::Failure,
     machine,
-    output::Format,
+    output::{Format, write_stdout},
     page::PageArgs,
 };
 
 const EXAMPLES: &str = "\
 Examples:
   control-plane grant list --agent data_analyst --state active
+  control-plane grant list --machine build-7 --resource SAP_API --limit 20
+  control-plane grant list --state active --watch=5
+  control-plane grant show grt_…
   control-plane grant show grt_… -o yaml
   control-plane grant revoke grt_…
   control-plane grant revoke --agent data_analyst --comment \"key leaked\"
@@ -42,7 +46,7 @@ pub(crate) struct GrantArgs {
 enum Verb {
     /// List grants and denials, newest first
     List(ListArgs),
-    /// Show one grant with everything that it was decided by
+    /// Show one grant and explain how it was decided
     Show {
         /// `grt_…`
         grant: GrantId,
@@ -97,7 +101,11 @@ impl GrantArgs {
                     grant_id: grant.to_string(),
                 };
                 let found = read(async || client.get_grant(request).await).await?;
-                output.one(&GrantView::from(found.grant.unwrap_or_default()))
+                let view = GrantView::from(found.grant.unwrap_or_default());
+                match output {
+                    Format::Table => write_stdout(&explain::explain(&view)),
+                    _ => output.one(&view),
+                }
             }
             Verb::Revoke(args) => args.run(channel, output).await,
         }
@@ -127,7 +135,7 @@ async fn list(channel: Authenticated, args: ListArgs, output: Format) -> Result<
         page_token: String::new(),
     };
     let client = GrantAdminServiceClient::new(channel);
-    let page = args.page.collect(async |page_size, page_token| {
+    let get = async |page_size, page_token| {
         let request = ListGrantsRequest {
             page_size,
             page_token,
@@ -138,8 +146,8 @@ async fn list(channel: Authenticated, args: ListArgs, output: Format) -> Result<
             page.grants.into_iter().map(GrantView::from).collect(),
             page.next_page_token,
         ))
-    });
-    output.page(&page.await?)
+    };
+    args.page.show(output, get).await
 }
 
 impl StateArg {

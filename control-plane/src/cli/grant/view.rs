@@ -1,43 +1,40 @@
 //! A grant as it is shown.
 
+use std::fmt;
+
 use authguardian_proto::{common::v1::Position, grants::v1::Grant, zone::Zone};
 use serde::Serialize;
 
-use crate::cli::{
-    output::Row,
-    value::{enum_name, non_empty, or_dash, rfc3339, short_time},
+use crate::{
+    cli::{
+        output::Row,
+        value::{enum_name, non_empty, or_dash, rfc3339, short_time},
+    },
+    policy::score::Score,
 };
 
 #[derive(Debug, Serialize)]
 pub(super) struct GrantView {
-    id: String,
-    state: String,
-    agent_id: String,
-    resource_type: String,
-    scope: Option<String>,
-    justification: String,
-    score: ScoreView,
-    reasons: Vec<String>,
-    detail: String,
-    restrictions: Vec<String>,
-    policy_version: u64,
-    policy_ids: Vec<String>,
-    machine_id: Option<String>,
-    api_key_id: Option<String>,
-    zone: Option<&'static str>,
-    issued_at: Option<String>,
-    expires_at: Option<String>,
-    revoked_at: Option<String>,
-    position: Option<PositionView>,
-    facts: Option<serde_json::Value>,
-}
-
-#[derive(Debug, Serialize)]
-struct ScoreView {
-    total: u32,
-    justification: u32,
-    trust: u32,
-    risk: u32,
+    pub id: String,
+    pub state: String,
+    pub agent_id: String,
+    pub resource_type: String,
+    pub scope: Option<String>,
+    pub justification: String,
+    pub score: Score,
+    pub reasons: Vec<String>,
+    pub detail: String,
+    pub restrictions: Vec<String>,
+    pub policy_version: u64,
+    pub policy_ids: Vec<String>,
+    pub machine_id: Option<String>,
+    pub api_key_id: Option<String>,
+    pub zone: Option<&'static str>,
+    pub issued_at: Option<String>,
+    pub expires_at: Option<String>,
+    pub revoked_at: Option<String>,
+    pub position: Option<PositionView>,
+    pub facts: Option<serde_json::Value>,
 }
 
 /// A position in the `grants` stream.
@@ -45,6 +42,12 @@ struct ScoreView {
 pub(super) struct PositionView {
     epoch: u64,
     revision: u64,
+}
+
+impl fmt::Display for PositionView {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "revision {} of epoch {}", self.revision, self.epoch)
+    }
 }
 
 impl From<Position> for PositionView {
@@ -72,7 +75,7 @@ impl From<Grant> for GrantView {
             resource_type: grant.resource_type,
             scope: non_empty(grant.scope),
             justification: grant.justification,
-            score: ScoreView {
+            score: Score {
                 total: score.total,
                 justification: score.justification,
                 trust: score.trust,
@@ -112,7 +115,7 @@ impl Row for GrantView {
 
 #[cfg(test)]
 mod tests {
-    use authguardian_proto::grants::v1::{GrantState, Score};
+    use authguardian_proto::grants::v1;
 
     use super::*;
 
@@ -120,9 +123,9 @@ mod tests {
     fn a_grant_in_json_has_plain_names_and_whole_facts() {
         let grant = Grant {
             id: "grt_x".into(),
-            state: GrantState::Active.into(),
+            state: v1::GrantState::Active.into(),
             zone: 3,
-            score: Some(Score {
+            score: Some(v1::Score {
                 total: 570,
                 justification: 600,
                 trust: 800,
