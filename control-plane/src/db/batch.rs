@@ -1,9 +1,10 @@
 //! Group commit: calls that arrive while a transaction is in flight form the
 //! next batch. No timer: a lone caller waits for nobody.
 
-use std::{sync::Arc, time::Duration};
+use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use authguardian_proto::reason::Reason;
+use futures::FutureExt;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use super::{
@@ -32,6 +33,10 @@ pub trait Operation: Send + Sync + 'static {
     type Request: Send + Sync + 'static;
     /// What a caller gets.
     type Reply: Send + 'static;
+
+    /// Batches that are served at the same time. Two let one be judged while
+    /// the other is written; more would only be smaller.
+    const AT_ONCE: usize = 1;
 
     /// Serves a batch: one reply for each request, in order.
     ///
@@ -122,9 +127,14 @@ impl<O: Operation> std::fmt::Debug for Batcher<O> {
 }
 
 async fn work<O: Operation>(operation: Arc<O>, mut calls: mpsc::Receiver<Call<O>>) {
+    let serving = Arc::new(Semaphore::new(O::AT_ONCE));
     let confirming = Arc::new(Semaphore::new(CONFIRMING));
     let mut batch = Vec::with_capacity(MAX_BATCH);
-    while calls.recv_many(&mut batch, MAX_BATCH).await > 0 {
+    // calls gather while the turn is waited for; the semaphore is never closed
+    while let Ok(turn) = Arc::clone(&serving).acquire_owned().await {
+        if calls.recv_many(&mut batch, MAX_BATCH).await == 0 {
+            return;
+        }
         batch.retain(|call: &Call<O>| !call.reply.is_closed());
         let (requests, replies): (Vec<_>, Vec<_>) = batch
             .drain(..)
@@ -133,13 +143,15 @@ async fn work<O: Operation>(operation: Arc<O>, mut calls: mpsc::Receiver<Call<O>
         if requests.is_empty() {
             continue;
         }
-        // a task of its own: a panic in one batch must not end the operation
-        let operation = Arc::clone(&operation);
-        let served = tokio::spawn(async move { serve(&*operation, &requests).await }).await;
-        match served {
-            Ok(parts) => tell(parts, replies, &confirming).await,
-            Err(panic) => {
-                tracing::error!(error = %panic, "a batch failed");
+        let (operation, confirming) = (Arc::clone(&operation), Arc::clone(&confirming));
+        tokio::spawn(async move {
+            // a panic in one batch must not end the operation, nor leave its callers waiting
+            let served = AssertUnwindSafe(serve(&*operation, &requests)).catch_unwind();
+            if let Ok(parts) = served.await {
+                drop(turn);
+                tell(parts, replies, &confirming).await;
+            } else {
+                tracing::error!("a batch failed");
                 let error = Error::new(
                     Reason::OutcomeUnknown,
                     "the control plane failed; repeat the request with the same request id",
@@ -147,7 +159,7 @@ async fn work<O: Operation>(operation: Arc<O>, mut calls: mpsc::Receiver<Call<O>
                 let count = replies.len();
                 send(replies, share(error, count));
             }
-        }
+        });
     }
 }
 

@@ -60,10 +60,14 @@ impl Pools {
                 })
                 .after_connect(|connection, _| Box::pin(refuse_standby(connection)))
         };
+        // batches have few statements, whose arrays would have them planned anew each time
+        let batches = options
+            .clone()
+            .options([("plan_cache_mode", "force_generic_plan")]);
         Ok(Self {
             reads: pool(connections / 4).connect_with(options.clone()).await?,
-            writes: pool(connections / 2).connect_lazy_with(options.clone()),
-            revocations: pool(connections / 4).connect_lazy_with(options.clone()),
+            writes: pool(connections / 2).connect_lazy_with(batches.clone()),
+            revocations: pool(connections / 4).connect_lazy_with(batches),
             options,
         })
     }

@@ -21,7 +21,7 @@ use crate::{
 const POLL: Duration = Duration::from_secs(1);
 
 /// Between publications: a commit waits no longer for its turn than this.
-const SPACING: Duration = Duration::from_millis(5);
+const SPACING: Duration = Duration::from_millis(10);
 
 /// How long a reader that is ahead of this process is waited for.
 const CATCH_UP: Duration = Duration::from_secs(2);
@@ -167,15 +167,21 @@ impl Publisher {
 
     async fn run(self: Arc<Self>, outgoing: Arc<Notify>, stop: CancellationToken) {
         let mut at: Option<Arc<Heads>> = None;
+        let mut alone = false;
         let mut poll = tokio::time::interval(POLL);
         poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
-                () = self.db.committed.notified() => outgoing.notify_one(),
+                () = self.db.committed.notified() => {
+                    if !alone {
+                        outgoing.notify_one();
+                    }
+                }
                 () = self.wake.notified() => {}
                 _ = poll.tick() => {
-                    if let Err(error) = self.refresh_epoch().await {
-                        tracing::warn!(%error, cause = error.cause().map(tracing::field::display), "cannot look at the database server now");
+                    match self.look_around().await {
+                        Ok(is_alone) => alone = is_alone,
+                        Err(error) => tracing::warn!(%error, cause = error.cause().map(tracing::field::display), "cannot look at the database server now"),
                     }
                 }
                 () = stop.cancelled() => return,
@@ -199,10 +205,12 @@ impl Publisher {
         }
     }
 
-    async fn refresh_epoch(&self) -> Result<()> {
+    /// Begins a new epoch where the server is another; tells whether this is
+    /// the only control plane that listens on it.
+    async fn look_around(&self) -> Result<bool> {
         let mut connection = self.db.read().await?;
         epoch::refresh(&mut connection).await?;
-        Ok(())
+        Ok(store::listeners(&mut connection, wakeup::LISTENER).await? < 2)
     }
 
     /// Publishes what came after `at`; returns the new heads and whether more waits.
@@ -216,6 +224,7 @@ impl Publisher {
         for head in current {
             let known = at.and_then(|at| at.get(&head.stream)).copied();
             let sent = match known {
+                Some(known) if known == head.position => known,
                 Some(known) if known.epoch == head.position.epoch => {
                     let (epoch, up_to) = (head.position.epoch, head.position.revision);
                     let new = store::read(

@@ -31,6 +31,17 @@ pub(super) async fn backend(connection: &mut PgConnection) -> sqlx::Result<u32> 
     Ok(backend.unsigned_abs())
 }
 
+/// How many connections of this name the database has.
+pub(super) async fn listeners(connection: &mut PgConnection, name: &str) -> sqlx::Result<i64> {
+    sqlx::query_scalar(
+        "SELECT count(*) FROM pg_stat_activity
+         WHERE datname = current_database() AND application_name = $1",
+    )
+    .bind(name)
+    .fetch_one(connection)
+    .await
+}
+
 #[tracing::instrument(name = "db.change.append", skip_all, fields(stream = stream.as_str()))]
 pub(super) async fn append(
     connection: &mut PgConnection,

@@ -23,11 +23,14 @@ use crate::db::Pools;
 
 const CHANNEL: &str = "authguardian_change";
 
+/// What the listening connection of every control plane is called.
+pub(super) const LISTENER: &str = "authguardian listener";
+
 /// After a failure of the database, before the next try.
 const RETRY: Duration = Duration::from_millis(500);
 
 /// Between wake-ups: one stands for all commits of that time.
-const SPACING: Duration = Duration::from_millis(5);
+const SPACING: Duration = Duration::from_millis(10);
 
 /// The server process that this control plane's own wake-ups come from; 0: not
 /// known yet.
@@ -77,7 +80,7 @@ pub(super) async fn hear_others(
     // the listener keeps its connection: it must not be one of the pools'
     let pool = PgPoolOptions::new()
         .max_connections(1)
-        .connect_lazy_with(pools.options().clone());
+        .connect_lazy_with(pools.options().clone().application_name(LISTENER));
     while !stop.is_cancelled() {
         let heard = async {
             let mut listener = PgListener::connect_with(&pool).await?;

@@ -53,6 +53,8 @@ impl batch::Operation for Operation {
     type Request = Request;
     type Reply = Told;
 
+    const AT_ONCE: usize = 2;
+
     #[tracing::instrument(name = "grants.request", skip_all, fields(batch = requests.len()))]
     async fn run(&self, requests: &[Request]) -> Result<Served<Told>> {
         let now = self.ambient.clock.now();

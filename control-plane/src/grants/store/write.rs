@@ -41,55 +41,132 @@ pub(in crate::grants) async fn insert<'a>(
     connection: &mut PgConnection,
     records: impl Iterator<Item = &'a GrantRecord>,
 ) -> Result<()> {
-    // one array of JSON objects: arrays of arrays (restrictions, reasons) have no other form in unnest
-    let rows: Vec<serde_json::Value> = records.map(row_of).collect();
+    let mut columns = Columns::default();
+    for record in records {
+        columns.push(record);
+    }
+    // arrays of arrays have no other form in unnest than their text
     sqlx::query!(
         "INSERT INTO permission_grant (
              id, decision, agent_id, resource_type, scope, justification, machine_id, api_key_id, zone,
              score, score_justification, score_trust, score_risk, reasons, detail, restrictions,
              policy_version, policy_ids, facts, epoch, revision, max_staleness_ms, issued_at, expires_at)
-         SELECT item.*
-         FROM unnest($1::json[]) AS row,
-              json_to_record(row) AS item (
-             id uuid, decision text, agent_id text, resource_type text, scope text, justification text,
-             machine_id uuid, api_key_id uuid, zone text, score integer, score_justification integer,
-             score_trust integer, score_risk integer, reasons text[], detail text, restrictions text[],
-             policy_version bigint, policy_ids text[], facts json, epoch bigint, revision bigint,
-             max_staleness_ms integer, issued_at timestamptz, expires_at timestamptz)",
-        &rows[..],
+         SELECT id, decision, agent_id, resource_type, scope, justification, machine_id, api_key_id, zone,
+                score, score_justification, score_trust, score_risk, reasons::text[], detail, restrictions::text[],
+                policy_version, policy_ids::text[], facts::json, epoch, revision, max_staleness_ms, issued_at, expires_at
+         FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::uuid[], $8::uuid[],
+                     $9::text[], $10::integer[], $11::integer[], $12::integer[], $13::integer[], $14::text[], $15::text[],
+                     $16::text[], $17::bigint[], $18::text[], $19::text[], $20::bigint[], $21::bigint[],
+                     $22::integer[], $23::timestamptz[], $24::timestamptz[])
+              AS item (id, decision, agent_id, resource_type, scope, justification, machine_id, api_key_id, zone,
+                       score, score_justification, score_trust, score_risk, reasons, detail, restrictions,
+                       policy_version, policy_ids, facts, epoch, revision, max_staleness_ms, issued_at, expires_at)",
+        &columns.ids,
+        &columns.decisions as _,
+        &columns.agents as _,
+        &columns.resource_types as _,
+        &columns.scopes as _,
+        &columns.justifications as _,
+        &columns.machines,
+        &columns.api_keys,
+        &columns.zones as _,
+        &columns.scores,
+        &columns.score_justifications,
+        &columns.score_trusts,
+        &columns.score_risks,
+        &columns.reasons,
+        &columns.details as _,
+        &columns.restrictions,
+        &columns.policy_versions,
+        &columns.policy_ids,
+        &columns.facts,
+        &columns.epochs,
+        &columns.revisions,
+        &columns.max_stalenesses,
+        &columns.issued,
+        &columns.expires as _,
     )
     .execute(connection)
     .await?;
     Ok(())
 }
 
-fn row_of(record: &GrantRecord) -> serde_json::Value {
-    serde_json::json!({
-        "id": record.id.as_uuid(),
-        "decision": if record.granted { "granted" } else { "denied" },
-        "agent_id": record.agent_id,
-        "resource_type": record.resource_type,
-        "scope": record.scope,
-        "justification": record.justification,
-        "machine_id": record.machine_id.as_uuid(),
-        "api_key_id": record.api_key_id.as_uuid(),
-        "zone": record.zone.as_str(),
-        "score": record.score.total,
-        "score_justification": record.score.justification,
-        "score_trust": record.score.trust,
-        "score_risk": record.score.risk,
-        "reasons": record.reasons,
-        "detail": record.detail,
-        "restrictions": record.restrictions,
-        "policy_version": record.policy_version,
-        "policy_ids": record.policy_ids,
-        "facts": record.facts,
-        "epoch": record.position.epoch,
-        "revision": record.position.revision,
-        "max_staleness_ms": record.max_staleness_ms,
-        "issued_at": text(record.issued_at),
-        "expires_at": record.expires_at.and_then(text),
-    })
+/// Grants by column, as `unnest` wants them.
+#[derive(Default)]
+struct Columns<'a> {
+    ids: Vec<Uuid>,
+    decisions: Vec<&'static str>,
+    agents: Vec<&'a str>,
+    resource_types: Vec<&'a str>,
+    scopes: Vec<Option<&'a str>>,
+    justifications: Vec<&'a str>,
+    machines: Vec<Uuid>,
+    api_keys: Vec<Uuid>,
+    zones: Vec<&'static str>,
+    scores: Vec<i32>,
+    score_justifications: Vec<i32>,
+    score_trusts: Vec<i32>,
+    score_risks: Vec<i32>,
+    reasons: Vec<String>,
+    details: Vec<&'a str>,
+    restrictions: Vec<String>,
+    policy_versions: Vec<i64>,
+    policy_ids: Vec<String>,
+    facts: Vec<String>,
+    epochs: Vec<i64>,
+    revisions: Vec<i64>,
+    max_stalenesses: Vec<i32>,
+    issued: Vec<OffsetDateTime>,
+    expires: Vec<Option<OffsetDateTime>>,
+}
+
+impl<'a> Columns<'a> {
+    fn push(&mut self, record: &'a GrantRecord) {
+        let score = record.score;
+        self.ids.push(record.id.as_uuid());
+        self.decisions
+            .push(if record.granted { "granted" } else { "denied" });
+        self.agents.push(record.agent_id.as_str());
+        self.resource_types.push(record.resource_type.as_str());
+        self.scopes.push(record.scope.as_deref());
+        self.justifications.push(&record.justification);
+        self.machines.push(record.machine_id.as_uuid());
+        self.api_keys.push(record.api_key_id.as_uuid());
+        self.zones.push(record.zone.as_str());
+        self.scores.push(score.total.cast_signed());
+        self.score_justifications
+            .push(score.justification.cast_signed());
+        self.score_trusts.push(score.trust.cast_signed());
+        self.score_risks.push(score.risk.cast_signed());
+        self.reasons.push(array_literal(&record.reasons));
+        self.details.push(&record.detail);
+        self.restrictions.push(array_literal(&record.restrictions));
+        self.policy_versions.push(record.policy_version);
+        self.policy_ids.push(array_literal(&record.policy_ids));
+        self.facts.push(record.facts.to_string());
+        self.epochs.push(record.position.epoch);
+        self.revisions.push(record.position.revision);
+        self.max_stalenesses.push(record.max_staleness_ms);
+        self.issued.push(record.issued_at);
+        self.expires.push(record.expires_at);
+    }
+}
+
+/// The text form of an array of texts, each quoted (PostgreSQL manual, 8.15.6).
+fn array_literal(texts: &[String]) -> String {
+    let mut literal = String::from("{");
+    for (number, text) in texts.iter().enumerate() {
+        literal.push_str(if number == 0 { "\"" } else { ",\"" });
+        for c in text.chars() {
+            if matches!(c, '"' | '\\') {
+                literal.push('\\');
+            }
+            literal.push(c);
+        }
+        literal.push('"');
+    }
+    literal.push('}');
+    literal
 }
 
 #[tracing::instrument(name = "db.grant.renew", skip_all)]
@@ -158,4 +235,20 @@ pub(in crate::grants) async fn revoke(
 fn text(time: OffsetDateTime) -> Option<String> {
     time.format(&time::format_description::well_known::Rfc3339)
         .ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_are_quoted_whatever_they_hold() {
+        let literal = |texts: &[&str]| {
+            let texts: Vec<String> = texts.iter().map(ToString::to_string).collect();
+            array_literal(&texts)
+        };
+        assert_eq!(literal(&[]), "{}");
+        assert_eq!(literal(&["a", "NULL", ""]), r#"{"a","NULL",""}"#);
+        assert_eq!(literal(&[r#"a"b\c,{}"#]), r#"{"a\"b\\c,{}"}"#);
+    }
 }
