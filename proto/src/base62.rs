@@ -13,18 +13,32 @@ pub const fn digits_for(bytes: usize) -> usize {
 
 /// Encodes `N` bytes into `digits_for(N)` digits.
 pub fn encode<const N: usize>(bytes: &[u8; N]) -> String {
-    let mut number = *bytes;
+    let mut number: Vec<u32> = bytes.rchunks(4).rev().map(limb).collect();
     let mut digits = vec![b'0'; digits_for(N)];
-    for digit in digits.iter_mut().rev() {
-        let mut remainder = 0u32;
-        for byte in &mut number {
-            let value = (remainder << 8) | u32::from(*byte);
-            *byte = (value / 62).to_le_bytes()[0]; // below 256, since the remainder was below 62
-            remainder = value % 62;
+    // five digits at a time: their power is the largest that fits a limb
+    for five in digits.rchunks_mut(5) {
+        let mut remainder = 0u64;
+        for limb in &mut number {
+            let value = (remainder << 32) | u64::from(*limb);
+            *limb = u32::try_from(value / FIVE_DIGITS).unwrap_or_default(); // fits, since the remainder was below the divisor
+            remainder = value % FIVE_DIGITS;
         }
-        *digit = DIGITS[remainder as usize];
+        for digit in five.iter_mut().rev() {
+            *digit = DIGITS[usize::try_from(remainder % 62).unwrap_or_default()];
+            remainder /= 62;
+        }
     }
     digits.into_iter().map(char::from).collect()
+}
+
+/// 62 to the fifth.
+const FIVE_DIGITS: u64 = 916_132_832;
+
+/// Up to four bytes, big-endian.
+fn limb(bytes: &[u8]) -> u32 {
+    bytes
+        .iter()
+        .fold(0, |limb, byte| (limb << 8) | u32::from(*byte))
 }
 
 /// Decodes exactly `digits_for(N)` digits; `None` for any other length, a

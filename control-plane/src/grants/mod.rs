@@ -76,7 +76,7 @@ impl Grants {
     fn sign(&self, record: &GrantRecord, issued: i64, expires: i64) -> Result<String> {
         let claims = record.claims(&self.identity.settings().trust_domain, issued, expires);
         let signer = self.identity.keyring().grant_signer();
-        grant_token::sign(&claims, signer.id, &signer.key).map_err(Error::internal)
+        signer.grants.sign(&claims).map_err(Error::internal)
     }
 
     /// What a token of ours says, whatever its times.

@@ -68,7 +68,7 @@ pub struct GrantRecord {
     /// Ids of the policies that determined it.
     pub policy_ids: Vec<String>,
     /// Every input of the decision.
-    pub facts: serde_json::Value,
+    pub facts: String,
     /// Where in the `grants` stream it was issued; 0 for a denial.
     pub position: Position,
     /// How old a checker's knowledge of revocations may be.

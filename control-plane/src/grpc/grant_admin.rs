@@ -114,7 +114,7 @@ impl GrantAdmin {
             restrictions: record.restrictions,
             policy_version: record.policy_version.unsigned_abs(),
             policy_ids: record.policy_ids,
-            facts_json: record.facts.to_string(),
+            facts_json: record.facts,
             machine_id: record.machine_id.to_string(),
             api_key_id: record.api_key_id.to_string(),
             zone: record.zone.to_proto().into(),

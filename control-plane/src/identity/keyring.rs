@@ -1,6 +1,9 @@
 //! Our own keys, opened: the CA, and what signs grant and session tokens.
 
-use authguardian_proto::{grant_token::KeySet, ids::SigningKeyId};
+use authguardian_proto::{
+    grant_token::{GrantSigner, KeySet},
+    ids::SigningKeyId,
+};
 use aws_lc_rs::{
     encoding::{AsDer, Pkcs8V1Der},
     signature::{Ed25519KeyPair, KeyPair},
@@ -65,6 +68,8 @@ pub struct Signer {
     pub id: SigningKeyId,
     /// Ed25519, PKCS #8.
     pub key: EncodingKey,
+    /// The same, read for signing many grant tokens.
+    pub grants: GrantSigner,
 }
 
 /// All of our keys that count now.
@@ -113,6 +118,8 @@ impl Keyring {
             Ok(Signer {
                 id: stored.id,
                 key: EncodingKey::from_ed_der(&secret),
+                grants: GrantSigner::new(stored.id, &secret)
+                    .ok_or_else(|| Error::internal(format!("key {} is no key", stored.id)))?,
             })
         };
         let of = |purpose| {

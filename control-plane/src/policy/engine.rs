@@ -35,9 +35,9 @@ pub struct PolicyText {
 ///
 /// A parsed Cedar set keeps its expressions in `Arc`s, which evaluation clones
 /// and drops: two threads that share one set fight over the reference counts,
-/// and a clone of the set shares them, too. So every worker owns an `Engine`,
-/// which parses the text for itself, once per version, and lends it to one
-/// batch at a time.
+/// and a clone of the set shares them, too. So every batch operation owns an
+/// `Engine`, which parses the text for itself, once per version; of its two
+/// batches at a time, one is mostly being written while the other is judged.
 #[derive(Debug, Default)]
 pub struct Engine {
     copy: ArcSwapOption<PolicySet>,

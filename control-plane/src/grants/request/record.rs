@@ -61,7 +61,7 @@ pub(super) fn of(
         restrictions,
         policy_version: basis.policies.version().cast_signed(),
         policy_ids: verdict.policy_ids,
-        facts: serde_json::to_value(facts).unwrap_or_default(),
+        facts: serde_json::to_string(facts).unwrap_or_default(),
         position: Position {
             epoch: 0,
             revision: 0,

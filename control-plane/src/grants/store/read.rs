@@ -78,7 +78,7 @@ impl TryFrom<Row> for GrantRecord {
             restrictions: row.restrictions,
             policy_version: row.policy_version,
             policy_ids: row.policy_ids,
-            facts: row.facts.0,
+            facts: row.facts.0.to_string(),
             position: Position {
                 epoch: row.epoch,
                 revision: row.revision,

@@ -79,7 +79,7 @@ pub(in crate::grants) async fn insert<'a>(
         &columns.restrictions,
         &columns.policy_versions,
         &columns.policy_ids,
-        &columns.facts,
+        &columns.facts as _,
         &columns.epochs,
         &columns.revisions,
         &columns.max_stalenesses,
@@ -112,7 +112,7 @@ struct Columns<'a> {
     restrictions: Vec<String>,
     policy_versions: Vec<i64>,
     policy_ids: Vec<String>,
-    facts: Vec<String>,
+    facts: Vec<&'a str>,
     epochs: Vec<i64>,
     revisions: Vec<i64>,
     max_stalenesses: Vec<i32>,
@@ -143,7 +143,7 @@ impl<'a> Columns<'a> {
         self.restrictions.push(array_literal(&record.restrictions));
         self.policy_versions.push(record.policy_version);
         self.policy_ids.push(array_literal(&record.policy_ids));
-        self.facts.push(record.facts.to_string());
+        self.facts.push(&record.facts);
         self.epochs.push(record.position.epoch);
         self.revisions.push(record.position.revision);
         self.max_stalenesses.push(record.max_staleness_ms);
