@@ -1,6 +1,6 @@
 //! All services of one control plane, put together.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use time::OffsetDateTime;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -18,6 +18,9 @@ use crate::{
     policy::Policies,
     registry::Agents,
 };
+
+/// Until a broken subscription is begun anew.
+const AGAIN: Duration = Duration::from_millis(200);
 
 /// The services, running.
 #[derive(Debug)]
@@ -83,15 +86,24 @@ impl App {
             certificate_ttl: time::Duration::seconds(i64::from(
                 config.identity.certificate_ttl_seconds,
             )),
+            key_publication: time::Duration::seconds(i64::from(
+                config.identity.key_publication_seconds,
+            )),
         };
         let master = MasterKey::from_file(&config.identity.master_key_file)?;
-        let identity = Identity::open(db.clone(), ambient.clone(), settings, &master).await?;
+        let identity = Identity::open(db.clone(), ambient.clone(), settings, master).await?;
         let policies = Policies::open(db.clone(), ambient.clone()).await?;
         let agents = Agents::new(db.clone(), ambient.clone());
         let grants = Grants::start(db.clone(), ambient.clone(), identity.clone());
 
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
         let publisher = Publisher::start(db.clone(), &tasks, &stop);
+        tasks.spawn(follow_keys(
+            identity.clone(),
+            ambient.clone(),
+            Arc::clone(&publisher),
+            stop.clone(),
+        ));
         let refusals = Arc::new(Refusals::new(db.clone(), ambient.clone()));
         let jobs = Jobs {
             db: db.clone(),
@@ -127,6 +139,28 @@ impl App {
             tracing::warn!(%error, "the last refused calls are not in the audit log");
         }
         self.db.pools.close().await;
+    }
+}
+
+/// Lets this process use the signing keys of now, whoever has changed them.
+async fn follow_keys(
+    identity: Identity,
+    ambient: Ambient,
+    publisher: Arc<Publisher>,
+    stop: CancellationToken,
+) {
+    loop {
+        tokio::select! {
+            // an end is no harm: the keys are also read at a slow beat
+            Err(error) = identity.follow_keys(&publisher) => {
+                tracing::debug!(%error, "changes of the signing keys are not heard now");
+            }
+            () = stop.cancelled() => return,
+        }
+        tokio::select! {
+            () = tokio::time::sleep(AGAIN.mul_f64(ambient.entropy.jitter())) => {}
+            () = stop.cancelled() => return,
+        }
     }
 }
 

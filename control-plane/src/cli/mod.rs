@@ -13,6 +13,7 @@ mod doctor;
 mod failure;
 mod grant;
 mod join_token;
+mod key;
 mod machine;
 mod migrate;
 mod output;
@@ -78,6 +79,8 @@ enum Command {
     Agent(agent::AgentArgs),
     /// Keys that agents authenticate with
     ApiKey(api_key::ApiKeyArgs),
+    /// The control plane's own keys, and their rotation
+    Key(key::KeyArgs),
     /// Tokens of admins
     AdminToken(admin_token::AdminTokenArgs),
     /// What grants are given for
@@ -143,6 +146,7 @@ impl Command {
             Self::Machine(args) => args.client.output,
             Self::Agent(args) => args.client.output,
             Self::ApiKey(args) => args.client.output,
+            Self::Key(args) => args.client.output,
             Self::AdminToken(args) => args.client.output,
             Self::ResourceType(args) => args.client.output,
             Self::Policy(args) => args.client.output,
@@ -164,6 +168,7 @@ impl Command {
             Self::Machine(args) => args.run().await,
             Self::Agent(args) => args.run().await,
             Self::ApiKey(args) => args.run().await,
+            Self::Key(args) => args.run().await,
             Self::AdminToken(args) => args.run().await,
             Self::ResourceType(args) => args.run().await,
             Self::Policy(args) => args.run().await,

@@ -9,6 +9,9 @@ use super::ConfigError;
 /// Seconds that a certificate may live: an hour to 90 days.
 const CERTIFICATE_TTL: std::ops::RangeInclusive<u32> = 3_600..=7_776_000;
 
+/// Seconds that a key may have to wait for its activation: up to a day.
+const KEY_PUBLICATION: std::ops::RangeInclusive<u32> = 1..=86_400;
+
 /// Who we are, and what we certify.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -22,6 +25,9 @@ pub struct Identity {
     pub server_names: Vec<String>,
     /// Seconds that a machine's certificate lives: 3,600 to 7,776,000.
     pub certificate_ttl_seconds: u32,
+    /// Seconds that a token signing key is published before it may sign: 1 to
+    /// 86,400. Longer than anybody keeps the key set without asking again.
+    pub key_publication_seconds: u32,
 }
 
 impl Default for Identity {
@@ -35,6 +41,7 @@ impl Default for Identity {
                 "::1".to_owned(),
             ],
             certificate_ttl_seconds: 86_400,
+            key_publication_seconds: 60,
         }
     }
 }
@@ -63,6 +70,13 @@ impl Identity {
             let expected = "expected 3600 to 7776000";
             return Err(ConfigError::invalid(
                 "identity.certificate_ttl_seconds",
+                expected,
+            ));
+        }
+        if !KEY_PUBLICATION.contains(&self.key_publication_seconds) {
+            let expected = "expected 1 to 86400";
+            return Err(ConfigError::invalid(
+                "identity.key_publication_seconds",
                 expected,
             ));
         }
@@ -114,8 +128,13 @@ mod tests {
         assert_eq!(key_at_fault(&bad), "identity.master_key_file");
         let bad = Identity {
             certificate_ttl_seconds: 10,
-            ..good
+            ..good.clone()
         };
         assert_eq!(key_at_fault(&bad), "identity.certificate_ttl_seconds");
+        let bad = Identity {
+            key_publication_seconds: 0,
+            ..good
+        };
+        assert_eq!(key_at_fault(&bad), "identity.key_publication_seconds");
     }
 }

@@ -75,22 +75,25 @@ impl Grants {
     /// A record's token with the given times; the same times give the same token.
     fn sign(&self, record: &GrantRecord, issued: i64, expires: i64) -> Result<String> {
         let claims = record.claims(&self.identity.settings().trust_domain, issued, expires);
-        let signer = self.identity.keyring().grant_signer();
-        signer.grants.sign(&claims).map_err(Error::internal)
+        let keyring = self.identity.keyring();
+        keyring
+            .grant_signer()
+            .grants
+            .sign(&claims)
+            .map_err(Error::internal)
     }
 
     /// What a token of ours says, whatever its times.
-    fn read_token(&self, token: &str) -> Result<Arc<GrantClaims>> {
-        grant_token::verify_signature(token, self.identity.keyring().grant_keys())
-            .map(Arc::new)
-            .map_err(|reason| {
-                let detail = match reason {
-                    Reason::TokenForeignKey => "this token was signed by a key that is not ours",
-                    _ => "this is no grant token of this control plane",
-                };
-                authguardian_proto::reason::Problem::new(reason, detail)
-                    .at("token")
-                    .into()
-            })
+    async fn read_token(&self, token: &str) -> Result<Arc<GrantClaims>> {
+        let verified = self.identity.verify_grant(token).await?;
+        verified.map(Arc::new).map_err(|reason| {
+            let detail = match reason {
+                Reason::TokenForeignKey => "this token was signed by a key that is not ours",
+                _ => "this is no grant token of this control plane",
+            };
+            authguardian_proto::reason::Problem::new(reason, detail)
+                .at("token")
+                .into()
+        })
     }
 }

@@ -55,7 +55,7 @@ impl Grants {
         token: &str,
         ttl_seconds: Option<u32>,
     ) -> Result<Decision> {
-        let claims = self.read_token(token)?;
+        let claims = self.read_token(token).await?;
         session.speaks_for(&claims.sub)?;
         let renewal = Renewal {
             grant_id: claims.jti,

@@ -47,7 +47,7 @@ impl Grants {
         session: Arc<Session>,
         token: &str,
     ) -> Result<Revoked> {
-        let claims = self.read_token(token)?;
+        let claims = self.read_token(token).await?;
         if session.speaks_for(&claims.sub).is_err() {
             return Err(Error::new(
                 Reason::PermissionDenied,

@@ -45,8 +45,7 @@ impl Grants {
         if !session.validator {
             session.speaks_for(agent)?;
         }
-        let checked = grant_token::verify_signature(token, self.identity.keyring().grant_keys());
-        let (claims, grant) = match checked {
+        let (claims, grant) = match self.identity.verify_grant(token).await? {
             Ok(claims) => (Some(Arc::new(claims)), None),
             Err(reason) => (None, Some(reason)),
         };

@@ -18,7 +18,7 @@ impl KeyService for Keys {
         _: Request<GetJwksRequest>,
     ) -> Result<Response<GetJwksResponse>, Status> {
         Ok(Response::new(GetJwksResponse {
-            jwks_json: self.0.keyring().jwks().to_owned(),
+            jwks_json: self.0.jwks().await?,
         }))
     }
 }

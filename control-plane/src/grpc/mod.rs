@@ -19,5 +19,6 @@ pub mod policy;
 pub mod record;
 pub mod resource_type;
 pub mod session;
+pub mod signing_key;
 pub mod status;
 pub mod system;

@@ -10,8 +10,9 @@ use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 
 use super::{HttpState, problem_response};
 
-/// A key is published for longer than this before it signs.
-const CACHE: &str = "public, max-age=60";
+/// A key is published for longer than this before it signs
+/// (`identity.key_publication_seconds`).
+const CACHE: &str = "public, max-age=30";
 
 pub(super) async fn jwks(State(state): State<HttpState>, headers: HeaderMap) -> Response {
     let text = match (state.jwks)().await {

@@ -96,7 +96,7 @@ impl Identity {
         let token = credential::JoinToken::new(
             JoinTokenId::from_uuid(self.ambient.uuid()),
             self.ambient.entropy.bytes(),
-            self.keyring.ca().fingerprint(),
+            self.keyring().ca().fingerprint(),
         );
         let info = JoinToken {
             id: token.id(),

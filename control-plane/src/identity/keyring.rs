@@ -8,10 +8,8 @@ use aws_lc_rs::{
     encoding::{AsDer, Pkcs8V1Der},
     signature::{Ed25519KeyPair, KeyPair},
 };
-use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use jsonwebtoken::{DecodingKey, EncodingKey};
 use rustls_pki_types::CertificateDer;
-use serde_json::json;
 use sqlx::PgConnection;
 use zeroize::Zeroizing;
 
@@ -19,6 +17,8 @@ use super::{
     Settings,
     ca::{self, Ca},
     seal::MasterKey,
+    session,
+    signing_key::{KeyState, Purpose, SigningKey},
     store,
 };
 use crate::{
@@ -27,36 +27,11 @@ use crate::{
     error::{Error, Result},
 };
 
-/// What a key is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Purpose {
-    /// Certificates.
-    Ca,
-    /// Grant tokens.
-    Grant,
-    /// Session tokens.
-    Session,
-}
-
-impl Purpose {
-    /// All of them.
-    pub const ALL: [Self; 3] = [Self::Ca, Self::Grant, Self::Session];
-
-    /// The stable name.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Ca => "ca",
-            Self::Grant => "grant",
-            Self::Session => "session",
-        }
-    }
-}
-
-/// A key as it lies in the database.
+/// A key that counts, as it lies in the database.
 pub(super) struct StoredKey {
     pub(super) id: SigningKeyId,
     pub(super) purpose: Purpose,
-    pub(super) active: bool,
+    pub(super) state: KeyState,
     /// The CA's certificate (DER), or an Ed25519 public key.
     pub(super) public: Vec<u8>,
     pub(super) sealed: Vec<u8>,
@@ -72,15 +47,19 @@ pub struct Signer {
     pub grants: GrantSigner,
 }
 
-/// All of our keys that count now.
+/// All of our keys that count, as they were read. Never changed: another
+/// reading makes another ring.
 pub struct Keyring {
+    /// What was read, by id.
+    states: Vec<(SigningKeyId, KeyState)>,
     ca: Ca,
     ca_certificates: Vec<CertificateDer<'static>>,
     grant_signer: Signer,
     grant_keys: KeySet,
-    jwks: String,
     session_signer: Signer,
     session_keys: Vec<(SigningKeyId, DecodingKey)>,
+    /// Those that were checked with these keys.
+    pub(super) sessions: session::Cache,
 }
 
 impl Keyring {
@@ -104,10 +83,14 @@ impl Keyring {
         Ok(keyring)
     }
 
-    fn from_stored(keys: &[StoredKey], master: &MasterKey) -> Result<Self> {
+    /// Opens keys that were read.
+    ///
+    /// # Errors
+    /// When one that has to be there is not, or is sealed under another master key.
+    pub(super) fn from_stored(keys: &[StoredKey], master: &MasterKey) -> Result<Self> {
         let active = |purpose: Purpose| {
             keys.iter()
-                .find(|key| key.purpose == purpose && key.active)
+                .find(|key| key.purpose == purpose && key.state == KeyState::Active)
                 .ok_or_else(|| {
                     Error::internal(format!("no active `{}` key is stored", purpose.as_str()))
                 })
@@ -129,28 +112,28 @@ impl Keyring {
 
         let ca = active(Purpose::Ca)?;
         let mut grant_keys = KeySet::default();
-        let mut jwks = Vec::new();
         for key in of(Purpose::Grant) {
-            let public = ed25519_public(key)?;
-            grant_keys.insert(key.id, &public);
-            jwks.push(json!({
-                "kty": "OKP", "crv": "Ed25519", "use": "sig", "alg": "EdDSA",
-                "kid": key.id.to_string(), "x": URL_SAFE_NO_PAD.encode(public),
-            }));
+            grant_keys.insert(key.id, &ed25519_public(key)?);
         }
         Ok(Self {
+            states: states(keys).collect(),
             ca: Ca::load(ca.public.clone(), &master.open(ca.id, &ca.sealed)?)?,
             ca_certificates: of(Purpose::Ca)
                 .map(|key| CertificateDer::from(key.public.clone()))
                 .collect(),
             grant_signer: signer(Purpose::Grant)?,
             grant_keys,
-            jwks: json!({ "keys": jwks }).to_string(),
             session_signer: signer(Purpose::Session)?,
             session_keys: of(Purpose::Session)
                 .map(|key| Ok((key.id, DecodingKey::from_ed_der(&ed25519_public(key)?))))
                 .collect::<Result<_>>()?,
+            sessions: session::Cache::default(),
         })
+    }
+
+    /// Whether these are the keys that it was made of.
+    pub(super) fn is_of(&self, keys: &[StoredKey]) -> bool {
+        states(keys).eq(self.states.iter().copied())
     }
 
     /// The CA in use.
@@ -173,19 +156,14 @@ impl Keyring {
         &self.grant_keys
     }
 
-    /// The public keys of grant tokens as a JWK set (RFC 7517), JSON text.
-    pub fn jwks(&self) -> &str {
-        &self.jwks
-    }
-
     pub(super) fn session_signer(&self) -> &Signer {
         &self.session_signer
     }
 
-    pub(super) fn session_key(&self, kid: &str) -> Option<&DecodingKey> {
+    pub(super) fn session_key(&self, kid: SigningKeyId) -> Option<&DecodingKey> {
         self.session_keys
             .iter()
-            .find(|(id, _)| id.to_string() == kid)
+            .find(|(id, _)| *id == kid)
             .map(|(_, key)| key)
     }
 }
@@ -207,20 +185,19 @@ async fn create_all(
             }
             Purpose::Grant | Purpose::Session => generate_ed25519(ambient)?,
         };
-        store::insert_own_key(
-            connection,
-            id,
-            purpose,
-            &public,
-            &master.seal(id, &secret)?,
-            now,
-        )
-        .await?;
+        let sealed = master.seal(id, &secret)?;
+        let key = SigningKey::first(id, purpose, now);
+        store::insert_own_key(connection, &key, &public, &sealed).await?;
     }
     Ok(())
 }
 
-fn generate_ed25519(ambient: &Ambient) -> Result<(Vec<u8>, Zeroizing<Vec<u8>>)> {
+fn states(keys: &[StoredKey]) -> impl Iterator<Item = (SigningKeyId, KeyState)> {
+    keys.iter().map(|key| (key.id, key.state))
+}
+
+/// Makes a key that signs tokens: its public key, and its secret as PKCS #8.
+pub(super) fn generate_ed25519(ambient: &Ambient) -> Result<(Vec<u8>, Zeroizing<Vec<u8>>)> {
     let seed = Zeroizing::new(ambient.entropy.bytes::<32>());
     let pair = Ed25519KeyPair::from_seed_unchecked(&*seed).map_err(Error::internal)?;
     let pkcs8 = AsDer::<Pkcs8V1Der<'_>>::as_der(&pair).map_err(Error::internal)?;

@@ -115,7 +115,8 @@ impl Identity {
         now: OffsetDateTime,
     ) -> Result<IssuedCertificate> {
         let until = now + self.settings.certificate_ttl;
-        let chain = self.keyring.ca().certify_machine(
+        let keyring = self.keyring();
+        let chain = keyring.ca().certify_machine(
             &self.settings.trust_domain,
             machine,
             key,
@@ -128,8 +129,7 @@ impl Identity {
                 .iter()
                 .map(|certificate| certificate.to_vec())
                 .collect(),
-            ca_certificates: self
-                .keyring
+            ca_certificates: keyring
                 .ca_certificates()
                 .iter()
                 .map(|ca| ca.to_vec())

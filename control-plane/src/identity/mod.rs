@@ -4,22 +4,32 @@ pub mod admin;
 pub mod api_key;
 pub mod ca;
 pub mod join;
+mod jwks;
 pub mod keyring;
 pub mod machine;
+mod reload;
+mod rotate;
 pub mod seal;
 pub mod session;
+pub mod signing_key;
 mod store;
 
 use std::sync::Arc;
 
 pub use admin::{AdminToken, Role};
 pub use api_key::ApiKey;
+use arc_swap::ArcSwap;
 pub use join::JoinToken;
 pub use keyring::Keyring;
 pub use machine::Machine;
 pub use session::Session;
+pub use signing_key::{KeyState, Purpose, SigningKey};
 
-use crate::{clock::Ambient, db::Db, error::Result};
+use crate::{
+    clock::Ambient,
+    db::{Db, batch::Batcher},
+    error::Result,
+};
 
 /// What identity needs to know of the installation.
 #[derive(Debug, Clone)]
@@ -30,6 +40,8 @@ pub struct Settings {
     pub server_names: Vec<String>,
     /// How long certificates of machines live.
     pub certificate_ttl: time::Duration,
+    /// How long a signing key is published before it may sign.
+    pub key_publication: time::Duration,
 }
 
 /// The identity service.
@@ -38,8 +50,10 @@ pub struct Identity {
     db: Db,
     ambient: Ambient,
     settings: Arc<Settings>,
-    keyring: Arc<Keyring>,
-    sessions: Arc<session::Cache>,
+    master: Arc<seal::MasterKey>,
+    keyring: Arc<ArcSwap<Keyring>>,
+    reloads: Batcher<reload::Reload>,
+    lookups: Batcher<reload::Lookup>,
 }
 
 impl Identity {
@@ -53,21 +67,30 @@ impl Identity {
         db: Db,
         ambient: Ambient,
         settings: Settings,
-        master: &seal::MasterKey,
+        master: seal::MasterKey,
     ) -> Result<Self> {
-        let keyring = Keyring::open(&db, &ambient, &settings, master).await?;
+        let keyring = Keyring::open(&db, &ambient, &settings, &master).await?;
+        let (master, keyring) = (Arc::new(master), Arc::new(ArcSwap::from_pointee(keyring)));
+        let reloads = Batcher::spawn(reload::Reload {
+            db: db.clone(),
+            master: Arc::clone(&master),
+            keyring: Arc::clone(&keyring),
+        });
+        let lookups = Batcher::spawn(reload::Lookup::new(ambient.clone(), reloads.clone()));
         Ok(Self {
             db,
             ambient,
             settings: Arc::new(settings),
-            keyring: Arc::new(keyring),
-            sessions: Arc::default(),
+            master,
+            keyring,
+            reloads,
+            lookups,
         })
     }
 
-    /// Our own keys.
-    pub fn keyring(&self) -> &Keyring {
-        &self.keyring
+    /// Our own keys, as they were read last.
+    pub fn keyring(&self) -> Arc<Keyring> {
+        self.keyring.load_full()
     }
 
     /// The steady clock, for measuring how long something took.

@@ -4,7 +4,7 @@
 use authguardian_proto::{
     credential::{login_message, sha256},
     grant_token::MAX_TOKEN_LEN,
-    ids::{AgentId, ApiKeyId, MachineId, SessionId},
+    ids::{AgentId, ApiKeyId, MachineId, SessionId, SigningKeyId},
     reason::Reason,
     zone::Zone,
 };
@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use time::{Duration, OffsetDateTime};
 
-use super::{Identity, api_key::unknown, machine::active_machine, store};
+use super::{Identity, Keyring, api_key::unknown, machine::active_machine, store};
 use crate::{
     audit::{self, Actor, Context, Entry},
     error::{Error, Result},
@@ -82,7 +82,8 @@ pub(super) struct StoredNonce {
 }
 
 /// Sessions whose signature was checked, by SHA-256 of their token; entries
-/// leave when the session has ended.
+/// leave when the session has ended, and all of them with the keys that they
+/// were checked with.
 #[derive(Debug, Default)]
 pub(super) struct Cache(papaya::HashMap<[u8; 32], Arc<Session>>);
 
@@ -178,17 +179,19 @@ impl Identity {
     /// key still counts is checked with the act itself.
     ///
     /// # Errors
-    /// `UNAUTHENTICATED`, `SESSION_EXPIRED`.
-    pub fn authenticate(&self, token: &str, machine: MachineId) -> Result<Arc<Session>> {
+    /// `UNAUTHENTICATED`, `SESSION_EXPIRED`; `UNAVAILABLE` when its key is not
+    /// known here and the keys cannot be read again.
+    pub async fn authenticate(&self, token: &str, machine: MachineId) -> Result<Arc<Session>> {
         let now = self.ambient.clock.now().unix_timestamp();
         let hash = sha256(token.as_bytes());
-        let cached = self.sessions.0.pin().get(&hash).cloned();
+        let cached = self.keyring.load().sessions.0.pin().get(&hash).cloned();
         let session = if let Some(session) = cached {
             session
         } else {
-            let session = Arc::new(self.verify_session(token)?);
+            let (keyring, session) = self.verify_session(token).await?;
+            let session = Arc::new(session);
             if session.exp > now {
-                self.sessions.0.pin().insert(hash, Arc::clone(&session));
+                keyring.sessions.0.pin().insert(hash, Arc::clone(&session));
             }
             session
         };
@@ -227,7 +230,8 @@ impl Identity {
     /// When the database refuses.
     pub async fn forget_ended(&self, limit: i64) -> Result<u64> {
         let now = self.ambient.clock.now();
-        self.sessions
+        self.keyring()
+            .sessions
             .0
             .pin()
             .retain(|_, session| session.exp > now.unix_timestamp());
@@ -238,14 +242,16 @@ impl Identity {
     }
 
     fn sign_session(&self, session: &Session) -> Result<String> {
-        let signer = self.keyring.session_signer();
+        let keyring = self.keyring();
+        let signer = keyring.session_signer();
         let mut header = Header::new(Algorithm::EdDSA);
         header.typ = Some(SESSION_TYP.to_owned());
         header.kid = Some(signer.id.to_string());
         jsonwebtoken::encode(&header, session, &signer.key).map_err(Error::internal)
     }
 
-    fn verify_session(&self, token: &str) -> Result<Session> {
+    /// The session of a token, and the keys that it was checked with.
+    async fn verify_session(&self, token: &str) -> Result<(Arc<Keyring>, Session)> {
         let refused = || {
             Error::new(
                 Reason::Unauthenticated,
@@ -259,19 +265,21 @@ impl Identity {
         if header.alg != Algorithm::EdDSA || header.typ.as_deref() != Some(SESSION_TYP) {
             return Err(refused());
         }
-        let key = header
-            .kid
-            .as_deref()
-            .and_then(|kid| self.keyring.session_key(kid))
-            .ok_or_else(refused)?;
+        let kid = header.kid.and_then(|kid| kid.parse().ok());
+        let kid: SigningKeyId = kid.ok_or_else(refused)?;
+        if self.keyring().session_key(kid).is_none() {
+            self.look_for_key().await?;
+        }
+        let keyring = self.keyring();
+        let key = keyring.session_key(kid).ok_or_else(refused)?;
         let mut validation = Validation::new(Algorithm::EdDSA);
         // times are checked by the caller, with its own clock
         validation.validate_exp = false;
         validation.validate_aud = false;
         validation.required_spec_claims.clear();
-        jsonwebtoken::decode::<Session>(token, key, &validation)
-            .map(|data| data.claims)
-            .map_err(|_| refused())
+        let decoded = jsonwebtoken::decode::<Session>(token, key, &validation);
+        let claims = decoded.map_err(|_| refused())?.claims;
+        Ok((keyring, claims))
     }
 }
 

@@ -30,7 +30,7 @@ pub struct Jobs {
     pub db: Db,
     /// Time.
     pub ambient: Ambient,
-    /// Sessions and nonces.
+    /// Sessions, nonces and our own keys.
     pub identity: Identity,
     /// Grants.
     pub grants: Grants,
@@ -45,7 +45,7 @@ type Job = (
     fn(Jobs) -> BoxFuture<'static, Result<u64>>,
 );
 
-const JOBS: [Job; 7] = [
+const JOBS: [Job; 9] = [
     ("observe_quorum", Duration::from_secs(1), |jobs| {
         Box::pin(observe_quorum(jobs))
     }),
@@ -55,6 +55,9 @@ const JOBS: [Job; 7] = [
     ("flush_refusals", Duration::from_secs(1), |jobs| {
         Box::pin(async move { jobs.refusals.flush().await })
     }),
+    ("reload_keys", Duration::from_secs(1), |jobs| {
+        Box::pin(async move { jobs.identity.reload_keys().await.map(u64::from) })
+    }),
     ("raise_time_floor", Duration::from_secs(10), |jobs| {
         Box::pin(raise_time_floor(jobs))
     }),
@@ -63,6 +66,9 @@ const JOBS: [Job; 7] = [
     }),
     ("forget_sessions", Duration::from_mins(1), |jobs| {
         Box::pin(forget_sessions(jobs))
+    }),
+    ("drop_retired_keys", Duration::from_mins(1), |jobs| {
+        Box::pin(async move { jobs.identity.drop_retired_keys().await })
     }),
     ("compact_changes", Duration::from_mins(1), |jobs| {
         Box::pin(compact_changes(jobs))

@@ -24,7 +24,7 @@ pub const DEFAULT_TTL_SECONDS: u32 = 300;
 pub const DEFAULT_MAX_TTL_SECONDS: u32 = 3600;
 
 /// Longest life that a type may allow, in seconds.
-const LONGEST_TTL_SECONDS: u32 = 86_400;
+pub const LONGEST_TTL_SECONDS: u32 = 86_400;
 
 const MAX_RESTRICTIONS: usize = 32;
 const MAX_DESCRIPTION: usize = 500;

@@ -21,6 +21,7 @@ use authguardian_proto::{
         enrolment_service_server::EnrolmentServiceServer,
         join_token_service_server::JoinTokenServiceServer, key_service_server::KeyServiceServer,
         machine_service_server::MachineServiceServer, session_service_server::SessionServiceServer,
+        signing_key_admin_service_server::SigningKeyAdminServiceServer,
     },
     policy::v1::{
         policy_service_server::PolicyServiceServer,
@@ -45,7 +46,7 @@ use crate::{
         auth::AuthLayer, enrolment::Enrolment, event::Events, grant::GrantFace,
         grant_admin::GrantAdmin, join_token::JoinTokens, key::Keys, machine::Machines,
         policy::PolicyAdmin, record::Recorder, resource_type::ResourceTypes, session::Sessions,
-        system::System,
+        signing_key::SigningKeys, system::System,
     },
     http::{self, Check, HttpState},
     metrics::Metrics,
@@ -217,6 +218,9 @@ fn admin_services(app: &App, metrics: &Metrics) -> Result<Guarded> {
         .add_service(AdminTokenServiceServer::new(AdminTokens(
             app.identity.clone(),
         )))
+        .add_service(SigningKeyAdminServiceServer::new(SigningKeys(
+            app.identity.clone(),
+        )))
         .add_service(AgentServiceServer::new(AgentAdmin {
             agents: app.agents.clone(),
             grants: app.grants.clone(),
@@ -292,7 +296,7 @@ fn http_state(app: &Arc<App>, metrics: Metrics) -> HttpState {
         }),
         jwks: Arc::new(move || {
             let app = Arc::clone(&jwks);
-            Box::pin(async move { Ok(app.identity.keyring().jwks().to_owned()) })
+            Box::pin(async move { app.identity.jwks().await })
         }),
         metrics,
     }

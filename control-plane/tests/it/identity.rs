@@ -135,26 +135,45 @@ async fn a_session_is_good_at_its_own_machine_for_a_quarter_of_an_hour() {
         )
         .await
         .unwrap();
-    assert_eq!(*identity.authenticate(&token, here).unwrap(), *session);
     assert_eq!(
-        identity.authenticate(&token, there).unwrap_err().reason(),
+        *identity.authenticate(&token, here).await.unwrap(),
+        *session
+    );
+    assert_eq!(
+        identity
+            .authenticate(&token, there)
+            .await
+            .unwrap_err()
+            .reason(),
         Reason::Unauthenticated
     );
     for rubbish in ["", "a.b.c", &token[..token.len() - 2]] {
         assert_eq!(
-            identity.authenticate(rubbish, here).unwrap_err().reason(),
+            identity
+                .authenticate(rubbish, here)
+                .await
+                .unwrap_err()
+                .reason(),
             Reason::Unauthenticated
         );
     }
     let grant = rig.granted(&rig.analyst().await).await.token.unwrap();
     assert_eq!(
-        identity.authenticate(&grant, here).unwrap_err().reason(),
+        identity
+            .authenticate(&grant, here)
+            .await
+            .unwrap_err()
+            .reason(),
         Reason::Unauthenticated,
         "no session token"
     );
     rig.clock.advance(Duration::from_mins(15));
     assert_eq!(
-        identity.authenticate(&token, here).unwrap_err().reason(),
+        identity
+            .authenticate(&token, here)
+            .await
+            .unwrap_err()
+            .reason(),
         Reason::SessionExpired
     );
 }

@@ -20,6 +20,7 @@ mod records;
 mod registry;
 mod requests;
 mod rig;
+mod signing_keys;
 mod test_database;
 mod wait;
 mod watching;

@@ -1,7 +1,7 @@
 //! The operator verbs of the command line, run as processes against a control
 //! plane that serves.
 
-use std::{fs, path::PathBuf, process::Stdio, sync::Arc};
+use std::{fs, path::PathBuf, process::Stdio, sync::Arc, time::Duration};
 
 use authguardian_proto::{
     credential,
@@ -403,6 +403,57 @@ async fn the_audit_log_is_followed() {
     let entry = tokio::time::timeout(DEADLINE, followed).await.unwrap();
     assert_eq!(entry["action"], "agent.put");
     assert_eq!(entry["outcome"], "ok");
+}
+
+#[tokio::test]
+async fn a_signing_key_is_rotated_in_steps_in_one_go_and_by_force() {
+    let operator = Operator::start().await;
+    let prepared = operator
+        .json(&["key", "prepare", "--purpose", "grant"])
+        .await;
+    assert_eq!(prepared["state"], "prepared");
+    let id = prepared["id"].as_str().unwrap();
+    assert_eq!(
+        operator.refused(&["key", "activate", id]).await,
+        (5, "REVISION_CONFLICT".to_owned())
+    );
+    operator.rig.clock.advance(Duration::from_secs(1));
+    let activated = operator.json(&["key", "activate", id]).await;
+    let states = |keys: &Value| -> Vec<_> {
+        let keys = keys["items"].as_array().unwrap();
+        keys.iter()
+            .map(|key| (key["state"].clone(), key["dropped_at"].is_null()))
+            .collect()
+    };
+    let superseded = [("retired".into(), true), ("active".into(), true)];
+    assert_eq!(states(&activated), superseded);
+
+    let rotate = ["key", "rotate", "--purpose", "grant", "-o", "json"];
+    let mut child = operator.command(&rotate).spawn().unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    let mut told = async || lines.next_line().await.unwrap().unwrap();
+    assert!(told().await.starts_with("prepared `key_"));
+    // it waits for a second of its own, which the server has to live through too
+    assert!(told().await.contains("in 1 s"));
+    operator.rig.clock.advance(Duration::from_secs(1));
+    let output = tokio::time::timeout(DEADLINE, child.wait_with_output());
+    let output = output.await.unwrap().unwrap();
+    assert_eq!(output.status.code(), Some(0));
+    let rotated: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(states(&rotated), superseded);
+    assert_eq!(rotated["items"][0]["id"], id);
+
+    let forced = ["key", "rotate", "--purpose", "session", "--force"];
+    let forced = operator.json(&forced).await;
+    let refused = [("retired".into(), false), ("active".into(), true)];
+    assert_eq!(states(&forced), refused);
+
+    let listed = operator.json(&["key", "list", "--purpose", "grant"]).await;
+    assert_eq!(listed["items"].as_array().unwrap().len(), 3);
+    let listed = operator.run(&["key", "list"]).await;
+    assert!(listed.stdout.contains("PURPOSE"), "{}", listed.stdout);
+    let ca = operator.run(&["key", "rotate", "--purpose", "ca"]).await;
+    assert_eq!(ca.code, 2, "{}", ca.stderr);
 }
 
 #[tokio::test]

@@ -55,6 +55,7 @@ impl Rig {
         config.database.max_connections = 16;
         "example.org".clone_into(&mut config.identity.trust_domain);
         config.identity.master_key_file = files.path().join("master.key");
+        config.identity.key_publication_seconds = 1;
         for address in [
             &mut config.listen.http,
             &mut config.listen.admin_grpc,

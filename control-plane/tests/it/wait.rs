@@ -15,3 +15,14 @@ pub(crate) async fn until(what: &str, mut condition: impl FnMut() -> bool) {
     let held = tokio::time::timeout(DEADLINE, holds).await;
     assert!(held.is_ok(), "still not after {DEADLINE:?}: {what}");
 }
+
+/// As [`until`], for a condition that is asked for.
+pub(crate) async fn until_async(what: &str, condition: impl AsyncFn() -> bool) {
+    let holds = async {
+        while !condition().await {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    let held = tokio::time::timeout(DEADLINE, holds).await;
+    assert!(held.is_ok(), "still not after {DEADLINE:?}: {what}");
+}

@@ -58,7 +58,8 @@ async fn authenticate(identity: &Identity, access: Option<Access>, shown: Shown)
             let token = shown
                 .token
                 .ok_or_else(|| Error::new(Reason::Unauthenticated, "a session is needed"))?;
-            identity.authenticate(&token, machine).map(Caller::Session)
+            let session = identity.authenticate(&token, machine).await?;
+            Ok(Caller::Session(session))
         }
         Access::Role(needed) => {
             let token: credential::AdminToken = shown

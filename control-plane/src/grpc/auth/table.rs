@@ -122,6 +122,22 @@ pub const TABLE: &[(&str, Access)] = &[
         Access::Role(Role::Admin),
     ),
     (
+        "/authguardian.identity.v1.SigningKeyAdminService/ListSigningKeys",
+        Access::Role(Role::Viewer),
+    ),
+    (
+        "/authguardian.identity.v1.SigningKeyAdminService/PrepareSigningKey",
+        Access::Role(Role::Admin),
+    ),
+    (
+        "/authguardian.identity.v1.SigningKeyAdminService/ActivateSigningKey",
+        Access::Role(Role::Admin),
+    ),
+    (
+        "/authguardian.identity.v1.SigningKeyAdminService/RetireSigningKey",
+        Access::Role(Role::Admin),
+    ),
+    (
         "/authguardian.registry.v1.AgentService/PutAgent",
         Access::Role(Role::Operator),
     ),

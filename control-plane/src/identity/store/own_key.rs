@@ -3,15 +3,47 @@
 use authguardian_proto::ids::SigningKeyId;
 use sqlx::PgConnection;
 use time::OffsetDateTime;
+use uuid::Uuid;
 
 use super::unreadable;
 use crate::{
-    error::Result,
-    identity::keyring::{Purpose, StoredKey},
+    error::{Error, Result},
+    identity::{
+        keyring::StoredKey,
+        signing_key::{KeyState, Purpose, SigningKey},
+    },
 };
 
-/// Held until the transaction ends, so that two control planes that start at
-/// the same time do not both make keys.
+struct SigningKeyRow {
+    id: Uuid,
+    purpose: String,
+    state: String,
+    created_at: OffsetDateTime,
+    activated_at: Option<OffsetDateTime>,
+    retired_at: Option<OffsetDateTime>,
+    accepted_until: Option<OffsetDateTime>,
+    dropped_at: Option<OffsetDateTime>,
+}
+
+impl TryFrom<SigningKeyRow> for SigningKey {
+    type Error = Error;
+
+    fn try_from(row: SigningKeyRow) -> Result<Self> {
+        Ok(Self {
+            id: SigningKeyId::from_uuid(row.id),
+            purpose: purpose(&row.purpose)?,
+            state: state(&row.state)?,
+            created_at: row.created_at,
+            activated_at: row.activated_at,
+            retired_at: row.retired_at,
+            accepted_until: row.accepted_until,
+            dropped_at: row.dropped_at,
+        })
+    }
+}
+
+/// Held until the transaction ends, so that two control planes do not change
+/// keys, or make the first ones, at the same time.
 pub(in crate::identity) async fn lock_own_keys(connection: &mut PgConnection) -> Result<()> {
     sqlx::query!("LOCK TABLE own_key IN SHARE ROW EXCLUSIVE MODE")
         .execute(connection)
@@ -19,19 +51,19 @@ pub(in crate::identity) async fn lock_own_keys(connection: &mut PgConnection) ->
     Ok(())
 }
 
+/// All that count, with their sealed secrets, by id.
 pub(in crate::identity) async fn own_keys(connection: &mut PgConnection) -> Result<Vec<StoredKey>> {
-    let rows = sqlx::query!("SELECT id, purpose, state, public, sealed FROM own_key ORDER BY id")
-        .fetch_all(connection)
-        .await?;
+    let rows = sqlx::query!(
+        "SELECT id, purpose, state, public, sealed FROM own_key WHERE dropped_at IS NULL ORDER BY id"
+    )
+    .fetch_all(connection)
+    .await?;
     rows.into_iter()
         .map(|row| {
             Ok(StoredKey {
                 id: SigningKeyId::from_uuid(row.id),
-                purpose: Purpose::ALL
-                    .into_iter()
-                    .find(|purpose| purpose.as_str() == row.purpose)
-                    .ok_or_else(|| unreadable("own_key.purpose"))?,
-                active: row.state == "active",
+                purpose: purpose(&row.purpose)?,
+                state: state(&row.state)?,
                 public: row.public,
                 sealed: row.sealed,
             })
@@ -39,24 +71,106 @@ pub(in crate::identity) async fn own_keys(connection: &mut PgConnection) -> Resu
         .collect()
 }
 
+/// Those of a purpose that count, without their secrets, by id.
+pub(in crate::identity) async fn public_keys(
+    connection: &mut PgConnection,
+    purpose: Purpose,
+) -> Result<Vec<(SigningKeyId, Vec<u8>)>> {
+    let rows = sqlx::query!(
+        "SELECT id, public FROM own_key WHERE purpose = $1 AND dropped_at IS NULL ORDER BY id",
+        purpose.as_str(),
+    )
+    .fetch_all(connection)
+    .await?;
+    let keys = rows
+        .into_iter()
+        .map(|row| (SigningKeyId::from_uuid(row.id), row.public));
+    Ok(keys.collect())
+}
+
+/// All that there ever were, oldest first.
+pub(in crate::identity) async fn signing_keys(
+    connection: &mut PgConnection,
+) -> Result<Vec<SigningKey>> {
+    let rows = sqlx::query_as!(
+        SigningKeyRow,
+        "SELECT id, purpose, state, created_at, activated_at, retired_at, accepted_until, dropped_at
+         FROM own_key ORDER BY created_at, id"
+    )
+    .fetch_all(connection)
+    .await?;
+    rows.into_iter().map(SigningKey::try_from).collect()
+}
+
 pub(in crate::identity) async fn insert_own_key(
     connection: &mut PgConnection,
-    id: SigningKeyId,
-    purpose: Purpose,
+    key: &SigningKey,
     public: &[u8],
     sealed: &[u8],
-    now: OffsetDateTime,
 ) -> Result<()> {
     sqlx::query!(
         "INSERT INTO own_key (id, purpose, state, public, sealed, created_at, activated_at)
-         VALUES ($1, $2, 'active', $3, $4, $5, $5)",
-        id.as_uuid(),
-        purpose.as_str(),
+         VALUES ($1, $2, $3, $4, $5, $6, $7)",
+        key.id.as_uuid(),
+        key.purpose.as_str(),
+        key.state.as_str(),
         public,
         sealed,
-        now,
+        key.created_at,
+        key.activated_at,
     )
     .execute(connection)
     .await?;
     Ok(())
+}
+
+/// Writes where a key stands in its life. The secret of a retired one, which
+/// cannot come back, is wiped.
+pub(in crate::identity) async fn update_own_key(
+    connection: &mut PgConnection,
+    key: &SigningKey,
+) -> Result<()> {
+    let updated = sqlx::query!(
+        "UPDATE own_key
+         SET state = $2, activated_at = $3, retired_at = $4, accepted_until = $5, dropped_at = $6,
+             sealed = CASE WHEN $2 = 'retired' THEN '' ELSE sealed END
+         WHERE id = $1",
+        key.id.as_uuid(),
+        key.state.as_str(),
+        key.activated_at,
+        key.retired_at,
+        key.accepted_until,
+        key.dropped_at,
+    )
+    .execute(connection)
+    .await?;
+    if updated.rows_affected() == 1 {
+        Ok(())
+    } else {
+        Err(Error::internal(format!("key {} is gone", key.id)))
+    }
+}
+
+/// Takes retired keys whose last token has ended out of those that count;
+/// returns which.
+pub(in crate::identity) async fn drop_retired_keys(
+    connection: &mut PgConnection,
+    now: OffsetDateTime,
+) -> Result<Vec<SigningKeyId>> {
+    let ids = sqlx::query_scalar!(
+        "UPDATE own_key SET dropped_at = $1
+         WHERE state = 'retired' AND dropped_at IS NULL AND accepted_until <= $1 RETURNING id",
+        now,
+    )
+    .fetch_all(connection)
+    .await?;
+    Ok(ids.into_iter().map(SigningKeyId::from_uuid).collect())
+}
+
+fn purpose(text: &str) -> Result<Purpose> {
+    Purpose::parse(text).ok_or_else(|| unreadable("own_key.purpose"))
+}
+
+fn state(text: &str) -> Result<KeyState> {
+    KeyState::parse(text).ok_or_else(|| unreadable("own_key.state"))
 }

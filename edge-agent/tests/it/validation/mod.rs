@@ -9,6 +9,7 @@ mod paused;
 mod proxy;
 mod races;
 mod restart;
+mod rotation;
 mod wall_clock;
 
 use std::time::Duration;

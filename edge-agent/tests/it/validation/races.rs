@@ -202,5 +202,5 @@ async fn session(control_plane: &ControlPlane, key: &str) -> Arc<Session> {
     let context = Context::system();
     let session = identity.create_session(context, machine, key.id(), &nonce, &signature, zone);
     let (token, _) = session.await.unwrap();
-    identity.authenticate(&token, machine).unwrap()
+    identity.authenticate(&token, machine).await.unwrap()
 }

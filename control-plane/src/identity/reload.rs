@@ -1,0 +1,159 @@
+//! Reading our keys again: another control plane may have changed them. Every
+//! process does so when it hears of a change, at a slow beat in case it heard
+//! nothing, and before it refuses a token whose key it does not know.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use arc_swap::ArcSwap;
+use authguardian_proto::{
+    grant_token::{self, GrantClaims},
+    reason::Reason,
+};
+
+use super::{Identity, Keyring, seal::MasterKey, store};
+use crate::{
+    clock::Ambient,
+    db::{
+        Db,
+        batch::{self, Batcher, Served},
+    },
+    error::Result,
+    events::{ChangeBody, Message, Publisher, Stream},
+};
+
+/// Between two readings for the sake of unknown keys, which anybody can name.
+const SPACING: Duration = Duration::from_secs(1);
+
+impl Identity {
+    /// Reads the keys again, and takes them if they have changed; returns
+    /// whether they had. Calls at the same time share a reading that begins
+    /// after them.
+    ///
+    /// # Errors
+    /// When the database cannot be read, or the master key does not open them;
+    /// the keys stay as they were.
+    pub async fn reload_keys(&self) -> Result<bool> {
+        self.reloads.call(()).await
+    }
+
+    /// Reads the keys again whenever a change of them is published, until the
+    /// subscription ends.
+    ///
+    /// # Errors
+    /// Those of the subscription: begin anew.
+    pub async fn follow_keys(&self, publisher: &Arc<Publisher>) -> Result<()> {
+        let mut changes = publisher.subscribe(&[(Stream::Identity, None)]).await?;
+        // what was changed before it began
+        self.reload_keys().await?;
+        loop {
+            let Message::Changes(changes) = changes.next().await? else {
+                continue;
+            };
+            if changes
+                .iter()
+                .any(|change| change.body == ChangeBody::SigningKeysChanged)
+            {
+                self.reload_keys().await?;
+            }
+        }
+    }
+
+    /// What a grant token says, if it was signed by a key of ours.
+    ///
+    /// # Errors
+    /// `UNAVAILABLE` when its key is not known here and the keys cannot be
+    /// read again.
+    pub async fn verify_grant(
+        &self,
+        token: &str,
+    ) -> Result<std::result::Result<GrantClaims, Reason>> {
+        match grant_token::verify_signature(token, self.keyring().grant_keys()) {
+            Err(Reason::TokenForeignKey) => {
+                self.look_for_key().await?;
+                let keyring = self.keyring();
+                Ok(grant_token::verify_signature(token, keyring.grant_keys()))
+            }
+            verified => Ok(verified),
+        }
+    }
+
+    /// Reads the keys again for the sake of a token whose key is not known,
+    /// once a second at most; those who ask in between wait for the next time.
+    ///
+    /// # Errors
+    /// As [`Identity::reload_keys`].
+    pub(super) async fn look_for_key(&self) -> Result<()> {
+        self.lookups.call(()).await
+    }
+}
+
+/// Reads the keys: one reading at a time, so that none overtakes a later one.
+pub(super) struct Reload {
+    pub(super) db: Db,
+    pub(super) master: Arc<MasterKey>,
+    pub(super) keyring: Arc<ArcSwap<Keyring>>,
+}
+
+impl batch::Operation for Reload {
+    type Request = ();
+    /// Whether they had changed.
+    type Reply = bool;
+
+    #[tracing::instrument(name = "identity.reload_keys", skip_all)]
+    async fn run(&self, requests: &[()]) -> Result<Served<bool>> {
+        let mut connection = self.db.read().await?;
+        let stored = store::own_keys(&mut connection).await?;
+        let changed = !self.keyring.load().is_of(&stored);
+        if changed {
+            // nothing is signed with what a failover could undo
+            self.db.barrier(&mut connection).await?;
+            let keyring = Keyring::from_stored(&stored, &self.master)?;
+            tracing::info!(?keyring, "the signing keys have changed");
+            self.keyring.store(Arc::new(keyring));
+        }
+        Ok(Served::now(requests.iter().map(|()| Ok(changed)).collect()))
+    }
+}
+
+/// Reads the keys for unknown ones.
+pub(super) struct Lookup {
+    ambient: Ambient,
+    reloads: Batcher<Reload>,
+    /// Milliseconds since boot.
+    not_before: AtomicU64,
+}
+
+impl Lookup {
+    pub(super) fn new(ambient: Ambient, reloads: Batcher<Reload>) -> Self {
+        Self {
+            ambient,
+            reloads,
+            not_before: AtomicU64::new(0),
+        }
+    }
+
+    fn now(&self) -> Duration {
+        self.ambient.clock.since_boot()
+    }
+}
+
+impl batch::Operation for Lookup {
+    type Request = ();
+    type Reply = ();
+
+    async fn run(&self, requests: &[()]) -> Result<Served<()>> {
+        let not_before = Duration::from_millis(self.not_before.load(Ordering::Relaxed));
+        tokio::time::sleep(not_before.saturating_sub(self.now())).await;
+        let next = (self.now() + SPACING).as_millis();
+        self.not_before
+            .store(u64::try_from(next).unwrap_or(u64::MAX), Ordering::Relaxed);
+        self.reloads.call(()).await?;
+        Ok(Served::now(requests.iter().map(|()| Ok(())).collect()))
+    }
+}
