@@ -15,10 +15,7 @@ mod validate;
 
 use std::sync::Arc;
 
-use authguardian_proto::{
-    grant_token::{self, GrantClaims},
-    reason::Reason,
-};
+use authguardian_proto::{grant_token::GrantClaims, reason::Reason};
 pub use list::{Filter, StateFilter};
 pub use record::{GrantRecord, GrantState};
 pub use renew::Renewal;

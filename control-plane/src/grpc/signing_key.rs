@@ -30,7 +30,7 @@ impl SigningKeyAdminService for SigningKeys {
         let purpose = purpose_of(request.into_inner().purpose)?;
         let keys = self.0.list_signing_keys(purpose).await?;
         Ok(Response::new(ListSigningKeysResponse {
-            signing_keys: keys.into_iter().map(message_of).collect(),
+            signing_keys: keys.iter().map(message_of).collect(),
         }))
     }
 
@@ -44,7 +44,7 @@ impl SigningKeyAdminService for SigningKeys {
         let left = self.0.publication_seconds_left(&key);
         Ok(Response::new(PrepareSigningKeyResponse {
             publication_seconds_left: u32::try_from(left).unwrap_or(u32::MAX),
-            signing_key: Some(message_of(key)),
+            signing_key: Some(message_of(&key)),
         }))
     }
 
@@ -58,8 +58,8 @@ impl SigningKeyAdminService for SigningKeys {
         let changed = self.0.activate_signing_key(context, id, message.force);
         let (active, retired) = changed.await?;
         Ok(Response::new(ActivateSigningKeyResponse {
-            active: Some(message_of(active)),
-            retired: retired.map(message_of),
+            active: Some(message_of(&active)),
+            retired: retired.as_ref().map(message_of),
         }))
     }
 
@@ -72,7 +72,7 @@ impl SigningKeyAdminService for SigningKeys {
         let id = parse("key_id", &message.key_id)?;
         let retired = self.0.retire_signing_key(context, id, message.force);
         Ok(Response::new(RetireSigningKeyResponse {
-            signing_key: Some(message_of(retired.await?)),
+            signing_key: Some(message_of(&retired.await?)),
         }))
     }
 }
@@ -92,7 +92,7 @@ fn unknown_purpose() -> Error {
     Error::invalid("purpose", "expected `grant` or `session`")
 }
 
-fn message_of(key: identity::SigningKey) -> SigningKey {
+fn message_of(key: &identity::SigningKey) -> SigningKey {
     let purpose = match key.purpose {
         Purpose::Ca => SigningKeyPurpose::Ca,
         Purpose::Grant => SigningKeyPurpose::Grant,
