@@ -175,7 +175,8 @@ async fn revoke(
     let revoked = change(&request_id, async || {
         client.revoke_admin_token(request.clone()).await
     })
-    .await?;
+    .await
+    .map_err(|failure| failure.unknown("admin_token_id"))?;
     output.one(&AdminTokenView::from(
         revoked.admin_token.unwrap_or_default(),
     ))

@@ -22,6 +22,7 @@ const EXAMPLES: &str = "\
 Examples:
   control-plane agent put data_analyst --trust 0.8 --description \"reads figures\"
   control-plane agent put data_analyst --trust 800
+  control-plane agent show data_analyst
   control-plane agent list -o json
   control-plane agent list --watch
   control-plane agent delete data_analyst

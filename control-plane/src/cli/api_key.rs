@@ -29,6 +29,7 @@ const EXAMPLES: &str = "\
 Examples:
   control-plane api-key create --name analytics --agent data_analyst --agent orchestrator --expires-in 90d
   AUTHGUARDIAN_API_KEY=$(control-plane api-key create --name gateway --agent gateway --validator)
+  control-plane api-key list
   control-plane api-key revoke apk_…
 
 The key is made here and shown once; the server only ever learns its public half.";
@@ -172,7 +173,8 @@ async fn revoke(
     let revoked = change(&request_id, async || {
         client.revoke_api_key(request.clone()).await
     })
-    .await?;
+    .await
+    .map_err(|failure| failure.unknown("api_key_id"))?;
     output.one(&ApiKeyView::from(revoked.api_key.unwrap_or_default()))
 }
 

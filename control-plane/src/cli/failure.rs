@@ -40,6 +40,17 @@ impl Failure {
         Problem::new(Reason::Internal, detail).into()
     }
 
+    /// Tells of a problem with this field that what it names does not exist:
+    /// the reasons have none for some things, and the exit code has to say it.
+    pub(crate) fn unknown(self, field: &str) -> Self {
+        match self {
+            Self::Problem(problem) if problem.field.as_deref() == Some(field) => {
+                Self::NotFound(problem)
+            }
+            other => other,
+        }
+    }
+
     /// Tells it on stderr, in the form that the caller asked for.
     pub(crate) fn report(&self, format: Format) -> ExitCode {
         match self {

@@ -22,6 +22,7 @@ use super::{
 const EXAMPLES: &str = "\
 Examples:
   control-plane join-token create --machine build-7
+  control-plane join-token list
   edge-agent join --server https://control:3004 --token \"$(control-plane join-token create --machine build-7)\"";
 
 #[derive(Debug, Args)]

@@ -71,12 +71,13 @@ async fn find(channel: Authenticated, machine: String) -> Result<Machine, Failur
     let well_formed =
         machine.parse::<MachineId>().is_ok() || machine.parse::<MachineName>().is_ok();
     let found = read(async || client.get_machine(GetMachineRequest { machine }).await).await;
-    let found = found.map_err(|failure| match failure {
-        // the reasons have none for machines: of a good name this one says that nobody has it
-        Failure::Problem(problem) if well_formed && problem.field.as_deref() == Some("machine") => {
-            Failure::NotFound(problem)
+    // of a good name the only thing to say is that nobody has it
+    let found = found.map_err(|failure| {
+        if well_formed {
+            failure.unknown("machine")
+        } else {
+            failure
         }
-        other => other,
     })?;
     Ok(found.machine.unwrap_or_default())
 }

@@ -10,6 +10,7 @@ mod completions;
 mod control_plane;
 mod dev;
 mod doctor;
+mod examples;
 mod failure;
 mod grant;
 mod join_token;
@@ -27,7 +28,7 @@ mod value;
 
 use std::{path::PathBuf, process::ExitCode, sync::Arc};
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use self::{failure::Failure, output::Format};
 use crate::{
@@ -114,7 +115,8 @@ impl ConfigArgs {
 
 /// Runs the command that this process was started with.
 pub fn run() -> ExitCode {
-    let cli = Cli::parse();
+    let matches = examples::with_examples(Cli::command()).get_matches();
+    let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     let format = cli.command.format();
     let outcome = match tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -190,8 +192,6 @@ fn ambient() -> Result<Ambient, Failure> {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     #[test]
@@ -227,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn every_operator_verb_shows_an_example() {
+    fn every_noun_shows_an_example() {
         let command = Cli::command();
         for noun in command.get_subcommands() {
             assert!(

@@ -22,6 +22,7 @@ const EXAMPLES: &str = "\
 Examples:
   control-plane resource-type put CRM_API --base-risk 0.4 --restriction read_only --restriction max_records:100
   control-plane resource-type show SAP_API -o yaml
+  control-plane resource-type list
 
 Risk is an integer 0 to 1000 or a decimal 0.0 to 1.0 with a point.";
 

@@ -2,7 +2,7 @@
 
 use authguardian_proto::{
     ids::{AgentId, ApiKeyId},
-    reason::Reason,
+    reason::{Problem, Reason},
 };
 use serde::{Deserialize, Serialize};
 use sqlx::PgConnection;
@@ -125,7 +125,7 @@ impl Identity {
     /// Ends a key and its sessions. Revoking twice succeeds.
     ///
     /// # Errors
-    /// `API_KEY_UNKNOWN`.
+    /// `API_KEY_UNKNOWN` (`api_key_id`).
     pub async fn revoke_api_key(&self, context: Context, id: ApiKeyId) -> Result<ApiKey> {
         let now = self.ambient.clock.now();
         let key = context.request_key(&self.ambient, "identity.revoke_api_key", &id)?;
@@ -135,7 +135,10 @@ impl Identity {
         };
         let api_key = store::revoke_api_key(request.connection(), id, now)
             .await?
-            .ok_or_else(unknown)?;
+            .ok_or_else(|| {
+                Problem::new(Reason::ApiKeyUnknown, format!("there is no API key `{id}`"))
+                    .at("api_key_id")
+            })?;
         audit::append(
             request.connection(),
             now,

@@ -5,7 +5,7 @@ use std::{fs, path::PathBuf, process::Stdio, sync::Arc, time::Duration};
 
 use authguardian_proto::{
     credential,
-    ids::{ApiKeyId, JoinTokenId},
+    ids::{AdminTokenId, ApiKeyId, JoinTokenId},
 };
 use base64::{Engine, prelude::BASE64_STANDARD};
 use control_plane::{
@@ -186,8 +186,11 @@ async fn a_made_api_key_is_complete_and_only_its_public_half_is_registered() {
     let revoked = operator.json(&["api-key", "revoke", &id]).await;
     assert!(revoked["revoked_at"].is_string());
     let unknown = ApiKeyId::from_uuid(uuid::Uuid::from_u128(7)).to_string();
-    let (code, _) = operator.refused(&["api-key", "revoke", &unknown]).await;
-    assert_eq!(code, 4);
+    let refused = operator.refused(&["api-key", "revoke", &unknown]).await;
+    assert_eq!(refused, (3, "API_KEY_UNKNOWN".to_owned()));
+    let unknown = AdminTokenId::from_uuid(uuid::Uuid::from_u128(7)).to_string();
+    let refused = operator.refused(&["admin-token", "revoke", &unknown]).await;
+    assert_eq!(refused, (3, "INVALID_ARGUMENT".to_owned()));
 }
 
 #[tokio::test]
