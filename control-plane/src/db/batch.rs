@@ -148,8 +148,9 @@ async fn work<O: Operation>(operation: Arc<O>, mut calls: mpsc::Receiver<Call<O>
             // a panic in one batch must not end the operation, nor leave its callers waiting
             let served = AssertUnwindSafe(serve(&*operation, &requests)).catch_unwind();
             if let Ok(parts) = served.await {
-                drop(turn);
                 tell(parts, replies, &confirming).await;
+                // not before: what waits for confirmation holds a connection
+                drop(turn);
             } else {
                 tracing::error!("a batch failed");
                 let error = Error::new(
