@@ -42,6 +42,12 @@ impl PresentedKey {
         sha256(self.0.as_bytes())
     }
 
+    /// The key that it names, whatever its secret; `None` when it names none.
+    pub fn claims(&self) -> Option<ApiKeyId> {
+        let (id, _) = self.0.strip_prefix("agk_")?.split_once('_')?;
+        uuid_part(id).map(ApiKeyId::from_uuid)
+    }
+
     /// Reads it.
     ///
     /// # Errors
@@ -277,6 +283,15 @@ mod tests {
         let admin = AdminToken::new(AdminTokenId::from_uuid(Uuid::from_u128(3)), [1; 32]);
         let read: AdminToken = admin.expose().parse().unwrap();
         assert_eq!((read.id(), read.hash()), (admin.id(), admin.hash()));
+    }
+
+    #[test]
+    fn a_presented_key_names_its_id_also_with_a_wrong_secret() {
+        let named = PresentedKey::new("agk_0000000000000000000001_nonsense").claims();
+        assert_eq!(named.unwrap().to_string(), "apk_0000000000000000000001");
+        for rubbish in ["", "agk_", "agk_1_2", "aga_0000000000000000000001_x"] {
+            assert_eq!(PresentedKey::new(rubbish).claims(), None, "{rubbish}");
+        }
     }
 
     #[test]

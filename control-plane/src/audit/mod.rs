@@ -5,7 +5,7 @@ mod refusals;
 mod store;
 mod tail;
 
-use std::net::IpAddr;
+use std::{borrow::Cow, net::IpAddr};
 
 use authguardian_proto::{
     ids::{AdminTokenId, AgentId, ApiKeyId, MachineId, RequestId},
@@ -104,7 +104,8 @@ impl Context {
 }
 
 /// What came of an act.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Outcome {
     /// Done.
     Ok,
@@ -126,6 +127,13 @@ impl Outcome {
             Self::Failed => "failed",
         }
     }
+
+    /// Reads the stable name.
+    pub fn parse(text: &str) -> Option<Self> {
+        [Self::Ok, Self::Denied, Self::Refused, Self::Failed]
+            .into_iter()
+            .find(|outcome| outcome.as_str() == text)
+    }
 }
 
 /// One act, as it is appended.
@@ -134,7 +142,7 @@ pub struct Entry {
     /// Who, from where.
     pub context: Context,
     /// What: `<noun>.<verb>`.
-    pub action: &'static str,
+    pub action: Cow<'static, str>,
     /// On what, in its text form.
     pub subject: String,
     /// Whose affair it is: the agent that sees it in `grants://audit`.
@@ -149,10 +157,14 @@ pub struct Entry {
 
 impl Entry {
     /// An act that was done.
-    pub fn ok(context: Context, action: &'static str, subject: impl Into<String>) -> Self {
+    pub fn ok(
+        context: Context,
+        action: impl Into<Cow<'static, str>>,
+        subject: impl Into<String>,
+    ) -> Self {
         Self {
             context,
-            action,
+            action: action.into(),
             subject: subject.into(),
             agent_id: None,
             outcome: Outcome::Ok,

@@ -82,7 +82,7 @@ impl Columns {
         self.peers.push(context.peer.map(|peer| peer.to_string()));
         self.zones
             .push(context.zone.map(|zone| zone.as_str().to_owned()));
-        self.actions.push(entry.action.to_owned());
+        self.actions.push(entry.action.clone().into_owned());
         self.subjects.push(entry.subject.clone());
         self.agent_ids
             .push(entry.agent_id.as_ref().map(ToString::to_string));

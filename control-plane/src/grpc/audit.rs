@@ -3,8 +3,9 @@
 use std::{pin::Pin, time::Duration};
 
 use authguardian_proto::audit::v1::{
-    Entry, ListOwnEntriesRequest, ListOwnEntriesResponse, TailEntriesRequest, TailEntriesResponse,
-    audit_admin_service_server::AuditAdminService, audit_service_server::AuditService,
+    Entry, ListOwnEntriesRequest, ListOwnEntriesResponse, ReportCallsRequest, ReportCallsResponse,
+    TailEntriesRequest, TailEntriesResponse, audit_admin_service_server::AuditAdminService,
+    audit_service_server::AuditService,
 };
 use futures::{Stream, stream};
 use tokio_util::sync::CancellationToken;
@@ -13,6 +14,7 @@ use tonic::{Request, Response, Status};
 use super::{
     auth,
     convert::{next_page_token, page_size, timestamp},
+    report::reported,
 };
 use crate::{
     audit::{self, Record, Tail},
@@ -26,6 +28,9 @@ const FOLLOW: Duration = Duration::from_millis(200);
 
 /// Most entries that a tail begins with.
 const MAX_LINES: u32 = 10_000;
+
+/// Most calls in one report.
+const MAX_CALLS: usize = 1000;
 
 /// See the `.proto` file.
 #[derive(Debug)]
@@ -65,6 +70,24 @@ impl AuditService for Audit {
             next_page_token: next_page_token(&records, size, |record| record.sequence.to_string()),
             entries: records.into_iter().map(message_of).collect(),
         }))
+    }
+
+    async fn report_calls(
+        &self,
+        request: Request<ReportCallsRequest>,
+    ) -> Result<Response<ReportCallsResponse>, Status> {
+        let machine = auth::machine(&request)?;
+        let context = auth::context(&request, &request.get_ref().request_id)?;
+        let calls = request.into_inner().calls;
+        if calls.is_empty() || calls.len() > MAX_CALLS {
+            return Err(Error::invalid("calls", format!("expected 1 to {MAX_CALLS}")).into());
+        }
+        let calls = calls
+            .into_iter()
+            .map(reported)
+            .collect::<crate::error::Result<Vec<_>>>()?;
+        self.identity.report_calls(context, machine, &calls).await?;
+        Ok(Response::new(ReportCallsResponse {}))
     }
 }
 

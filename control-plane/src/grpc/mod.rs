@@ -17,6 +17,7 @@ pub mod machine;
 pub mod peer;
 pub mod policy;
 pub mod record;
+mod report;
 pub mod resource_type;
 pub mod session;
 pub mod signing_key;

@@ -8,6 +8,7 @@ mod jwks;
 pub mod keyring;
 pub mod machine;
 mod reload;
+pub mod report;
 mod rotate;
 pub mod seal;
 pub mod session;

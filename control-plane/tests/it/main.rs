@@ -18,6 +18,7 @@ mod private_postgres;
 mod quorum;
 mod records;
 mod registry;
+mod reports;
 mod requests;
 mod rig;
 mod signing_keys;

@@ -1,6 +1,10 @@
 //! Who is calling, and from where.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
 
 use authguardian_proto::{
     ids::{AgentId, ApiKeyId},
@@ -34,6 +38,14 @@ impl Peer {
             Self::Unix => Zone::LocalMachine,
             Self::Tcp(address) if address.ip().to_canonical().is_loopback() => Zone::LocalMachine,
             Self::Tcp(_) => Zone::External,
+        }
+    }
+
+    /// The client's address; `None` for the Unix socket.
+    pub fn address(self) -> Option<IpAddr> {
+        match self {
+            Self::Unix => None,
+            Self::Tcp(address) => Some(address.ip().to_canonical()),
         }
     }
 }

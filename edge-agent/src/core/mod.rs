@@ -2,9 +2,14 @@
 
 use std::sync::Arc;
 
-use authguardian_proto::{credential::PresentedKey, ids::MachineId, reason::Problem};
+use authguardian_proto::{
+    credential::PresentedKey,
+    ids::MachineId,
+    reason::{Problem, Reason},
+};
 use serde_json::{Map, Value};
 
+pub use crate::upstream::Outcome;
 use crate::{clock::Ambient, upstream::Upstream, verify::Verifier};
 
 mod answer_by;
@@ -12,6 +17,7 @@ mod caller;
 mod decision;
 mod follow;
 mod form;
+mod note;
 mod permission_status;
 mod renew_permission;
 mod request_permission;
@@ -85,13 +91,21 @@ impl Core {
         arguments: Map<String, Value>,
     ) -> Result<Value, Problem> {
         let form = form::Form::read(tool.fields(), arguments)?;
-        match tool {
+        let outcome = match tool {
             Tool::RequestPermission => self.request_permission(caller, &form).await.map(json),
             Tool::PermissionStatus => self.permission_status(caller, &form).await.map(json),
             Tool::RenewPermission => self.renew_permission(caller, &form).await.map(json),
             Tool::ValidateToken => self.validate_token(caller, &form).await.map(json),
             Tool::RevokeToken => self.revoke_token(caller, &form).await.map(json),
+        };
+        if let Err(problem) = &outcome
+            && problem.reason == Reason::AgentMismatch
+        {
+            // what goes to the control plane speaks for an agent of the caller's
+            let (agent, reason) = (form.agent().ok(), Some(problem.reason));
+            self.note(caller, tool.action(), agent, Outcome::Refused, reason);
         }
+        outcome
     }
 
     /// Reads a resource as this caller may see it.
@@ -138,7 +152,7 @@ fn request_id(form: &form::Form, ambient: &Ambient) -> String {
 
 /// Names the request id where the caller needs it to learn the outcome.
 fn name_request_id(mut problem: Problem, request_id: &str) -> Problem {
-    if problem.reason == authguardian_proto::reason::Reason::OutcomeUnknown {
+    if problem.reason == Reason::OutcomeUnknown {
         problem.detail = format!("{} (request id `{request_id}`)", problem.detail);
     }
     problem

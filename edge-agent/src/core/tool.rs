@@ -54,6 +54,11 @@ impl Tool {
         self.definition().name
     }
 
+    /// What the audit log calls it.
+    pub fn action(self) -> String {
+        format!("tool.{}", self.name())
+    }
+
     /// A few words for people.
     pub fn title(self) -> &'static str {
         self.definition().title

@@ -1,10 +1,11 @@
 //! What every request passes first: Host and Origin, credential, size. It
 //! fails closed: what is not known to be allowed is refused.
 
-use std::{sync::Arc, time::Duration};
+use std::{borrow::Cow, sync::Arc, time::Duration};
 
 use authguardian_proto::{
     credential::PresentedKey,
+    ids::ApiKeyId,
     reason::{Problem, Reason},
 };
 use axum::{
@@ -17,7 +18,10 @@ use axum::{
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 
 use super::{problem, socket::PeerOf};
-use crate::{config::Http, core::Core};
+use crate::{
+    config::Http,
+    core::{Core, Tool},
+};
 
 mod origin;
 
@@ -46,20 +50,49 @@ impl Guard {
         }
     }
 
-    /// Finds out who calls; the credential does not travel further.
-    async fn authenticate(&self, request: &mut Request) -> Result<(), Problem> {
-        let ConnectInfo(PeerOf { peer, answer }) = request
-            .extensions()
-            .get::<ConnectInfo<PeerOf>>()
-            .cloned()
-            .ok_or_else(|| {
-                Problem::new(Reason::Internal, "the peer of the connection is not known")
-            })?;
+    /// Finds out who calls; the credential does not travel further. On a
+    /// refusal, also which key was named.
+    async fn authenticate(&self, request: &mut Request) -> Result<(), (Problem, Option<ApiKeyId>)> {
+        let unnamed = |problem| (problem, None);
+        let PeerOf { peer, answer } = peer_of(request).map_err(unnamed)?;
         let credential = request.headers_mut().remove(header::AUTHORIZATION);
-        let key = presented_key(credential.as_ref())?;
-        let caller = self.core.authenticate(key, peer, answer).await?;
+        let key = presented_key(credential.as_ref()).map_err(unnamed)?;
+        let claimed = key.claims();
+        let caller = self.core.authenticate(key, peer, answer).await;
+        let caller = caller.map_err(|problem| (problem, claimed))?;
         request.extensions_mut().insert(caller);
         Ok(())
+    }
+
+    /// Refuses a request, and notes it.
+    fn refuse(&self, request: &Request, problem: &Problem, claimed: Option<ApiKeyId>) -> Response {
+        if let Ok(PeerOf { peer, .. }) = peer_of(request) {
+            let action = action(request.method(), request.uri().path());
+            self.core.note_refusal(&peer, action, claimed, problem);
+        }
+        problem::respond(problem)
+    }
+}
+
+fn peer_of(request: &Request) -> Result<PeerOf, Problem> {
+    let peer = request.extensions().get::<ConnectInfo<PeerOf>>().cloned();
+    peer.map(|ConnectInfo(peer)| peer)
+        .ok_or_else(|| Problem::new(Reason::Internal, "the peer of the connection is not known"))
+}
+
+/// What the audit log calls a request that was refused before any face had it.
+fn action(method: &Method, path: &str) -> Cow<'static, str> {
+    if let Some(tool) = path.strip_prefix("/mcp/tools/").and_then(Tool::parse) {
+        return tool.action().into();
+    }
+    match (method.as_str(), path) {
+        ("POST", "/auth/challenge") => "login.challenge".into(),
+        ("POST", "/auth/session") => "login.session".into(),
+        ("GET", "/auth/session") => "session.read".into(),
+        ("POST", "/auth/session/renew") => "session.renew".into(),
+        ("DELETE", "/auth/session") => "session.end".into(),
+        (_, path) if path.starts_with("/mcp/resources/") => "resource.read".into(),
+        _ => "call.refuse".into(),
     }
 }
 
@@ -70,7 +103,7 @@ pub(super) async fn check(
     next: Next,
 ) -> Response {
     if let Err(problem) = guard.allowed.check(request.uri(), request.headers()) {
-        return problem::respond(&problem);
+        return guard.refuse(&request, &problem, None);
     }
     if is_open(request.method(), request.uri().path()) {
         return next.run(request).await;
@@ -79,9 +112,10 @@ pub(super) async fn check(
         // MCP clients look here for OAuth, which this edge does not speak
         return problem::not_found(format!("there is nothing at `{}`", request.uri().path()));
     }
-    if let Err(problem) = guard.authenticate(&mut request).await {
+    if let Err((problem, claimed)) = guard.authenticate(&mut request).await {
+        let refused = guard.refuse(&request, &problem, claimed);
         discard(request.into_body()).await;
-        return problem::respond(&problem);
+        return refused;
     }
     if request.uri().path() == "/mcp" {
         let stream_only = request.method() == Method::GET;
@@ -203,6 +237,24 @@ mod tests {
             presented_key(None).unwrap_err().reason,
             Reason::Unauthenticated
         );
+    }
+
+    #[test]
+    fn a_refused_request_is_called_by_what_it_was_for() {
+        for (method, path, called) in [
+            (Method::POST, "/mcp/tools/revoke_token", "tool.revoke_token"),
+            (Method::POST, "/mcp/tools/no_such_tool", "call.refuse"),
+            (
+                Method::GET,
+                "/mcp/resources/grants://active",
+                "resource.read",
+            ),
+            (Method::POST, "/auth/session", "login.session"),
+            (Method::DELETE, "/auth/session", "session.end"),
+            (Method::POST, "/mcp", "call.refuse"),
+        ] {
+            assert_eq!(action(&method, path), called);
+        }
     }
 
     #[test]

@@ -28,11 +28,13 @@ mod change;
 mod exchange;
 mod feed;
 mod login;
+mod report;
 mod session;
 
 pub use change::{Change, Target};
 pub use feed::{Feed, Follower};
 pub use login::Login;
+pub use report::{Call, Outcome, Reports};
 pub use session::{Session, Sessions};
 
 use call::Effect;
@@ -47,6 +49,7 @@ pub struct Upstream {
     ambient: Ambient,
     sessions: Arc<Sessions>,
     feed: Feed,
+    reports: Arc<Reports>,
 }
 
 macro_rules! forwarded {
@@ -66,9 +69,10 @@ macro_rules! forwarded {
 }
 
 impl Upstream {
-    /// Puts it together; the feed runs on its own.
+    /// Puts it together; feed and reports run on their own.
     pub fn new(channel: Channel, ambient: Ambient, sessions: Arc<Sessions>, feed: Feed) -> Self {
         Self {
+            reports: Reports::new(channel.clone(), ambient.clone()),
             channel,
             ambient,
             sessions,
@@ -84,6 +88,11 @@ impl Upstream {
     /// The sessions of presented keys.
     pub fn sessions(&self) -> &Arc<Sessions> {
         &self.sessions
+    }
+
+    /// Calls that ended here, on their way to the audit log.
+    pub fn reports(&self) -> &Arc<Reports> {
+        &self.reports
     }
 
     /// The public keys of grant tokens, as they are now.

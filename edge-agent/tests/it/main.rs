@@ -2,6 +2,7 @@
 //! database of the test's own, mTLS between them, real clients.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod audit;
 mod cli;
 mod clients;
 mod edge;

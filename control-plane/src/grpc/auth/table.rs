@@ -78,6 +78,10 @@ pub const TABLE: &[(&str, Access)] = &[
         Access::Session,
     ),
     (
+        "/authguardian.audit.v1.AuditService/ReportCalls",
+        Access::Machine,
+    ),
+    (
         "/authguardian.status.v1.StatusService/GetStatus",
         Access::Role(Role::Viewer),
     ),
