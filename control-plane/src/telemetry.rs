@@ -30,6 +30,13 @@ pub fn install(log: &Log) -> Result<(), TelemetryError> {
     Ok(())
 }
 
+/// Keeps what is in memory out of core files, and says so where it cannot.
+pub fn keep_memory_private() {
+    if let Err(error) = authguardian_memory::keep_private() {
+        tracing::warn!(%error, "a crash would write a core file with what is in memory");
+    }
+}
+
 fn layer(
     format: LogFormat,
 ) -> Box<dyn Layer<tracing_subscriber::layer::Layered<EnvFilter, Registry>> + Send + Sync> {

@@ -44,10 +44,16 @@ fn limb(bytes: &[u8]) -> u32 {
 /// Decodes exactly `digits_for(N)` digits; `None` for any other length, a
 /// foreign character or a number that does not fit `N` bytes.
 pub fn decode<const N: usize>(text: &str) -> Option<[u8; N]> {
-    if text.len() != digits_for(N) {
+    let mut number = [0u8; N];
+    decode_into(text, &mut number).map(|()| number)
+}
+
+/// As [`decode`], into zeroed memory of the caller's, so that no other copy is
+/// made.
+pub fn decode_into(text: &str, number: &mut [u8]) -> Option<()> {
+    if text.len() != digits_for(number.len()) {
         return None;
     }
-    let mut number = [0u8; N];
     for digit in text.bytes() {
         let mut carry = u32::from(value_of(digit)?);
         for byte in number.iter_mut().rev() {
@@ -59,7 +65,7 @@ pub fn decode<const N: usize>(text: &str) -> Option<[u8; N]> {
             return None;
         }
     }
-    Some(number)
+    Some(())
 }
 
 fn value_of(digit: u8) -> Option<u8> {

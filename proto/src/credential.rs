@@ -11,7 +11,7 @@ use std::{fmt, str::FromStr};
 
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
 use uuid::Uuid;
-use zeroize::Zeroizing;
+use zeroize::{Zeroizing, zeroize_stack};
 
 use crate::{
     base62,
@@ -22,10 +22,17 @@ use crate::{
 /// for nothing else; a zero byte ends it.
 pub const LOGIN_CONTEXT: &[u8] = b"authguardian-login-v1\0";
 
+/// The secret part. It stays where it was read: moving a credential leaves no
+/// copy behind.
+type Secret = Box<Zeroizing<[u8; 32]>>;
+
+/// More than what computing with a secret takes of the stack.
+const STACK: usize = 16 * 1024;
+
 /// An API key: `agk_<22>_<43>`, base62.
 pub struct ApiKey {
     id: ApiKeyId,
-    seed: Zeroizing<[u8; 32]>,
+    seed: Secret,
 }
 
 /// An API key as it was presented: not looked into, wiped on drop.
@@ -66,13 +73,13 @@ impl fmt::Debug for PresentedKey {
 /// An admin token: `aga_<22>_<43>`, base62.
 pub struct AdminToken {
     id: AdminTokenId,
-    secret: Zeroizing<[u8; 32]>,
+    secret: Secret,
 }
 
 /// A join token: `agj_<22>_<43>_<43>`, base62.
 pub struct JoinToken {
     id: JoinTokenId,
-    secret: Zeroizing<[u8; 32]>,
+    secret: Secret,
     ca_fingerprint: [u8; 32],
 }
 
@@ -81,7 +88,7 @@ impl ApiKey {
     pub fn new(id: ApiKeyId, seed: [u8; 32]) -> Self {
         Self {
             id,
-            seed: Zeroizing::new(seed),
+            seed: Box::new(Zeroizing::new(seed)),
         }
     }
 
@@ -98,8 +105,15 @@ impl ApiKey {
     /// Signs a login nonce: Ed25519 over [`LOGIN_CONTEXT`] and the nonce.
     /// `None` only when the crypto library refuses the seed.
     pub fn sign_nonce(&self, nonce: &[u8]) -> Option<Vec<u8>> {
-        let pair = Ed25519KeyPair::from_seed_unchecked(&*self.seed).ok()?;
-        Some(pair.sign(&login_message(nonce)).as_ref().to_vec())
+        let signature = self.sign(&login_message(nonce));
+        zeroize_stack::<STACK>();
+        signature
+    }
+
+    #[inline(never)]
+    fn sign(&self, message: &[u8]) -> Option<Vec<u8>> {
+        let pair = Ed25519KeyPair::from_seed_unchecked(self.seed.as_slice()).ok()?;
+        Some(pair.sign(message).as_ref().to_vec())
     }
 
     /// The full text; only for showing it to its owner once.
@@ -117,7 +131,7 @@ impl AdminToken {
     pub fn new(id: AdminTokenId, secret: [u8; 32]) -> Self {
         Self {
             id,
-            secret: Zeroizing::new(secret),
+            secret: Box::new(Zeroizing::new(secret)),
         }
     }
 
@@ -128,7 +142,7 @@ impl AdminToken {
 
     /// SHA-256 of the secret, as the server keeps it.
     pub fn hash(&self) -> [u8; 32] {
-        sha256(&*self.secret)
+        sha256(self.secret.as_slice())
     }
 
     /// The full text; only for showing it to its owner once.
@@ -146,7 +160,7 @@ impl JoinToken {
     pub fn new(id: JoinTokenId, secret: [u8; 32], ca_fingerprint: [u8; 32]) -> Self {
         Self {
             id,
-            secret: Zeroizing::new(secret),
+            secret: Box::new(Zeroizing::new(secret)),
             ca_fingerprint,
         }
     }
@@ -158,7 +172,7 @@ impl JoinToken {
 
     /// SHA-256 of the secret, as the server keeps it.
     pub fn hash(&self) -> [u8; 32] {
-        sha256(&*self.secret)
+        sha256(self.secret.as_slice())
     }
 
     /// SHA-256 of the CA certificate (DER) that the server's chain must end in.
@@ -195,6 +209,13 @@ fn public_key_of(seed: &[u8; 32]) -> Option<[u8; 32]> {
     pair.public_key().as_ref().try_into().ok()
 }
 
+/// Reads a secret into its place.
+#[inline(never)]
+fn secret_part(text: &str) -> Option<Secret> {
+    let mut secret = Secret::default();
+    base62::decode_into(text, secret.as_mut_slice()).map(|()| secret)
+}
+
 fn uuid_part(text: &str) -> Option<Uuid> {
     base62::decode::<16>(text).map(Uuid::from_bytes)
 }
@@ -205,10 +226,10 @@ impl FromStr for ApiKey {
     fn from_str(text: &str) -> Result<Self, ParseIdError> {
         let parse = || {
             let (id, seed) = text.strip_prefix("agk_")?.split_once('_')?;
-            Some(Self::new(
-                ApiKeyId::from_uuid(uuid_part(id)?),
-                base62::decode(seed)?,
-            ))
+            Some(Self {
+                id: ApiKeyId::from_uuid(uuid_part(id)?),
+                seed: secret_part(seed)?,
+            })
         };
         parse().ok_or(ParseIdError {
             expected: "an API key, `agk_<22 characters>_<43 characters>`",
@@ -222,10 +243,10 @@ impl FromStr for AdminToken {
     fn from_str(text: &str) -> Result<Self, ParseIdError> {
         let parse = || {
             let (id, secret) = text.strip_prefix("aga_")?.split_once('_')?;
-            Some(Self::new(
-                AdminTokenId::from_uuid(uuid_part(id)?),
-                base62::decode(secret)?,
-            ))
+            Some(Self {
+                id: AdminTokenId::from_uuid(uuid_part(id)?),
+                secret: secret_part(secret)?,
+            })
         };
         parse().ok_or(ParseIdError {
             expected: "an admin token, `aga_<22 characters>_<43 characters>`",
@@ -240,11 +261,11 @@ impl FromStr for JoinToken {
         let parse = || {
             let (id, rest) = text.strip_prefix("agj_")?.split_once('_')?;
             let (secret, fingerprint) = rest.split_once('_')?;
-            Some(Self::new(
-                JoinTokenId::from_uuid(uuid_part(id)?),
-                base62::decode(secret)?,
-                base62::decode(fingerprint)?,
-            ))
+            Some(Self {
+                id: JoinTokenId::from_uuid(uuid_part(id)?),
+                secret: secret_part(secret)?,
+                ca_fingerprint: base62::decode(fingerprint)?,
+            })
         };
         parse().ok_or(ParseIdError {
             expected: "a join token, `agj_<22 characters>_<43 characters>_<43 characters>`",

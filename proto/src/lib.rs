@@ -4,11 +4,15 @@
 
 pub mod base62;
 pub mod credential;
+#[cfg(test)]
+mod fuzz;
 pub mod grant_token;
 pub mod ids;
 pub mod reason;
 #[cfg(any(feature = "client", feature = "server"))]
 pub mod status;
+#[cfg(feature = "testing")]
+pub mod testing;
 pub mod zone;
 
 /// Generated messages and services, one module per protobuf package.

@@ -28,6 +28,7 @@ impl ServeArgs {
     pub(crate) async fn run(self) -> Result<(), Failure> {
         let config = self.config.load()?;
         telemetry::install(&config.log).map_err(|error| Failure::internal(error.to_string()))?;
+        telemetry::keep_memory_private();
         let shutdown = Shutdown::on_signals()
             .map_err(|error| Failure::internal(format!("signals cannot be handled: {error}")))?;
         let server = Server::bind(&config.listen).await?;

@@ -7,6 +7,7 @@ use std::{
     task::{Context, Poll},
 };
 
+use authguardian_memory::{Wiping, wipe_spare};
 use authguardian_proto::ids::MachineId;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
@@ -27,13 +28,13 @@ pub struct Peer {
 /// A TLS connection with its peer, read once when it was made.
 #[derive(Debug)]
 pub struct Connection {
-    stream: TlsStream<TcpStream>,
+    stream: TlsStream<Wiping<TcpStream>>,
     peer: Peer,
 }
 
 impl Connection {
     /// Takes a connection after its handshake.
-    pub fn new(stream: TlsStream<TcpStream>, peer: Peer) -> Self {
+    pub fn new(stream: TlsStream<Wiping<TcpStream>>, peer: Peer) -> Self {
         Self { stream, peer }
     }
 }
@@ -52,6 +53,8 @@ impl AsyncRead for Connection {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        // the last call's credential may stand in it
+        wipe_spare(buffer);
         Pin::new(&mut self.stream).poll_read(cx, buffer)
     }
 }

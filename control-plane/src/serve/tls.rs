@@ -3,6 +3,7 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
+use authguardian_memory::Wiping;
 use rustls::{
     RootCertStore, ServerConfig,
     crypto::aws_lc_rs,
@@ -180,7 +181,7 @@ async fn handshake(
     trust_domain: &str,
 ) -> std::io::Result<Connection> {
     stream.set_nodelay(true)?;
-    let stream = acceptor.accept(stream).await?;
+    let stream = acceptor.accept(Wiping(stream)).await?;
     let machine = stream
         .get_ref()
         .1

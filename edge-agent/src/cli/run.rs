@@ -55,6 +55,9 @@ impl Run {
     pub(super) async fn run(self) -> Result<ExitCode, Failure> {
         let config = self.config()?;
         logging::start(&config.log)?;
+        if let Err(error) = authguardian_memory::keep_private() {
+            tracing::warn!(%error, "a crash would write a core file with what is in memory");
+        }
         let ambient = Ambient::system().map_err(Failure::other)?;
         let options = RunOptions {
             join_token: self.join_token,

@@ -8,6 +8,7 @@ use std::{
     task::{Context, Poll},
 };
 
+use authguardian_memory::wipe_spare;
 use axum::serve::Listener;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
@@ -79,6 +80,8 @@ impl<S: AsyncRead + Unpin> AsyncRead for Connection<S> {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        // the last request's credential may stand in it
+        wipe_spare(buffer);
         Pin::new(&mut self.stream).poll_read(context, buffer)
     }
 }

@@ -87,6 +87,7 @@ impl DevArgs {
         let directory = Directory::create(self.data_dir)?;
         let config = config(&directory, &ports)?;
         telemetry::install(&config.log).map_err(|error| Failure::internal(error.to_string()))?;
+        telemetry::keep_memory_private();
         let shutdown = Shutdown::on_signals()
             .map_err(|error| Failure::internal(format!("signals cannot be handled: {error}")))?;
         let ambient = ambient()?;
