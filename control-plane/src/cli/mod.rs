@@ -23,6 +23,7 @@ mod policy;
 mod resource_type;
 mod serve;
 mod status;
+mod suspend;
 mod validate_config;
 mod value;
 
@@ -90,6 +91,10 @@ enum Command {
     Policy(policy::PolicyArgs),
     /// Permissions that were given or denied
     Grant(grant::GrantArgs),
+    /// Stop an agent, a machine, a resource type or everything
+    Suspend(suspend::SuspendArgs),
+    /// Lift a suspension
+    Resume(suspend::ResumeArgs),
     /// Who did what
     Audit(audit::AuditArgs),
 }
@@ -153,6 +158,8 @@ impl Command {
             Self::ResourceType(args) => args.client.output,
             Self::Policy(args) => args.client.output,
             Self::Grant(args) => args.client.output,
+            Self::Suspend(args) => args.client.output,
+            Self::Resume(args) => args.client.output,
             Self::Audit(args) => args.client.output,
         }
     }
@@ -175,6 +182,8 @@ impl Command {
             Self::ResourceType(args) => args.run().await,
             Self::Policy(args) => args.run().await,
             Self::Grant(args) => args.run().await,
+            Self::Suspend(args) => args.run().await,
+            Self::Resume(args) => args.run().await,
             Self::Audit(args) => args.run().await,
         }
     }
@@ -224,6 +233,20 @@ mod tests {
         assert!(!parse(&[]));
         assert!(!parse(&["--agent", "a", "--resource", "SAP_API"]));
         assert!(!parse(&["grt_0000000000000000000007", "--everything"]));
+    }
+
+    #[test]
+    fn a_suspension_needs_exactly_one_target_and_its_list_none() {
+        let parse =
+            |args: &[&str]| Cli::try_parse_from(["control-plane"].iter().chain(args)).is_ok();
+        assert!(parse(&["suspend", "--agent", "a", "--dry-run"]));
+        assert!(parse(&["suspend", "--everything", "--yes"]));
+        assert!(parse(&["suspend", "list"]));
+        assert!(parse(&["resume", "--machine", "build-7"]));
+        assert!(!parse(&["suspend"]));
+        assert!(!parse(&["resume"]));
+        assert!(!parse(&["suspend", "--agent", "a", "--everything"]));
+        assert!(!parse(&["suspend", "--agent", "a", "list"]));
     }
 
     #[test]

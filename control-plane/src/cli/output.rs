@@ -222,18 +222,23 @@ fn unwritable(error: impl std::fmt::Display) -> Failure {
 
 /// Asks a yes-or-no question on a terminal; `true` where nobody can be asked.
 pub(crate) fn confirm(question: &str) -> Result<bool, Failure> {
+    Ok(ask(question)?.unwrap_or(true))
+}
+
+/// Asks a yes-or-no question on a terminal; `None` where nobody can be asked.
+pub(crate) fn ask(question: &str) -> Result<Option<bool>, Failure> {
     if !io::stdin().is_terminal() || !io::stderr().is_terminal() {
-        return Ok(true);
+        return Ok(None);
     }
     let mut err = io::stderr().lock();
     write!(err, "{question} [y/N] ")?;
     err.flush()?;
     let mut answer = String::new();
     io::stdin().read_line(&mut answer)?;
-    Ok(matches!(
+    Ok(Some(matches!(
         answer.trim().to_ascii_lowercase().as_str(),
         "y" | "yes"
-    ))
+    )))
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ use super::{
     client::{ClientArgs, read},
     failure::Failure,
     output::Format,
+    suspend::target_text,
     value::rfc3339,
 };
 
@@ -60,6 +61,7 @@ struct StatusView {
     machines: u64,
     agents: u64,
     active_grants: u64,
+    suspensions: Vec<String>,
     heads: Vec<HeadView>,
 }
 
@@ -92,6 +94,11 @@ impl From<GetStatusResponse> for StatusView {
             machines: status.machines,
             agents: status.agents,
             active_grants: status.active_grants,
+            suspensions: status
+                .suspensions
+                .into_iter()
+                .map(|target| target_text(Some(target)))
+                .collect(),
             heads: heads.collect(),
         }
     }

@@ -9,7 +9,7 @@ mod store;
 pub mod subscription;
 mod wakeup;
 
-pub use body::{ChangeBody, RevocationTarget};
+pub use body::{ChangeBody, RevocationTarget, SuspensionTarget};
 pub use publisher::Publisher;
 use serde::{Deserialize, Serialize};
 use sqlx::PgConnection;

@@ -14,7 +14,7 @@ use crate::{
     error::{Error, Result},
     identity::{self, ApiKey, Machine, Session},
     policy::{
-        self, ResourceType,
+        self, ResourceType, Suspensions,
         engine::{Engine, PolicySet},
         facts::{self, Facts},
     },
@@ -28,6 +28,7 @@ pub(super) struct Basis {
     api_keys: HashMap<ApiKeyId, ApiKey>,
     machines: HashMap<MachineId, Machine>,
     resource_types: HashMap<ResourceTypeName, ResourceType>,
+    suspensions: Suspensions,
     pub(super) policies: Arc<PolicySet>,
 }
 
@@ -47,6 +48,7 @@ impl Basis {
         let api_keys = identity::api_key::lock_api_keys(connection, &keys).await?;
         let machines = identity::machine::lock_machines(connection, &machines).await?;
         let resource_types = policy::lock_resource_types(connection, &types).await?;
+        let in_force = policy::lock_active(connection, engine).await?;
         Ok(Self {
             agents: agents
                 .into_iter()
@@ -61,7 +63,8 @@ impl Basis {
                 .into_iter()
                 .map(|kind| (kind.name.clone(), kind))
                 .collect(),
-            policies: policy::lock_active(connection, engine).await?,
+            suspensions: in_force.suspensions,
+            policies: in_force.policies,
         })
     }
 
@@ -101,6 +104,9 @@ impl Basis {
         Ok(Facts::gather(&facts::Ask {
             agent_id: &ask.agent_id,
             agent_trust: self.agents.get(&ask.agent_id).copied(),
+            suspended: self
+                .suspensions
+                .cover(&ask.agent_id, session.machine, &ask.resource_type),
             zone: session.zone,
             machine_id: session.machine,
             resource_type: &ask.resource_type,

@@ -11,6 +11,7 @@ mod revocations;
 mod revoke;
 mod revoke_matching;
 mod store;
+mod suspend;
 mod validate;
 
 use std::sync::Arc;
@@ -23,6 +24,7 @@ pub use request::{Ask, Decision};
 pub use revocations::{Predicate, Revocations, RevokedGrant};
 pub use revoke::Revoked;
 pub use revoke_matching::RevokedMatching;
+pub use suspend::Suspended;
 pub use validate::Validation;
 
 use crate::{

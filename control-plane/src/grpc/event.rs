@@ -8,8 +8,8 @@ use authguardian_proto::{
         AgentChanged, ApiKeyRevoked, Change, Changes, GetHeadsRequest, GetHeadsResponse,
         GrantExpired, GrantIssued, GrantRenewed, GrantRevoked, GrantsRevoked,
         ListRevocationsRequest, ListRevocationsResponse, MachineChanged, PolicyChanged, Progress,
-        SigningKeysChanged, StreamPosition, WatchRequest, WatchResponse, change::Body,
-        event_service_server::EventService, grants_revoked::Target,
+        SigningKeysChanged, StreamPosition, SuspensionChanged, WatchRequest, WatchResponse,
+        change::Body, event_service_server::EventService, grants_revoked::Target,
         watch_response::Message as Sent,
     },
 };
@@ -17,7 +17,10 @@ use futures::stream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
-use super::convert::{position, timestamp};
+use super::{
+    convert::{position, timestamp},
+    suspension::target_message,
+};
 use crate::{
     clock::Ambient,
     error::{Error, Result},
@@ -250,6 +253,12 @@ fn body(body: ChangeBody) -> Body {
             machine_id: machine_id.to_string(),
             state,
         }),
+        ChangeBody::SuspensionChanged { target, suspended } => {
+            Body::SuspensionChanged(SuspensionChanged {
+                target: Some(target_message(target)),
+                suspended,
+            })
+        }
         ChangeBody::AgentChanged { agent_id } => Body::AgentChanged(AgentChanged {
             agent_id: agent_id.to_string(),
         }),

@@ -22,4 +22,5 @@ pub mod resource_type;
 pub mod session;
 pub mod signing_key;
 pub mod status;
+pub mod suspension;
 pub mod system;

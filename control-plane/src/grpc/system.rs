@@ -8,7 +8,7 @@ use authguardian_proto::status_api::v1::{
 use time::OffsetDateTime;
 use tonic::{Request, Response, Status};
 
-use super::{convert::timestamp, event::head};
+use super::{convert::timestamp, event::head, suspension::target_message};
 use crate::{
     db::Db, events::Publisher, grants::Grants, identity::Identity, policy::Policies,
     registry::Agents,
@@ -41,6 +41,7 @@ impl StatusService for System {
     ) -> Result<Response<GetStatusResponse>, Status> {
         let fingerprint = self.identity.keyring().ca().fingerprint();
         let heads = self.publisher.proved_heads().await?;
+        let suspensions = self.identity.list_suspensions().await?;
         Ok(Response::new(GetStatusResponse {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             started_at: Some(timestamp(self.started_at)),
@@ -54,6 +55,10 @@ impl StatusService for System {
             agents: self.agents.count().await?.unsigned_abs(),
             active_grants: self.grants.count_active().await?.unsigned_abs(),
             policy_version: self.policies.active_version().await?,
+            suspensions: suspensions
+                .into_iter()
+                .map(|suspension| target_message(suspension.target))
+                .collect(),
         }))
     }
 }

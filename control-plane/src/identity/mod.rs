@@ -14,6 +14,7 @@ pub mod seal;
 pub mod session;
 pub mod signing_key;
 mod store;
+pub mod suspension;
 
 use std::sync::Arc;
 
@@ -25,6 +26,7 @@ pub use keyring::Keyring;
 pub use machine::Machine;
 pub use session::Session;
 pub use signing_key::{KeyState, Purpose, SigningKey};
+pub use suspension::Suspension;
 
 use crate::{
     clock::Ambient,

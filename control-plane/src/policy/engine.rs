@@ -254,6 +254,7 @@ fn context_pairs(facts: &Facts, machine: EntityUid) -> Vec<(String, RestrictedEx
         ("risk", long(facts.score.risk)),
         ("agent_known", mark(facts.agent_known)),
         ("agent_trust", long(facts.agent_trust)),
+        ("suspended", mark(facts.suspended)),
         ("zone", text(facts.zone.as_str())),
         ("machine", RestrictedExpression::new_entity_uid(machine)),
         ("base_risk", long(facts.base_risk)),

@@ -182,6 +182,22 @@ fn no_upload_lifts_the_zone_limits() {
 }
 
 #[test]
+fn what_is_suspended_is_denied_whatever_else_holds() {
+    let good = Example {
+        scope: Some("read:x"),
+        justification: GOOD,
+        suspended: true,
+        ..Example::default()
+    };
+    let generous = set("@id(\"all\") permit (principal, action, resource);");
+    for verdict in [judge(&good), generous.evaluate(&good.facts())] {
+        assert_eq!(verdict.reasons, [Reason::Suspended]);
+        assert_eq!(verdict.policy_ids, ["builtin-suspended"]);
+        assert!(verdict.detail.contains("suspended"), "{}", verdict.detail);
+    }
+}
+
+#[test]
 fn built_in_reasons_come_first() {
     let source = "@id(\"closed\") @reason(\"SUSPENDED\") forbid (principal, action, resource);";
     let facts = Example {

@@ -21,6 +21,8 @@ pub struct Ask<'a> {
     pub agent_id: &'a AgentId,
     /// The agent's trust, 0 to 1000; `None`: the agent has no record.
     pub agent_trust: Option<u32>,
+    /// Whether a suspension covers the call.
+    pub suspended: bool,
     /// Where the call came from.
     pub zone: Zone,
     /// From which machine.
@@ -49,6 +51,10 @@ pub struct Facts {
     pub agent_known: bool,
     /// The agent's own trust, 0 to 1000; 300 without a record.
     pub agent_trust: u32,
+    /// Whether agent, machine, type or everything was suspended; facts from
+    /// before there were suspensions do not say.
+    #[serde(default)]
+    pub suspended: bool,
     /// Where the call came from.
     pub zone: Zone,
     /// The smaller of the agent's trust and the zone's limit.
@@ -84,6 +90,7 @@ impl Facts {
             agent_id: ask.agent_id.clone(),
             agent_known: ask.agent_trust.is_some(),
             agent_trust: ask.agent_trust.unwrap_or(score::UNKNOWN_AGENT_TRUST),
+            suspended: ask.suspended,
             zone: ask.zone,
             effective_trust,
             machine_id: ask.machine_id,
@@ -113,6 +120,7 @@ pub(crate) mod tests {
     /// The roadmap's example, with parts to be replaced.
     pub(crate) struct Example {
         pub(crate) agent_trust: Option<u32>,
+        pub(crate) suspended: bool,
         pub(crate) zone: Zone,
         pub(crate) resource_type: &'static str,
         pub(crate) base_risk: u32,
@@ -124,6 +132,7 @@ pub(crate) mod tests {
         fn default() -> Self {
             Self {
                 agent_trust: Some(800),
+                suspended: false,
                 zone: Zone::LocalMachine,
                 resource_type: "SAP_API",
                 base_risk: 500,
@@ -138,6 +147,7 @@ pub(crate) mod tests {
             Facts::gather(&Ask {
                 agent_id: &"data_analyst".parse().unwrap(),
                 agent_trust: self.agent_trust,
+                suspended: self.suspended,
                 zone: self.zone,
                 machine_id: MachineId::from_uuid(Uuid::from_u128(7)),
                 resource_type: &self.resource_type.parse().unwrap(),

@@ -11,6 +11,7 @@ mod rules;
 pub mod scope;
 pub mod score;
 mod store;
+pub mod suspension;
 pub mod validation;
 pub mod verdict;
 pub mod version;
@@ -19,9 +20,10 @@ pub use engine::{Engine, PolicyText};
 pub use facts::Facts;
 pub use resource_type::{ResourceType, lock_resource_types};
 pub use score::Score;
+pub use suspension::Suspensions;
 pub use validation::{SCHEMA, Validation};
 pub use verdict::Verdict;
-pub use version::{PolicyVersion, ensure_default, lock_active};
+pub use version::{InForce, PolicyVersion, ensure_default, lock_active};
 
 use crate::{clock::Ambient, db::Db, error::Result};
 

@@ -1,11 +1,14 @@
 //! All SQL of policy.
 
 use authguardian_proto::ids::ResourceTypeName;
-use sqlx::PgConnection;
+use sqlx::{PgConnection, types::Json};
 use time::OffsetDateTime;
 
-use super::{engine::PolicyText, resource_type::ResourceType, version::PolicyVersion};
-use crate::error::{Error, Result};
+use super::{Suspensions, engine::PolicyText, resource_type::ResourceType, version::PolicyVersion};
+use crate::{
+    error::{Error, Result},
+    events::SuspensionTarget,
+};
 
 // --- resource types
 
@@ -162,15 +165,42 @@ pub(super) async fn active_version(connection: &mut PgConnection) -> Result<i64>
         .await?)
 }
 
-/// The text is another statement's affair: one that joins would wait for a
-/// writer, and then find the new version's number, but not its row, which it
-/// did not see at first.
-pub(super) async fn active_version_for_share(connection: &mut PgConnection) -> Result<i64> {
-    Ok(
-        sqlx::query_scalar!("SELECT version FROM active_policy FOR SHARE")
-            .fetch_one(connection)
-            .await?,
+/// Which policies are in force, and what is suspended. Both rows are locked,
+/// so that each is read as its last writer left it, waited for or not.
+///
+/// The policies' text is another statement's affair: one that joins would wait
+/// for a writer, and then find the new version's number, but not its row, which
+/// it did not see at first.
+pub(super) async fn in_force_for_share(
+    connection: &mut PgConnection,
+) -> Result<(i64, Suspensions)> {
+    let row = sqlx::query!(
+        r#"SELECT version, targets AS "targets: Json<Vec<SuspensionTarget>>"
+           FROM active_policy CROSS JOIN active_suspensions FOR SHARE"#
     )
+    .fetch_one(connection)
+    .await?;
+    Ok((row.version, row.targets.0.into_iter().collect()))
+}
+
+pub(super) async fn lock_suspensions(connection: &mut PgConnection) -> Result<()> {
+    sqlx::query!("LOCK TABLE active_suspensions IN EXCLUSIVE MODE")
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+pub(super) async fn set_suspensions(
+    connection: &mut PgConnection,
+    targets: &[SuspensionTarget],
+) -> Result<()> {
+    sqlx::query!(
+        "UPDATE active_suspensions SET targets = $1",
+        Json(targets) as _
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
 }
 
 pub(super) async fn policy_text(connection: &mut PgConnection, version: i64) -> Result<PolicyText> {

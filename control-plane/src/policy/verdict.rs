@@ -125,6 +125,11 @@ fn explain(reason: Reason, facts: &Facts) -> String {
                 facts.zone.as_str()
             )
         }
+        Reason::Suspended => {
+            "an operator has suspended the agent, its machine, this resource type or everything: \
+             ask again when it is lifted"
+                .to_owned()
+        }
         Reason::ApprovalUnavailable => {
             "a person would have to approve this, which is not possible yet".to_owned()
         }

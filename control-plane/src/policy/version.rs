@@ -8,7 +8,7 @@ use sqlx::PgConnection;
 use time::OffsetDateTime;
 
 use super::{
-    Policies,
+    Policies, Suspensions,
     engine::{DEFAULT_POLICIES, Engine, PolicySet, PolicyText},
     store,
     validation::{self, Validation},
@@ -31,6 +31,15 @@ pub struct PolicyVersion {
     pub created_at: OffsetDateTime,
     /// Who put it: `adm_…`, or `system` for the shipped one.
     pub created_by: String,
+}
+
+/// What decisions are made by.
+#[derive(Debug)]
+pub struct InForce {
+    /// The policies.
+    pub policies: Arc<PolicySet>,
+    /// What is suspended.
+    pub suspensions: Suspensions,
 }
 
 /// What is put, and what makes a repeat the same.
@@ -142,18 +151,22 @@ impl Policies {
     }
 }
 
-/// The policies in force, share-locked until the transaction ends: none are
-/// replaced while a decision by them is being committed. Their text is read
-/// and parsed only where `engine` has another version.
+/// Policies and suspensions in force, share-locked until the transaction ends:
+/// neither changes while a decision by them is being committed. The policies'
+/// text is read and parsed only where `engine` has another version.
 ///
 /// # Errors
 /// When the database refuses.
-pub async fn lock_active(connection: &mut PgConnection, engine: &Engine) -> Result<Arc<PolicySet>> {
-    let version = store::active_version_for_share(&mut *connection).await?;
-    if let Some(known) = engine.version(version.unsigned_abs()) {
-        return Ok(known);
-    }
-    engine.at(&store::policy_text(connection, version).await?)
+pub async fn lock_active(connection: &mut PgConnection, engine: &Engine) -> Result<InForce> {
+    let (version, suspensions) = store::in_force_for_share(&mut *connection).await?;
+    let policies = match engine.version(version.unsigned_abs()) {
+        Some(known) => known,
+        None => engine.at(&store::policy_text(connection, version).await?)?,
+    };
+    Ok(InForce {
+        policies,
+        suspensions,
+    })
 }
 
 /// Puts the shipped policies in force as version 1, where there are none yet;

@@ -22,6 +22,7 @@ use authguardian_proto::{
         join_token_service_server::JoinTokenServiceServer, key_service_server::KeyServiceServer,
         machine_service_server::MachineServiceServer, session_service_server::SessionServiceServer,
         signing_key_admin_service_server::SigningKeyAdminServiceServer,
+        suspension_service_server::SuspensionServiceServer,
     },
     policy::v1::{
         policy_service_server::PolicyServiceServer,
@@ -46,7 +47,7 @@ use crate::{
         auth::AuthLayer, enrolment::Enrolment, event::Events, grant::GrantFace,
         grant_admin::GrantAdmin, join_token::JoinTokens, key::Keys, machine::Machines,
         policy::PolicyAdmin, record::Recorder, resource_type::ResourceTypes, session::Sessions,
-        signing_key::SigningKeys, system::System,
+        signing_key::SigningKeys, suspension::Suspensions, system::System,
     },
     http::{self, Check, HttpState},
     metrics::Metrics,
@@ -221,6 +222,10 @@ fn admin_services(app: &App, metrics: &Metrics) -> Result<Guarded> {
         .add_service(SigningKeyAdminServiceServer::new(SigningKeys(
             app.identity.clone(),
         )))
+        .add_service(SuspensionServiceServer::new(Suspensions {
+            identity: app.identity.clone(),
+            grants: app.grants.clone(),
+        }))
         .add_service(AgentServiceServer::new(AgentAdmin {
             agents: app.agents.clone(),
             grants: app.grants.clone(),

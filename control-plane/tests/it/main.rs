@@ -22,6 +22,7 @@ mod reports;
 mod requests;
 mod rig;
 mod signing_keys;
+mod suspension;
 mod test_database;
 mod wait;
 mod watching;

@@ -220,7 +220,7 @@ async fn policies_are_not_replaced_while_a_decision_by_them_is_committed() {
     let mut decision = rig.app.db.begin().await.unwrap();
     let engine = Engine::default();
     let locked = lock_active(&mut decision, &engine).await.unwrap();
-    assert_eq!(locked.version(), 1);
+    assert_eq!(locked.policies.version(), 1);
     let putting = tokio::spawn({
         let policies = policies.clone();
         async move { policies.put(request("a"), OPEN.into(), None).await }
@@ -250,7 +250,7 @@ async fn a_decision_that_waited_for_new_policies_is_made_by_them() {
     });
     rig.until_somebody_waits_for_a_lock().await;
     replacing.commit().await.unwrap();
-    assert_eq!(deciding.await.unwrap().unwrap().version(), 2);
+    assert_eq!(deciding.await.unwrap().unwrap().policies.version(), 2);
 }
 
 #[tokio::test]

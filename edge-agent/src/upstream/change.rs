@@ -85,7 +85,12 @@ impl Change {
                 Self::ApiKeyRevoked(body.api_key_id.parse().map_err(|_| Unreadable)?)
             }
             Some(Body::SigningKeysChanged(_)) => Self::SigningKeysChanged,
-            Some(Body::MachineChanged(_) | Body::AgentChanged(_) | Body::PolicyChanged(_))
+            Some(
+                Body::MachineChanged(_)
+                | Body::SuspensionChanged(_)
+                | Body::AgentChanged(_)
+                | Body::PolicyChanged(_),
+            )
             | None => {
                 return Ok(None);
             }

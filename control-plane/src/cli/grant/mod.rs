@@ -14,6 +14,7 @@ use authguardian_proto::{
 use clap::{Args, Subcommand, ValueEnum};
 
 use self::view::GrantView;
+pub(super) use self::view::PositionView;
 use super::{
     client::{Authenticated, ClientArgs, read},
     failure::Failure,

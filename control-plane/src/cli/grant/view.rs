@@ -39,7 +39,7 @@ pub(super) struct GrantView {
 
 /// A position in the `grants` stream.
 #[derive(Debug, Serialize)]
-pub(super) struct PositionView {
+pub(in crate::cli) struct PositionView {
     epoch: u64,
     revision: u64,
 }

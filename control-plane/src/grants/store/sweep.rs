@@ -21,24 +21,9 @@ pub(in crate::grants) async fn revoke_matching(
     now: OffsetDateTime,
     expires_at: OffsetDateTime,
 ) -> Result<i64> {
-    let (kind, subject) = match target {
-        RevocationTarget::Agent(agent) => ("agent", agent.to_string()),
-        RevocationTarget::Machine(machine) => ("machine", machine.as_uuid().to_string()),
-        RevocationTarget::ResourceType(name) => ("resource_type", name.to_string()),
-        RevocationTarget::Policy(id) => ("policy", id.clone()),
-        RevocationTarget::Everything => ("everything", String::new()),
-    };
+    let (kind, subject) = columns(target);
     // counted before the predicate is there: those that were ended already do not count
-    let ended = sqlx::query_scalar!(
-        r#"SELECT count(*) AS "count!" FROM permission_grant AS g
-           WHERE decision = 'granted' AND ended IS NULL AND expires_at > $3
-             AND revoked_by_predicate(g) IS NULL AND grant_matches(g, $1, $2)"#,
-        kind,
-        subject,
-        now,
-    )
-    .fetch_one(&mut *connection)
-    .await?;
+    let ended = count_matching(&mut *connection, target, now).await?;
     sqlx::query!(
         "INSERT INTO grant_revocation (epoch, revision, kind, subject, created_at, expires_at, comment)
          VALUES ($1, $2, $3, $4, $5, $6, $7)",
@@ -53,6 +38,36 @@ pub(in crate::grants) async fn revoke_matching(
     .execute(connection)
     .await?;
     Ok(ended)
+}
+
+/// How many active grants a predicate would end.
+#[tracing::instrument(name = "db.grant.count_matching", skip_all)]
+pub(in crate::grants) async fn count_matching(
+    connection: &mut PgConnection,
+    target: &RevocationTarget,
+    now: OffsetDateTime,
+) -> Result<i64> {
+    let (kind, subject) = columns(target);
+    Ok(sqlx::query_scalar!(
+        r#"SELECT count(*) AS "count!" FROM permission_grant AS g
+           WHERE decision = 'granted' AND ended IS NULL AND expires_at > $3
+             AND revoked_by_predicate(g) IS NULL AND grant_matches(g, $1, $2)"#,
+        kind,
+        subject,
+        now,
+    )
+    .fetch_one(connection)
+    .await?)
+}
+
+fn columns(target: &RevocationTarget) -> (&'static str, String) {
+    match target {
+        RevocationTarget::Agent(agent) => ("agent", agent.to_string()),
+        RevocationTarget::Machine(machine) => ("machine", machine.as_uuid().to_string()),
+        RevocationTarget::ResourceType(name) => ("resource_type", name.to_string()),
+        RevocationTarget::Policy(id) => ("policy", id.clone()),
+        RevocationTarget::Everything => ("everything", String::new()),
+    }
 }
 
 /// Marks grants whose time is over, passing over those that others hold.

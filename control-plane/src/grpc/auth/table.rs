@@ -142,6 +142,18 @@ pub const TABLE: &[(&str, Access)] = &[
         Access::Role(Role::Admin),
     ),
     (
+        "/authguardian.identity.v1.SuspensionService/Suspend",
+        Access::Role(Role::Operator),
+    ),
+    (
+        "/authguardian.identity.v1.SuspensionService/Resume",
+        Access::Role(Role::Operator),
+    ),
+    (
+        "/authguardian.identity.v1.SuspensionService/ListSuspensions",
+        Access::Role(Role::Viewer),
+    ),
+    (
         "/authguardian.registry.v1.AgentService/PutAgent",
         Access::Role(Role::Operator),
     ),

@@ -6,6 +6,7 @@ mod join_token;
 mod machine;
 mod nonce;
 mod own_key;
+mod suspension;
 
 pub(super) use admin_token::*;
 pub(super) use api_key::*;
@@ -13,6 +14,7 @@ pub(super) use join_token::*;
 pub(super) use machine::*;
 pub(super) use nonce::*;
 pub(super) use own_key::*;
+pub(super) use suspension::*;
 
 use crate::error::Error;
 
