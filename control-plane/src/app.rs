@@ -13,6 +13,7 @@ use crate::{
     error::{Error, Result},
     events::{self, Publisher},
     grants::Grants,
+    grpc::connections::Connections,
     identity::{self, Identity, seal::MasterKey},
     jobs::Jobs,
     policy::Policies,
@@ -41,6 +42,8 @@ pub struct App {
     pub publisher: Arc<Publisher>,
     /// Refused calls on their way to the log.
     pub refusals: Arc<Refusals>,
+    /// Open connections of both gRPC listeners.
+    pub connections: Arc<Connections>,
     /// When it was opened.
     pub started_at: OffsetDateTime,
     /// Ends background work and streams.
@@ -123,6 +126,7 @@ impl App {
             grants,
             publisher,
             refusals,
+            connections: Arc::default(),
             started_at,
             stop,
             tasks,

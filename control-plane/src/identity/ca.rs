@@ -31,8 +31,8 @@ pub struct Ca {
 /// A server's certificate with its key, for rustls.
 #[derive(Debug)]
 pub struct ServerIdentity {
-    /// Leaf first, then the CA.
-    pub chain: Vec<CertificateDer<'static>>,
+    /// The leaf alone.
+    pub certificate: CertificateDer<'static>,
     /// The leaf's key.
     pub key: PrivateKeyDer<'static>,
 }
@@ -180,7 +180,7 @@ impl Ca {
             .signed_by(&key, &self.issuer)
             .map_err(Error::internal)?;
         Ok(ServerIdentity {
-            chain: vec![certificate.der().clone(), self.certificate.clone()],
+            certificate: certificate.der().clone(),
             key: PrivateKeyDer::Pkcs8(key.serialize_der().into()),
         })
     }

@@ -54,6 +54,7 @@ pub struct Keyring {
     states: Vec<(SigningKeyId, KeyState)>,
     ca: Ca,
     ca_certificates: Vec<CertificateDer<'static>>,
+    presented_authority: Vec<CertificateDer<'static>>,
     grant_signer: Signer,
     grant_keys: KeySet,
     session_signer: Signer,
@@ -117,6 +118,7 @@ impl Keyring {
         }
         Ok(Self {
             states: states(keys).collect(),
+            presented_authority: vec![CertificateDer::from(ca.public.clone())],
             ca: Ca::load(ca.public.clone(), &master.open(ca.id, &ca.sealed)?)?,
             ca_certificates: of(Purpose::Ca)
                 .map(|key| CertificateDer::from(key.public.clone()))
@@ -144,6 +146,11 @@ impl Keyring {
     /// Every CA certificate that peers are to trust.
     pub fn ca_certificates(&self) -> &[CertificateDer<'static>] {
         &self.ca_certificates
+    }
+
+    /// What servers present after their own certificate.
+    pub fn presented_authority(&self) -> &[CertificateDer<'static>] {
+        &self.presented_authority
     }
 
     /// Signs grant tokens.

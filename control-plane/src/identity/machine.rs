@@ -6,13 +6,17 @@ use authguardian_proto::{
     zone::Zone,
 };
 use sqlx::PgConnection;
-use time::OffsetDateTime;
+use time::{Duration, OffsetDateTime};
 
 use super::{Identity, ca::RequestedKey, store};
 use crate::{
     audit::{self, Context, Entry},
     error::{Error, Result},
 };
+
+/// For how long after its end a certificate may still be renewed, and nothing
+/// else.
+pub const RENEWABLE: Duration = Duration::days(30);
 
 /// An enrolled machine.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -27,9 +27,11 @@ pub use machine::Machine;
 pub use session::Session;
 pub use signing_key::{KeyState, Purpose, SigningKey};
 pub use suspension::Suspension;
+use time::OffsetDateTime;
+use tokio::sync::watch;
 
 use crate::{
-    clock::Ambient,
+    clock::{Ambient, SharedClock},
     db::{Db, batch::Batcher},
     error::Result,
 };
@@ -55,6 +57,7 @@ pub struct Identity {
     settings: Arc<Settings>,
     master: Arc<seal::MasterKey>,
     keyring: Arc<ArcSwap<Keyring>>,
+    keyring_changed: watch::Sender<()>,
     reloads: Batcher<reload::Reload>,
     lookups: Batcher<reload::Lookup>,
 }
@@ -74,10 +77,12 @@ impl Identity {
     ) -> Result<Self> {
         let keyring = Keyring::open(&db, &ambient, &settings, &master).await?;
         let (master, keyring) = (Arc::new(master), Arc::new(ArcSwap::from_pointee(keyring)));
+        let keyring_changed = watch::Sender::new(());
         let reloads = Batcher::spawn(reload::Reload {
             db: db.clone(),
             master: Arc::clone(&master),
             keyring: Arc::clone(&keyring),
+            changed: keyring_changed.clone(),
         });
         let lookups = Batcher::spawn(reload::Lookup::new(ambient.clone(), reloads.clone()));
         Ok(Self {
@@ -86,6 +91,7 @@ impl Identity {
             settings: Arc::new(settings),
             master,
             keyring,
+            keyring_changed,
             reloads,
             lookups,
         })
@@ -94,6 +100,21 @@ impl Identity {
     /// Our own keys, as they were read last.
     pub fn keyring(&self) -> Arc<Keyring> {
         self.keyring.load_full()
+    }
+
+    /// Tells when [`Identity::keyring`] is another one.
+    pub fn keyring_changes(&self) -> watch::Receiver<()> {
+        self.keyring_changed.subscribe()
+    }
+
+    /// The clock that certificates and tokens are judged by.
+    pub fn clock(&self) -> SharedClock {
+        self.ambient.clock.clone()
+    }
+
+    /// The time.
+    pub fn now(&self) -> OffsetDateTime {
+        self.ambient.clock.now()
     }
 
     /// The steady clock, for measuring how long something took.

@@ -15,6 +15,7 @@ use authguardian_proto::{
     grant_token::{self, GrantClaims},
     reason::Reason,
 };
+use tokio::sync::watch;
 
 use super::{Identity, Keyring, seal::MasterKey, store};
 use crate::{
@@ -98,6 +99,7 @@ pub(super) struct Reload {
     pub(super) db: Db,
     pub(super) master: Arc<MasterKey>,
     pub(super) keyring: Arc<ArcSwap<Keyring>>,
+    pub(super) changed: watch::Sender<()>,
 }
 
 impl batch::Operation for Reload {
@@ -116,6 +118,7 @@ impl batch::Operation for Reload {
             let keyring = Keyring::from_stored(&stored, &self.master)?;
             tracing::info!(?keyring, "the signing keys have changed");
             self.keyring.store(Arc::new(keyring));
+            self.changed.send_replace(());
         }
         Ok(Served::now(requests.iter().map(|()| Ok(changed)).collect()))
     }

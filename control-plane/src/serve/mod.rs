@@ -1,5 +1,7 @@
 //! The listeners: gRPC for edges, gRPC for admins, HTTP.
 
+mod client_verifier;
+mod server_certificate;
 mod tls;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
@@ -38,6 +40,7 @@ use tonic::transport::{Server as Grpc, server::Router};
 use tonic_health::server::HealthReporter;
 use tower::layer::util::{Identity as NoLayer, Stack};
 
+use self::server_certificate::ServerCertificate;
 use crate::{
     app::App,
     config::Listen,
@@ -113,18 +116,13 @@ impl Server {
     /// When a listener fails.
     pub async fn run(self, app: Arc<App>, metrics: Metrics) -> Result<()> {
         let tasks = TaskTracker::new();
-        let certificate = tls::ServerCertificate::issue(&app)?;
-        tasks.spawn(Arc::clone(&certificate).renew(Arc::clone(&app), app.stop.clone()));
-        let trust_domain = &app.identity.settings().trust_domain;
-        let edge = tls::edge_config(&app, Arc::clone(&certificate))?;
-        let edge = tls::accept(self.edge, edge, trust_domain, &tasks, &app.stop);
-        let admin = tls::accept(
-            self.admin,
-            tls::admin_config(certificate)?,
-            trust_domain,
-            &tasks,
-            &app.stop,
-        );
+        let certificate = ServerCertificate::issue(app.identity.clone(), app.ambient.clone())?;
+        tasks.spawn(Arc::clone(&certificate).renew(app.stop.clone()));
+        tasks.spawn(tls::close_distrusted(Arc::clone(&app), app.stop.clone()));
+        let edge = tls::edge(&app, Arc::clone(&certificate))?;
+        let edge = tls::accept(self.edge, edge, &app, &tasks, &app.stop);
+        let admin = tls::admin(&app, certificate)?;
+        let admin = tls::accept(self.admin, admin, &app, &tasks, &app.stop);
 
         let (health, health_service) = tonic_health::server::health_reporter();
         tasks.spawn(report_health(Arc::clone(&app), health));

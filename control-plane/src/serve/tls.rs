@@ -2,30 +2,33 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use arc_swap::ArcSwap;
 use authguardian_memory::Wiping;
 use rustls::{
-    RootCertStore, ServerConfig,
-    crypto::aws_lc_rs,
-    server::{ClientHello, ResolvesServerCert, WebPkiClientVerifier},
-    sign::CertifiedKey,
+    ServerConfig, crypto::aws_lc_rs, server::NoServerSessionStorage, time_provider::TimeProvider,
 };
+use rustls_pki_types::UnixTime;
+use time::OffsetDateTime;
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::{Semaphore, mpsc},
 };
-use tokio_rustls::TlsAcceptor;
+use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+use super::{
+    client_verifier::{ClientVerifier, Ended, is_among},
+    server_certificate::ServerCertificate,
+};
 use crate::{
     app::App,
+    clock::SharedClock,
     error::{Error, Result},
-    grpc::peer::{Connection, Peer},
-    identity::ca,
+    grpc::{
+        connections::Connections,
+        peer::{ClientCertificate, Connection, Peer},
+    },
+    identity::{Identity, ca},
 };
-
-/// How long a server certificate lives; it is replaced at half of that.
-const SERVER_CERTIFICATE: time::Duration = time::Duration::days(7);
 
 /// How long a handshake may take.
 const HANDSHAKE: Duration = Duration::from_secs(10);
@@ -33,103 +36,88 @@ const HANDSHAKE: Duration = Duration::from_secs(10);
 /// How many handshakes are under way at the most.
 const HANDSHAKES: usize = 256;
 
-/// The server certificate in use; new connections get the newest.
-#[derive(Debug)]
-pub(super) struct ServerCertificate(ArcSwap<CertifiedKey>);
-
-impl ServerCertificate {
-    pub(super) fn issue(app: &App) -> Result<Arc<Self>> {
-        Ok(Arc::new(Self(ArcSwap::from_pointee(certify(app)?))))
-    }
-
-    /// Replaces the certificate at half of its life, until `stop`.
-    pub(super) async fn renew(self: Arc<Self>, app: Arc<App>, stop: CancellationToken) {
-        let half = SERVER_CERTIFICATE.unsigned_abs() / 2;
-        loop {
-            tokio::select! {
-                () = tokio::time::sleep(half.mul_f64(app.ambient.entropy.jitter())) => {}
-                () = stop.cancelled() => return,
-            }
-            match certify(&app) {
-                Ok(key) => self.0.store(Arc::new(key)),
-                Err(error) => tracing::error!(%error, "cannot renew the server certificate"),
-            }
-        }
-    }
-}
-
-impl ResolvesServerCert for ServerCertificate {
-    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        Some(self.0.load_full())
-    }
-}
-
-fn certify(app: &App) -> Result<CertifiedKey> {
-    let now = app.ambient.clock.now();
-    let settings = app.identity.settings();
-    let identity = app.identity.keyring().ca().certify_server(
-        &settings.server_names,
-        &settings.trust_domain,
-        &app.ambient.entropy,
-        now,
-        now + SERVER_CERTIFICATE,
-    )?;
-    let key = aws_lc_rs::sign::any_supported_type(&identity.key).map_err(Error::internal)?;
-    Ok(CertifiedKey::new(identity.chain, key))
+/// What a listener needs for its handshakes.
+pub(super) struct Tls {
+    config: ServerConfig,
+    /// `None`: client certificates are not asked for.
+    verifier: Option<Arc<ClientVerifier>>,
 }
 
 /// TLS for edges: a client certificate is verified where one is shown, and
 /// only `Join` is served without.
-pub(super) fn edge_config(app: &App, certificate: Arc<ServerCertificate>) -> Result<ServerConfig> {
-    let mut roots = RootCertStore::empty();
-    for ca in app.identity.keyring().ca_certificates() {
-        roots.add(ca.clone()).map_err(Error::internal)?;
-    }
+pub(super) fn edge(app: &App, certificate: Arc<ServerCertificate>) -> Result<Tls> {
     let provider = Arc::new(aws_lc_rs::default_provider());
-    let verifier =
-        WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider))
-            .allow_unauthenticated()
-            .build()
-            .map_err(Error::internal)?;
-    let config = ServerConfig::builder_with_provider(provider)
+    let identity = app.identity.clone();
+    let verifier = ClientVerifier::new(identity, Ended::MayRenew, Arc::clone(&provider))
+        .map_err(Error::internal)?;
+    let config = ServerConfig::builder_with_details(provider, time_of(app))
         .with_protocol_versions(&[&rustls::version::TLS13])
         .map_err(Error::internal)?
-        .with_client_cert_verifier(verifier)
+        .with_client_cert_verifier(verifier.clone())
         .with_cert_resolver(certificate);
-    Ok(with_http2(config))
+    Ok(Tls {
+        config: finish(config),
+        verifier: Some(verifier),
+    })
 }
 
 /// TLS for admins, who show a token instead of a certificate.
-pub(super) fn admin_config(certificate: Arc<ServerCertificate>) -> Result<ServerConfig> {
-    let config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+pub(super) fn admin(app: &App, certificate: Arc<ServerCertificate>) -> Result<Tls> {
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    let config = ServerConfig::builder_with_details(provider, time_of(app))
         .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
         .map_err(Error::internal)?
         .with_no_client_auth()
         .with_cert_resolver(certificate);
-    Ok(with_http2(config))
+    Ok(Tls {
+        config: finish(config),
+        verifier: None,
+    })
 }
 
-fn with_http2(mut config: ServerConfig) -> ServerConfig {
+/// HTTP/2, and nothing to resume: a resumed connection would keep a client
+/// certificate that was verified long ago.
+fn finish(mut config: ServerConfig) -> ServerConfig {
     config.alpn_protocols = vec![b"h2".to_vec()];
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    config.send_tls13_tickets = 0;
     config
+}
+
+/// The clock that everything else goes by.
+#[derive(Debug)]
+struct ServerTime(SharedClock);
+
+impl TimeProvider for ServerTime {
+    fn current_time(&self) -> Option<UnixTime> {
+        let since_1970 = self.0.now() - OffsetDateTime::UNIX_EPOCH;
+        Duration::try_from(since_1970)
+            .ok()
+            .map(UnixTime::since_unix_epoch)
+    }
+}
+
+fn time_of(app: &App) -> Arc<ServerTime> {
+    Arc::new(ServerTime(app.ambient.clock.clone()))
 }
 
 /// Accepts connections until `stop`; those whose handshake is done come out.
 /// A slow or broken handshake holds up nobody else.
 pub(super) fn accept(
     listener: TcpListener,
-    config: ServerConfig,
-    trust_domain: &str,
+    tls: Tls,
+    app: &App,
     tasks: &TaskTracker,
     stop: &CancellationToken,
 ) -> mpsc::Receiver<std::io::Result<Connection>> {
     let (ready, connections) = mpsc::channel(64);
-    let acceptor = TlsAcceptor::from(Arc::new(config));
-    let (trust_domain, stop, handshakes) = (
-        Arc::<str>::from(trust_domain),
-        stop.clone(),
-        Arc::new(Semaphore::new(HANDSHAKES)),
-    );
+    let handshake = Arc::new(Handshake {
+        acceptor: TlsAcceptor::from(Arc::new(tls.config)),
+        verifier: tls.verifier,
+        identity: app.identity.clone(),
+        connections: Arc::clone(&app.connections),
+    });
+    let (stop, handshakes) = (stop.clone(), Arc::new(Semaphore::new(HANDSHAKES)));
     let tracker = tasks.clone();
     tasks.spawn(async move {
         loop {
@@ -149,14 +137,9 @@ pub(super) fn accept(
             let Ok(permit) = Arc::clone(&handshakes).acquire_owned().await else {
                 return;
             };
-            let (acceptor, trust_domain, ready) =
-                (acceptor.clone(), Arc::clone(&trust_domain), ready.clone());
+            let (handshake, ready) = (Arc::clone(&handshake), ready.clone());
             tracker.spawn(async move {
-                let shaken = tokio::time::timeout(
-                    HANDSHAKE,
-                    handshake(&acceptor, stream, address, &trust_domain),
-                )
-                .await;
+                let shaken = tokio::time::timeout(HANDSHAKE, handshake.make(stream, address)).await;
                 drop(permit);
                 match shaken {
                     Ok(Ok(connection)) => {
@@ -174,25 +157,74 @@ pub(super) fn accept(
     connections
 }
 
-async fn handshake(
-    acceptor: &TlsAcceptor,
-    stream: TcpStream,
-    address: SocketAddr,
-    trust_domain: &str,
-) -> std::io::Result<Connection> {
-    stream.set_nodelay(true)?;
-    let stream = acceptor.accept(Wiping(stream)).await?;
-    let machine = stream
-        .get_ref()
-        .1
-        .peer_certificates()
-        .and_then(|chain| chain.first())
-        .and_then(|leaf| ca::machine_of(leaf, trust_domain));
-    Ok(Connection::new(
-        stream,
-        Peer {
+/// How TCP connections become TLS ones.
+struct Handshake {
+    acceptor: TlsAcceptor,
+    verifier: Option<Arc<ClientVerifier>>,
+    identity: Identity,
+    connections: Arc<Connections>,
+}
+
+impl Handshake {
+    async fn make(&self, stream: TcpStream, address: SocketAddr) -> std::io::Result<Connection> {
+        stream.set_nodelay(true)?;
+        let stream = self.acceptor.accept(Wiping(stream)).await?;
+        let peer = self.peer(&stream, address)?;
+        let registered = self.connections.register(peer);
+        // a CA that was dropped meanwhile closed those that stood before it
+        let dropped = peer
+            .certificate
+            .is_some_and(|certificate| !self.trusts(&certificate));
+        if dropped {
+            let foreign = rustls::CertificateError::UnknownIssuer;
+            return Err(std::io::Error::other(rustls::Error::from(foreign)));
+        }
+        Ok(Connection::new(stream, registered))
+    }
+
+    fn peer(
+        &self,
+        stream: &TlsStream<Wiping<TcpStream>>,
+        address: SocketAddr,
+    ) -> std::io::Result<Peer> {
+        let chain = stream.get_ref().1.peer_certificates();
+        let shown = self.verifier.as_ref().zip(chain.and_then(<[_]>::first));
+        let (mut machine, mut certificate) = (None, None);
+        if let Some((verifier, leaf)) = shown {
+            let now = ServerTime(self.identity.clock()).current_time();
+            let now = now.ok_or(std::io::ErrorKind::Unsupported)?;
+            let verified = verifier.verify(leaf, now).map_err(std::io::Error::other)?;
+            certificate = Some(verified);
+            machine = ca::machine_of(leaf, &self.identity.settings().trust_domain);
+        }
+        Ok(Peer {
             address: address.ip(),
             machine,
-        },
-    ))
+            certificate,
+        })
+    }
+
+    fn trusts(&self, certificate: &ClientCertificate) -> bool {
+        let verifier = self.verifier.as_ref();
+        verifier.is_some_and(|verifier| verifier.trusts(&certificate.issuer))
+    }
+}
+
+/// Closes the connections whose CA was dropped, whenever one is, until `stop`.
+pub(super) async fn close_distrusted(app: Arc<App>, stop: CancellationToken) {
+    let mut changes = app.identity.keyring_changes();
+    loop {
+        tokio::select! {
+            changed = changes.changed() => if changed.is_err() { return },
+            () = stop.cancelled() => return,
+        }
+        let keyring = app.identity.keyring();
+        let closed = app.connections.close(|peer| {
+            let certificate = peer.certificate.as_ref();
+            certificate.is_some_and(|certificate| !is_among(&certificate.issuer, &keyring))
+        });
+        if closed > 0 {
+            tracing::info!(closed, "closed connections of a CA that no longer counts");
+        }
+    }
 }

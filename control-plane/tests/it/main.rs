@@ -7,6 +7,7 @@
 
 mod architecture;
 mod authorisation;
+mod certificates;
 mod daemon;
 mod dev;
 mod events;
@@ -21,6 +22,7 @@ mod registry;
 mod reports;
 mod requests;
 mod rig;
+mod serving;
 mod signing_keys;
 mod suspension;
 mod test_database;

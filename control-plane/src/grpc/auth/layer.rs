@@ -5,6 +5,7 @@ use std::task::{Context as TaskContext, Poll};
 use authguardian_proto::{credential, ids::MachineId, reason::Reason};
 use futures::future::BoxFuture;
 use http::{Request as HttpRequest, Response as HttpResponse};
+use time::OffsetDateTime;
 use tonic::{Status, body::Body};
 use tower::{Layer, Service};
 use zeroize::Zeroizing;
@@ -22,23 +23,45 @@ use crate::{
 /// What a request shows of its caller; the request itself cannot be held
 /// across an await.
 struct Shown {
-    machine: Option<MachineId>,
+    peer: Option<Peer>,
     token: Option<Zeroizing<String>>,
 }
 
 impl Shown {
     fn by(request: &HttpRequest<Body>) -> Self {
         Self {
-            machine: request
-                .extensions()
-                .get::<Peer>()
-                .and_then(|peer| peer.machine),
+            peer: request.extensions().get::<Peer>().copied(),
             token: bearer(request).map(|token| Zeroizing::new(token.to_owned())),
         }
     }
 
-    fn machine(&self) -> Result<MachineId> {
-        self.machine.ok_or_else(|| {
+    /// The machine whose certificate counts now: a connection outlives it.
+    fn machine(&self, now: OffsetDateTime) -> Result<MachineId> {
+        let (peer, machine) = self.enrolled()?;
+        if peer.expired(now) {
+            return Err(Error::new(
+                Reason::Unauthenticated,
+                "this machine's certificate has ended; renew it and connect again",
+            ));
+        }
+        Ok(machine)
+    }
+
+    /// The machine whose certificate may be renewed.
+    fn renewing_machine(&self, now: OffsetDateTime) -> Result<MachineId> {
+        let (peer, machine) = self.enrolled()?;
+        if !peer.renewable(now) {
+            return Err(Error::new(
+                Reason::Unauthenticated,
+                "this machine's certificate has ended too long ago; let it join again",
+            ));
+        }
+        Ok(machine)
+    }
+
+    fn enrolled(&self) -> Result<(Peer, MachineId)> {
+        let machine = self.peer.and_then(|peer| Some((peer, peer.machine?)));
+        machine.ok_or_else(|| {
             Error::new(
                 Reason::Unauthenticated,
                 "a client certificate of an enrolled machine is needed",
@@ -52,9 +75,13 @@ async fn authenticate(identity: &Identity, access: Option<Access>, shown: Shown)
         .ok_or_else(|| Error::new(Reason::PermissionDenied, "there is no such method here"))?;
     match access {
         Access::Open => Ok(Caller::Anonymous),
-        Access::Machine => shown.machine().map(Caller::Machine),
+        Access::Renewal => {
+            let machine = shown.renewing_machine(identity.now())?;
+            Ok(Caller::Machine(machine))
+        }
+        Access::Machine => shown.machine(identity.now()).map(Caller::Machine),
         Access::Session => {
-            let machine = shown.machine()?;
+            let machine = shown.machine(identity.now())?;
             let token = shown
                 .token
                 .ok_or_else(|| Error::new(Reason::Unauthenticated, "a session is needed"))?;

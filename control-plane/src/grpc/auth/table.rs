@@ -7,6 +7,9 @@ use crate::identity::Role;
 pub enum Access {
     /// Edge listener: nothing; the request itself carries its credential.
     Open,
+    /// Edge listener: a client certificate of an enrolled machine, also one
+    /// that has ended not long ago.
+    Renewal,
     /// Edge listener: a client certificate of an enrolled machine.
     Machine,
     /// Edge listener: the certificate, and a session made at that machine.
@@ -23,7 +26,7 @@ pub const TABLE: &[(&str, Access)] = &[
     ),
     (
         "/authguardian.identity.v1.EnrolmentService/RenewCertificate",
-        Access::Machine,
+        Access::Renewal,
     ),
     (
         "/authguardian.identity.v1.SessionService/CreateChallenge",

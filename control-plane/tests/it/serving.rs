@@ -1,0 +1,167 @@
+//! A control plane whose gRPC listeners are served, and calls to them.
+
+use std::sync::Arc;
+
+use authguardian_proto::{
+    reason::{Code, Reason},
+    status::from_status,
+};
+use control_plane::{
+    identity::ca::RequestedKey,
+    metrics::Metrics,
+    serve::{Addresses, Server},
+};
+use tonic::{
+    Request,
+    client::Grpc,
+    codegen::http::uri::PathAndQuery,
+    transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity},
+};
+use tonic_prost::ProstCodec;
+
+use crate::rig::{Rig, admin, anonymous};
+
+/// A control plane that serves.
+pub(crate) struct Serving {
+    pub(crate) rig: Rig,
+    pub(crate) addresses: Addresses,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl Serving {
+    pub(crate) async fn start() -> Self {
+        let rig = Rig::open_now().await;
+        let server = Server::bind(&rig.config.listen).await.unwrap();
+        let addresses = server.addresses;
+        let (app, metrics) = (Arc::clone(&rig.app), Metrics::new(rig.app.started_at));
+        let task = tokio::spawn(async move { Box::pin(server.run(app, metrics)).await.unwrap() });
+        Self {
+            rig,
+            addresses,
+            task,
+        }
+    }
+
+    pub(crate) async fn stop(self) {
+        self.rig.app.stop.cancel();
+        self.task.await.unwrap();
+    }
+
+    pub(crate) fn ca(&self) -> Certificate {
+        Certificate::from_pem(pem(
+            "CERTIFICATE",
+            self.rig.app.identity.keyring().ca().certificate(),
+        ))
+    }
+
+    pub(crate) async fn admin(&self) -> Channel {
+        connect(
+            self.addresses.admin_grpc,
+            ClientTlsConfig::new().ca_certificate(self.ca()),
+        )
+        .await
+        .unwrap()
+    }
+
+    pub(crate) async fn edge(
+        &self,
+        identity: Option<Identity>,
+    ) -> Result<Channel, tonic::transport::Error> {
+        let mut tls = ClientTlsConfig::new().ca_certificate(self.ca());
+        if let Some(identity) = identity {
+            tls = tls.identity(identity);
+        }
+        connect(self.addresses.edge_grpc, tls).await
+    }
+
+    /// Fails unless an edge with this certificate gets no connection.
+    pub(crate) async fn is_shut_out(&self, identity: Option<Identity>) {
+        let refused = match self.edge(identity).await {
+            Err(_) => true,
+            // TLS 1.3: the client may learn of the refusal with its first call only
+            Ok(channel) => {
+                let mut grpc = Grpc::new(channel);
+                let codec: ProstCodec<(), ()> = ProstCodec::default();
+                let path =
+                    PathAndQuery::from_static("/authguardian.events.v1.EventService/GetHeads");
+                grpc.ready().await.is_err()
+                    || grpc.unary(Request::new(()), path, codec).await.is_err()
+            }
+        };
+        assert!(refused, "a connection was made");
+    }
+
+    /// The certificate of a machine that has joined.
+    pub(crate) async fn machine(&self, name: &str) -> Identity {
+        let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).unwrap();
+        let csr = rcgen::CertificateParams::default()
+            .serialize_request(&key)
+            .unwrap();
+        let requested = RequestedKey::from_csr(csr.der()).unwrap();
+        let ttl = time::Duration::seconds(600);
+        let identity = &self.rig.app.identity;
+        let (text, _) = identity
+            .create_join_token(admin(), &name.parse().unwrap(), ttl)
+            .await
+            .unwrap();
+        let joined = identity
+            .join(anonymous(), &text.unwrap().parse().unwrap(), &requested)
+            .await
+            .unwrap();
+        let chain: String = joined
+            .certificate
+            .chain
+            .iter()
+            .map(|certificate| pem("CERTIFICATE", certificate))
+            .collect();
+        Identity::from_pem(chain, key.serialize_pem())
+    }
+}
+
+async fn connect(
+    address: std::net::SocketAddr,
+    tls: ClientTlsConfig,
+) -> Result<Channel, tonic::transport::Error> {
+    let uri = format!("https://localhost:{}", address.port());
+    Endpoint::from_shared(uri)
+        .unwrap()
+        .tls_config(tls)
+        .unwrap()
+        .connect()
+        .await
+}
+
+pub(crate) fn pem(label: &str, der: &[u8]) -> String {
+    use base64::{Engine, engine::general_purpose::STANDARD};
+    format!(
+        "-----BEGIN {label}-----\n{}\n-----END {label}-----\n",
+        STANDARD.encode(der)
+    )
+}
+
+/// Calls a path with an empty message; tells the reason of the refusal, or
+/// `None` when it was let through to its service.
+pub(crate) async fn call(
+    channel: Channel,
+    path: &'static str,
+    bearer: Option<&str>,
+) -> Option<Reason> {
+    let mut grpc = Grpc::new(channel);
+    grpc.ready().await.unwrap();
+    let mut request = Request::new(());
+    if let Some(token) = bearer {
+        request
+            .metadata_mut()
+            .insert("authorization", format!("Bearer {token}").parse().unwrap());
+    }
+    let codec: ProstCodec<(), ()> = ProstCodec::default();
+    let answer = grpc
+        .server_streaming(request, PathAndQuery::from_static(path), codec)
+        .await;
+    let problem = from_status(&answer.err()?);
+    matches!(
+        problem.reason.code(),
+        Code::Unauthenticated | Code::PermissionDenied
+    )
+    .then_some(problem.reason)
+}
