@@ -8,6 +8,7 @@ pub mod credential;
 mod fuzz;
 pub mod grant_token;
 pub mod ids;
+pub mod network;
 pub mod reason;
 #[cfg(any(feature = "client", feature = "server"))]
 pub mod status;
