@@ -8,7 +8,6 @@ use authguardian_proto::{
     ids::MachineId,
     reason::{Problem, Reason},
 };
-use axum::Router;
 use tokio::{
     net::{TcpListener, UnixListener},
     task::JoinSet,
@@ -16,13 +15,15 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    clock::{Ambient, Clock},
-    config::{Config, ConfigError},
+    clock::Ambient,
+    config::{Certificate, Config, ConfigError},
     core::{Core, VerifierFollower},
     dial::{self, ServerAddress},
-    faces::{self, Health, PeerOf, Prompt},
+    faces::{self, CertificateError, CertificateFiles, Health, Server, Users},
     freshness::Freshness,
-    identity::{self, Identity, IdentityError, JoinError, Renewal, Store, StoreError},
+    identity::{
+        self, CertificateSource, Identity, IdentityError, JoinError, Renewal, Store, StoreError,
+    },
     lifecycle::{self, Addresses},
     upstream::{Feed, Follower, Sessions, Upstream},
     verify::Verifier,
@@ -62,6 +63,9 @@ pub enum RunError {
         "this machine has not joined: run `edge-agent join --server https://host:port --token agj_…` first"
     )]
     NotJoined,
+    /// The faces' certificate cannot be shown.
+    #[error(transparent)]
+    Certificate(#[from] CertificateError),
     /// A socket cannot be bound.
     #[error("cannot listen at `{address}`: {source}")]
     Listen {
@@ -87,8 +91,11 @@ pub enum RunError {
 pub async fn run(config: &Config, options: RunOptions, ambient: Ambient) -> Result<(), RunError> {
     let store = Store::open(&config.data.dir)?;
     let identity = enrolled(&store, config, options.join_token.as_deref(), &ambient).await?;
-    let listeners = Listeners::bind(config).await?;
-    let addresses = listeners.addresses(identity.machine_id)?;
+    let users = Users::new(&config.socket)?;
+    let shown = Arc::new(ArcSwap::from_pointee(identity.certified_key()?));
+    let certificate = Shown::choose(config, &shown)?;
+    let listeners = Listeners::bind(config, users.has_others()).await?;
+    let addresses = listeners.addresses(identity.machine_id, certificate.is_some())?;
     let background = CancellationToken::new();
     let mut tasks = JoinSet::new();
 
@@ -119,6 +126,7 @@ pub async fn run(config: &Config, options: RunOptions, ambient: Ambient) -> Resu
         store,
         identity,
         tls,
+        shown,
         channel: channel.clone(),
         addresses: servers,
         ambient,
@@ -130,9 +138,20 @@ pub async fn run(config: &Config, options: RunOptions, ambient: Ambient) -> Resu
     tasks.spawn(renewal.run(background.clone()));
 
     let stop = CancellationToken::new();
-    let router = faces::router(&core, health, &config.http, &stop);
-    let serving = listeners.serve(router, &clock, &stop);
-    tracing::info!(http = %addresses.http, socket = %addresses.socket.display(), machine = %addresses.machine_id, "listening");
+    let hangups = lifecycle::hangups().map_err(|source| RunError::System {
+        what: "cannot wait for signals",
+        source,
+    })?;
+    let certificate = certificate.map(|shown| {
+        if let Some(files) = shown.files {
+            tasks.spawn(files.follow(hangups, background.clone()));
+        }
+        shown.source
+    });
+    let router = faces::router(&core, health, config, &stop);
+    let server = Server::new(router, &config.limits, users, clock, stop.clone());
+    listeners.serve(&server, config, certificate, &mut tasks);
+    tracing::info!(http = addresses.url(), socket = %addresses.socket.display(), machine = %addresses.machine_id, "listening");
     let ready = tell_when_ready(feed, options.ready_file, addresses.clone());
     let until_stopped = background.clone();
     tasks.spawn(async move {
@@ -148,7 +167,7 @@ pub async fn run(config: &Config, options: RunOptions, ambient: Ambient) -> Resu
     tracing::info!(why, "stopping");
     lifecycle::tell_stopping();
     stop.cancel();
-    drain(serving).await;
+    drain(&server).await;
     background.cancel();
     while tasks.join_next().await.is_some() {}
     if let Err(error) = std::fs::remove_file(&addresses.socket) {
@@ -209,7 +228,7 @@ struct Listeners {
 }
 
 impl Listeners {
-    async fn bind(config: &Config) -> Result<Self, RunError> {
+    async fn bind(config: &Config, for_others: bool) -> Result<Self, RunError> {
         let address = config.listen.http()?;
         let http = TcpListener::bind(address)
             .await
@@ -222,60 +241,75 @@ impl Listeners {
             source,
         };
         let socket = std::path::absolute(config.socket()).map_err(unbound)?;
-        let unix = faces::bind_unix(&socket).map_err(unbound)?;
+        let unix = faces::bind_unix(&socket, for_others).map_err(unbound)?;
         Ok(Self { http, unix, socket })
     }
 
-    fn addresses(&self, machine_id: MachineId) -> Result<Addresses, RunError> {
+    fn addresses(&self, machine_id: MachineId, has_tls: bool) -> Result<Addresses, RunError> {
         let http = self.http.local_addr().map_err(|source| RunError::System {
             what: "cannot tell the bound address",
             source,
         })?;
         Ok(Addresses {
             http,
+            has_tls,
             socket: self.socket.clone(),
             machine_id,
         })
     }
 
-    /// Serves both sockets until `stop`, then finishes what is under way.
+    /// Serves both sockets until the server is stopped.
     fn serve(
         self,
-        router: Router,
-        clock: &Arc<dyn Clock>,
-        stop: &CancellationToken,
-    ) -> JoinSet<io::Result<()>> {
-        let mut serving = JoinSet::new();
-        let service = router
-            .clone()
-            .into_make_service_with_connect_info::<PeerOf>();
-        let stopped = stop.clone().cancelled_owned();
-        serving.spawn(
-            axum::serve(prompt(faces::Tcp(self.http), clock), service)
-                .with_graceful_shutdown(stopped)
-                .into_future(),
-        );
-        let service = router.into_make_service_with_connect_info::<PeerOf>();
-        let stopped = stop.clone().cancelled_owned();
-        serving.spawn(
-            axum::serve(prompt(self.unix, clock), service)
-                .with_graceful_shutdown(stopped)
-                .into_future(),
-        );
-        serving
+        server: &Arc<Server>,
+        config: &Config,
+        certificate: Option<CertificateSource>,
+        tasks: &mut JoinSet<()>,
+    ) {
+        let min_version = config.tls.min_version;
+        let tcp = server.clone();
+        match certificate {
+            None => tasks.spawn(tcp.tcp(self.http)),
+            Some(certificate) => tasks.spawn(async move {
+                if let Err(error) = tcp.tls(self.http, certificate, min_version).await {
+                    tracing::error!(%error, "the HTTP faces cannot speak TLS");
+                }
+            }),
+        };
+        tasks.spawn(server.clone().unix(self.unix));
     }
 }
 
-fn prompt<L>(listener: L, clock: &Arc<dyn Clock>) -> Prompt<L> {
-    Prompt {
-        listener,
-        clock: clock.clone(),
+/// The certificate that the faces show.
+struct Shown {
+    source: CertificateSource,
+    /// To be followed.
+    files: Option<CertificateFiles>,
+}
+
+impl Shown {
+    /// What is configured; `None` is clear text.
+    fn choose(config: &Config, machine: &CertificateSource) -> Result<Option<Self>, RunError> {
+        Ok(match config.tls.certificate() {
+            None => None,
+            Some(Certificate::Machine) => Some(Self {
+                source: machine.clone(),
+                files: None,
+            }),
+            Some(Certificate::Files { chain, key }) => {
+                let files = CertificateFiles::open(chain, key)?;
+                Some(Self {
+                    source: files.source(),
+                    files: Some(files),
+                })
+            }
+        })
     }
 }
 
-async fn drain(mut serving: JoinSet<io::Result<()>>) {
-    let all = async { while serving.join_next().await.is_some() {} };
-    if tokio::time::timeout(lifecycle::DRAIN, all).await.is_err() {
+async fn drain(server: &Server) {
+    let drained = tokio::time::timeout(lifecycle::DRAIN, server.drained()).await;
+    if drained.is_err() {
         tracing::warn!("some calls did not end in time and are cut off");
     }
 }

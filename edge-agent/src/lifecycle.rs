@@ -12,6 +12,7 @@ use serde_json::json;
 use tokio::{
     io::AsyncReadExt,
     signal::unix::{SignalKind, signal},
+    sync::watch,
 };
 
 /// Where a running edge is found.
@@ -19,10 +20,20 @@ use tokio::{
 pub struct Addresses {
     /// The HTTP faces.
     pub http: SocketAddr,
+    /// Whether they speak TLS.
+    pub has_tls: bool,
     /// The same faces on the Unix socket; absolute.
     pub socket: PathBuf,
     /// This machine.
     pub machine_id: MachineId,
+}
+
+impl Addresses {
+    /// The URL of the HTTP faces.
+    pub fn url(&self) -> String {
+        let scheme = if self.has_tls { "https" } else { "http" };
+        format!("{scheme}://{}", self.http)
+    }
 }
 
 /// How long calls under way may take after the stop signal.
@@ -44,6 +55,21 @@ pub async fn told_to_stop(exit_with_parent: bool) -> io::Result<&'static str> {
     })
 }
 
+/// Counts the SIGHUPs, which ask for files to be read again.
+///
+/// # Errors
+/// When the signal cannot be waited for.
+pub fn hangups() -> io::Result<watch::Receiver<u64>> {
+    let mut hangup = signal(SignalKind::hangup())?;
+    let (count, counted) = watch::channel(0);
+    tokio::spawn(async move {
+        while hangup.recv().await.is_some() {
+            count.send_modify(|count| *count += 1);
+        }
+    });
+    Ok(counted)
+}
+
 /// Tells a waiting parent, by a file that is written whole, and systemd.
 ///
 /// # Errors
@@ -51,7 +77,7 @@ pub async fn told_to_stop(exit_with_parent: bool) -> io::Result<&'static str> {
 pub fn tell_ready(file: Option<&Path>, addresses: &Addresses) -> io::Result<()> {
     if let Some(path) = file {
         let body = json!({
-            "edge_http": format!("http://{}", addresses.http),
+            "edge_http": addresses.url(),
             "edge_socket": addresses.socket,
             "machine_id": addresses.machine_id.to_string(),
         });

@@ -36,9 +36,10 @@ impl FromStr for Network {
 
     /// A single address is a block of one. Bits beyond the prefix do not count.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let block = text
-            .parse::<IpNet>()
-            .or_else(|_| text.parse().map(|address: IpAddr| address.to_canonical().into()));
+        let block = text.parse::<IpNet>().or_else(|_| {
+            text.parse()
+                .map(|address: IpAddr| address.to_canonical().into())
+        });
         block
             .map(|block| Self(block.trunc()))
             .map_err(|_| ParseNetworkError(text.chars().take(100).collect()))
@@ -108,7 +109,14 @@ mod tests {
         ] {
             assert!(holds(inside), "{inside}");
         }
-        for outside in ["11.0.0.1", "192.0.2.8", "2001:db9::1", "::1", "::", "0.0.0.0"] {
+        for outside in [
+            "11.0.0.1",
+            "192.0.2.8",
+            "2001:db9::1",
+            "::1",
+            "::",
+            "0.0.0.0",
+        ] {
             assert!(!holds(outside), "{outside}");
         }
         assert!(!Networks::default().contains("10.0.0.1".parse().unwrap()));

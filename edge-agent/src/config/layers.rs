@@ -24,8 +24,7 @@ pub(super) fn merge(
             continue;
         };
         let value = match defaults.get(&key) {
-            Some(Value::Array(_)) => list(&text),
-            Some(_) => Value::String(text),
+            Some(like) => typed(text, like),
             None if section == "listen" && key == "socket" => Value::String(text),
             None => continue,
         };
@@ -44,16 +43,26 @@ fn split(name: &str) -> Option<(String, String)> {
     Some((section.to_ascii_lowercase(), key.to_ascii_lowercase()))
 }
 
-fn list(text: &str) -> Value {
-    let entries = text
-        .split(',')
-        .map(str::trim)
-        .filter(|entry| !entry.is_empty());
-    Value::Array(
-        entries
-            .map(|entry| Value::String(entry.to_owned()))
-            .collect(),
-    )
+/// Text as a value of the type that the key has; one that does not parse is
+/// left as text, for the error that follows.
+fn typed(text: String, like: &Value) -> Value {
+    let parsed = match like {
+        Value::Array(_) => {
+            let entries = text
+                .split(',')
+                .map(str::trim)
+                .filter(|entry| !entry.is_empty());
+            Some(Value::Array(
+                entries
+                    .map(|entry| Value::String(entry.to_owned()))
+                    .collect(),
+            ))
+        }
+        Value::Integer(_) => text.parse().ok().map(Value::Integer),
+        Value::Boolean(_) => text.parse().ok().map(Value::Boolean),
+        _ => None,
+    };
+    parsed.unwrap_or(Value::String(text))
 }
 
 fn form(error: impl std::fmt::Display) -> ConfigError {
@@ -86,6 +95,32 @@ mod tests {
         assert_eq!(config.listen.socket.unwrap().to_str(), Some("/run/x.sock"));
         assert_eq!(config.http.allowed_hosts, ["a.example", "b.example:8080"]);
         assert_eq!(config.log.level, "debug");
+    }
+
+    #[test]
+    fn numbers_switches_and_networks_come_as_text() {
+        let config = merge(
+            "",
+            [
+                variable("AUTHGUARDIAN_LIMITS__MAX_REQUESTS", "7"),
+                variable("AUTHGUARDIAN_TLS__MACHINE_CERTIFICATE", "true"),
+                variable("AUTHGUARDIAN_TLS__MIN_VERSION", "1.2"),
+                variable("AUTHGUARDIAN_ZONES__TRUSTED_NETWORKS", "10.0.0.0/8, ::1"),
+            ],
+        )
+        .unwrap();
+        assert_eq!(config.limits.max_requests, 7);
+        assert!(config.tls.machine_certificate);
+        assert_eq!(config.tls.min_version, crate::config::TlsVersion::V1_2);
+        assert_eq!(config.zones.trusted_networks.iter().count(), 2);
+        for (name, value, said) in [
+            ("AUTHGUARDIAN_LIMITS__MAX_REQUESTS", "many", "max_requests"),
+            ("AUTHGUARDIAN_ZONES__TRUSTED_PROXIES", "proxy", "`proxy`"),
+            ("AUTHGUARDIAN_TLS__MIN_VERSION", "1.1", "min_version"),
+        ] {
+            let error = merge("", [variable(name, value)]).unwrap_err().to_string();
+            assert!(error.contains(said), "{error}");
+        }
     }
 
     #[test]

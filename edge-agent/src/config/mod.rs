@@ -8,15 +8,23 @@ use serde::{Deserialize, Serialize};
 mod data;
 mod http;
 mod layers;
+mod limits;
 mod listen;
 mod log;
 mod server;
+mod socket;
+mod tls;
+mod zones;
 
 pub use data::Data;
 pub use http::Http;
+pub use limits::Limits;
 pub use listen::Listen;
 pub use log::{Log, LogFormat};
 pub use server::Server;
+pub use socket::{Socket, SocketUser};
+pub use tls::{Certificate, Tls, TlsVersion};
+pub use zones::Zones;
 
 /// Everything that can be configured; one section per field.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,10 +34,18 @@ pub struct Config {
     pub server: Server,
     /// Where clients find this edge.
     pub listen: Listen,
+    /// Who besides the edge's own user may use the Unix socket.
+    pub socket: Socket,
+    /// How the HTTP faces prove who they are.
+    pub tls: Tls,
     /// What this edge keeps on disk.
     pub data: Data,
     /// Whom the HTTP faces answer.
     pub http: Http,
+    /// Which networks are trusted more than the rest of the world.
+    pub zones: Zones,
+    /// How much of this edge its clients may take.
+    pub limits: Limits,
     /// What it logs.
     pub log: Log,
 }
@@ -93,8 +109,11 @@ impl Config {
     /// [`ConfigError::Value`] for the first value that cannot be used.
     pub fn validate(&self) -> Result<(), ConfigError> {
         self.server.validate()?;
-        self.listen.validate()?;
+        self.tls.validate()?;
+        self.listen.validate(self.tls.certificate().is_some())?;
+        self.socket.validate()?;
         self.http.validate()?;
+        self.limits.validate()?;
         self.log.validate()
     }
 

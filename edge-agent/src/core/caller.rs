@@ -1,54 +1,20 @@
 //! Who is calling, and from where.
 
-use std::{
-    net::{IpAddr, SocketAddr},
-    sync::Arc,
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use authguardian_proto::{
     ids::{AgentId, ApiKeyId},
     reason::{Code, Problem, Reason},
-    zone::Zone,
 };
 use tokio::sync::broadcast::error::RecvError;
 
-use super::{AnswerBy, Core};
+use super::{AnswerBy, Core, Peer};
 use crate::upstream::{Change, Login, Session};
 
 /// How often a long stream asks whether its key still counts.
 const ASK_EVERY: Duration = Duration::from_mins(15);
 /// How soon again after no answer.
 const ASK_AGAIN: Duration = Duration::from_secs(10);
-
-/// Where a call came from, as the socket says; headers do not count.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Peer {
-    /// The Unix socket.
-    Unix,
-    /// TCP, from this address.
-    Tcp(SocketAddr),
-}
-
-impl Peer {
-    /// Loopback and the Unix socket are this machine, everything else is
-    /// beyond it.
-    pub fn zone(self) -> Zone {
-        match self {
-            Self::Unix => Zone::LocalMachine,
-            Self::Tcp(address) if address.ip().to_canonical().is_loopback() => Zone::LocalMachine,
-            Self::Tcp(_) => Zone::External,
-        }
-    }
-
-    /// The client's address; `None` for the Unix socket.
-    pub fn address(self) -> Option<IpAddr> {
-        match self {
-            Self::Unix => None,
-            Self::Tcp(address) => Some(address.ip().to_canonical()),
-        }
-    }
-}
 
 /// An authenticated caller; lives as long as its request.
 #[derive(Debug, Clone)]
@@ -133,28 +99,6 @@ impl Core {
                 Err(problem) if problem.reason.code() == Code::Unauthenticated => return,
                 Err(_) => ASK_AGAIN,
             };
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_this_machine_is_local() {
-        let zone = |address: &str| Peer::Tcp(address.parse().unwrap()).zone();
-        assert_eq!(Peer::Unix.zone(), Zone::LocalMachine);
-        for local in [
-            "127.0.0.1:1",
-            "127.8.8.8:1",
-            "[::1]:1",
-            "[::ffff:127.0.0.1]:1",
-        ] {
-            assert_eq!(zone(local), Zone::LocalMachine, "{local}");
-        }
-        for beyond in ["10.0.0.1:1", "192.0.2.1:1", "[2001:db8::1]:1"] {
-            assert_eq!(zone(beyond), Zone::External, "{beyond}");
         }
     }
 }

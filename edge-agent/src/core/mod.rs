@@ -18,6 +18,7 @@ mod decision;
 mod follow;
 mod form;
 mod note;
+mod peer;
 mod permission_status;
 mod renew_permission;
 mod request_permission;
@@ -28,10 +29,11 @@ mod validate_token;
 mod watch;
 
 pub use answer_by::AnswerBy;
-pub use caller::{Caller, Peer};
+pub use caller::Caller;
 pub use decision::DecisionResult;
 pub use follow::VerifierFollower;
 pub use form::{Field, Kind};
+pub use peer::{Peer, Source};
 pub use resource::Resource;
 pub use revoke_token::RevokeTokenResult;
 pub use tool::Tool;
@@ -68,7 +70,7 @@ impl Core {
     ///
     /// # Errors
     /// `UNAUTHENTICATED` for what is no key, `API_KEY_UNKNOWN`, `API_KEY_EXPIRED`, `API_KEY_REVOKED`,
-    /// `SIGNATURE_INVALID`, `UNAVAILABLE`.
+    /// `SIGNATURE_INVALID`, `UNAVAILABLE`; `AGENT_MISMATCH` for a key beyond what its user may use here.
     pub async fn authenticate(
         &self,
         key: PresentedKey,
@@ -76,21 +78,29 @@ impl Core {
         answer: AnswerBy,
     ) -> Result<Caller, Problem> {
         let login = self.upstream.log_in(key, peer.zone()).await?;
+        peer.may_present(&login.session().agent_ids)?;
         Ok(Caller::new(login, peer, answer))
     }
 
     /// Calls a tool. A denial and `valid: false` are results.
     ///
     /// # Errors
-    /// `INVALID_ARGUMENT` and `TOO_LARGE` with the field at fault,
-    /// `AGENT_MISMATCH`, and what the control plane refuses.
+    /// `ZONE_FORBIDS`, `INVALID_ARGUMENT` and `TOO_LARGE` with the field at
+    /// fault, `AGENT_MISMATCH`, and what the control plane refuses.
     pub async fn call(
         &self,
         caller: &Caller,
         tool: Tool,
         arguments: Map<String, Value>,
     ) -> Result<Value, Problem> {
-        let form = form::Form::read(tool.fields(), arguments)?;
+        let allowed = tool.check_zone(caller.peer.zone());
+        let form = match allowed.and_then(|()| form::Form::read(tool.fields(), arguments)) {
+            Ok(form) => form,
+            Err(problem) => {
+                self.note_outcome(caller, || tool.action(), || None, Some(&problem));
+                return Err(problem);
+            }
+        };
         let outcome = match tool {
             Tool::RequestPermission => self.request_permission(caller, &form).await.map(json),
             Tool::PermissionStatus => self.permission_status(caller, &form).await.map(json),
@@ -98,13 +108,8 @@ impl Core {
             Tool::ValidateToken => self.validate_token(caller, &form).await.map(json),
             Tool::RevokeToken => self.revoke_token(caller, &form).await.map(json),
         };
-        if let Err(problem) = &outcome
-            && problem.reason == Reason::AgentMismatch
-        {
-            // what goes to the control plane speaks for an agent of the caller's
-            let (agent, reason) = (form.agent().ok(), Some(problem.reason));
-            self.note(caller, tool.action(), agent, Outcome::Refused, reason);
-        }
+        let problem = outcome.as_ref().err();
+        self.note_outcome(caller, || tool.action(), || form.agent().ok(), problem);
         outcome
     }
 
@@ -113,10 +118,13 @@ impl Core {
     /// # Errors
     /// What the control plane refuses.
     pub async fn read(&self, caller: &Caller, resource: Resource) -> Result<Value, Problem> {
-        match resource {
+        let outcome = match resource {
             Resource::ActiveGrants => self.active_grants(caller).await,
             Resource::AuditEntries => self.audit_entries(caller).await,
-        }
+        };
+        let action = || "resource.read".to_owned();
+        self.note_outcome(caller, action, || None, outcome.as_ref().err());
+        outcome
     }
 
     /// Which of the caller's resources change, from now on.

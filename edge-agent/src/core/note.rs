@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use authguardian_proto::{
     ids::{AgentId, ApiKeyId},
     reason::{Code, Problem, Reason},
+    zone::Zone,
 };
 
 use super::{Caller, Core, Peer};
@@ -32,6 +33,29 @@ impl Core {
             zone: caller.peer.zone(),
             client: caller.peer.address(),
         });
+    }
+
+    /// Notes what the log has to have of a call: that it was refused for an
+    /// agent or a zone, of which the control plane does not hear, and, from
+    /// beyond every configured network, that it was made at all.
+    pub(super) fn note_outcome(
+        &self,
+        caller: &Caller,
+        action: impl FnOnce() -> String,
+        agent: impl FnOnce() -> Option<AgentId>,
+        problem: Option<&Problem>,
+    ) {
+        let reason = problem.map(|problem| problem.reason);
+        let is_refused = matches!(reason, Some(Reason::AgentMismatch | Reason::ZoneForbids));
+        if !is_refused && caller.peer.zone() != Zone::External {
+            return;
+        }
+        let outcome = match reason {
+            None => Outcome::Ok,
+            Some(reason) if is_refusal(reason) => Outcome::Refused,
+            Some(_) => Outcome::Failed,
+        };
+        self.note(caller, action(), agent(), outcome, reason);
     }
 
     /// Notes that somebody was refused who has proved nothing; `claimed` is

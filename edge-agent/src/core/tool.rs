@@ -2,6 +2,10 @@
 
 use std::sync::LazyLock;
 
+use authguardian_proto::{
+    reason::{Problem, Reason},
+    zone::Zone,
+};
 use serde_json::{Map, Value};
 
 use super::{
@@ -32,6 +36,11 @@ struct Definition {
     fields: &'static [Field],
     /// Whether a call changes nothing.
     read_only: bool,
+    /// Whether it may be called from beyond every configured network. Today's
+    /// all may: what one asks for from there the policies bound to reading, and
+    /// ending a grant only gives up. A tool that acts without being judged by
+    /// policy, or that changes what others see, may not.
+    external: bool,
 }
 
 impl Tool {
@@ -74,6 +83,11 @@ impl Tool {
         self.definition().read_only
     }
 
+    /// Refuses a call from a zone that the tool is not for.
+    pub(super) fn check_zone(self, zone: Zone) -> Result<(), Problem> {
+        check_zone(self.definition(), zone)
+    }
+
     /// What it takes.
     pub fn fields(self) -> &'static [Field] {
         self.definition().fields
@@ -111,6 +125,7 @@ impl Tool {
                               says why.",
                 fields: request_permission::FIELDS,
                 read_only: false,
+                external: true,
             },
             Self::PermissionStatus => &Definition {
                 name: "permission_status",
@@ -119,6 +134,7 @@ impl Tool {
                               fresh copy of the token while the grant is active.",
                 fields: permission_status::FIELDS,
                 read_only: true,
+                external: true,
             },
             Self::RenewPermission => &Definition {
                 name: "renew_permission",
@@ -127,6 +143,7 @@ impl Tool {
                               token with a later end, at most the resource type's maximum after first issue.",
                 fields: renew_permission::FIELDS,
                 read_only: false,
+                external: true,
             },
             Self::ValidateToken => &Definition {
                 name: "validate_token",
@@ -136,6 +153,7 @@ impl Tool {
                               result with a reason, not an error.",
                 fields: validate_token::FIELDS,
                 read_only: true,
+                external: true,
             },
             Self::RevokeToken => &Definition {
                 name: "revoke_token",
@@ -143,9 +161,21 @@ impl Tool {
                 description: "Ends the grant of a token before its time. Revoking twice succeeds.",
                 fields: revoke_token::FIELDS,
                 read_only: false,
+                external: true,
             },
         }
     }
+}
+
+fn check_zone(tool: &Definition, zone: Zone) -> Result<(), Problem> {
+    if tool.external || zone > Zone::External {
+        return Ok(());
+    }
+    let detail = format!(
+        "`{}` cannot be called from outside of the trusted networks",
+        tool.name
+    );
+    Err(Problem::new(Reason::ZoneForbids, detail))
 }
 
 fn schema_of<T: schemars::JsonSchema>() -> Map<String, Value> {
@@ -174,6 +204,27 @@ mod tests {
             assert_eq!(Tool::parse(tool.name()), Some(tool));
         }
         assert_eq!(Tool::parse("no_such_tool"), None);
+    }
+
+    #[test]
+    fn a_tool_that_is_not_for_the_outside_is_refused_there_only() {
+        let inside = Definition {
+            name: "lock_acquire",
+            title: "",
+            description: "",
+            fields: &[],
+            read_only: false,
+            external: false,
+        };
+        let refused = check_zone(&inside, Zone::External).unwrap_err();
+        assert_eq!(refused.reason, Reason::ZoneForbids);
+        assert!(refused.detail.contains("`lock_acquire`"));
+        for zone in [Zone::TrustedNetwork, Zone::LocalMachine] {
+            assert!(check_zone(&inside, zone).is_ok());
+        }
+        for tool in Tool::ALL {
+            assert!(tool.check_zone(Zone::External).is_ok(), "{}", tool.name());
+        }
     }
 
     #[test]

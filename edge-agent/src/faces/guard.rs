@@ -1,36 +1,40 @@
-//! What every request passes first: Host and Origin, credential, size. It
-//! fails closed: what is not known to be allowed is refused.
+//! What every request passes first: address, Host and Origin, places, credential,
+//! size. It fails closed: what is not known to be allowed is refused.
 
-use std::{borrow::Cow, sync::Arc, time::Duration};
+use std::{borrow::Cow, net::IpAddr, sync::Arc, time::Duration};
 
 use authguardian_proto::{
     credential::PresentedKey,
     ids::ApiKeyId,
+    network::Networks,
     reason::{Problem, Reason},
 };
 use axum::{
     body::Body,
-    extract::{ConnectInfo, Request, State},
+    extract::{Request, State},
     http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header},
     middleware::Next,
     response::Response,
 };
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 
-use super::{problem, socket::PeerOf};
+use super::{
+    problem,
+    serve::{End, Line},
+};
 use crate::{
-    config::Http,
-    core::{Core, Tool},
+    config::Config,
+    core::{AnswerBy, Caller, Core, Peer, Tool},
 };
 
+mod in_flight;
 mod origin;
+mod zone;
 
+use in_flight::InFlight;
 use origin::AllowList;
+use zone::Zones;
 
-/// Largest body of a request, bytes.
-const MAX_BODY: usize = 1024 * 1024;
-/// How long a body may take to arrive.
-const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 /// How much of a body that is refused is read nevertheless, so that the client
 /// gets to read the answer.
 const MAX_DISCARD: usize = 16 * 1024 * 1024;
@@ -38,46 +42,93 @@ const MAX_DISCARD: usize = 16 * 1024 * 1024;
 /// One guard for all routes.
 pub struct Guard {
     core: Arc<Core>,
+    networks: Networks,
     allowed: AllowList,
+    zones: Zones,
+    in_flight: InFlight,
+    bodies: Bodies,
+}
+
+/// What a body may be like.
+#[derive(Debug, Clone, Copy)]
+struct Bodies {
+    /// Bytes.
+    max: usize,
+    /// How long it may take to arrive.
+    timeout: Duration,
 }
 
 impl Guard {
-    /// A guard that answers loopback names and those configured.
-    pub fn new(core: Arc<Core>, http: &Http) -> Self {
+    /// A guard that answers whom this configuration allows.
+    pub fn new(core: Arc<Core>, config: &Config) -> Self {
         Self {
             core,
-            allowed: AllowList::new(http),
+            networks: config.listen.allowed_networks.clone(),
+            allowed: AllowList::new(&config.http),
+            zones: Zones::new(&config.zones),
+            in_flight: InFlight::new(&config.limits),
+            bodies: Bodies {
+                max: usize::try_from(config.limits.max_body_bytes).unwrap_or(usize::MAX),
+                timeout: config.limits.body_timeout(),
+            },
         }
+    }
+
+    /// Finds out where a request comes from; nothing that it says counts yet.
+    fn locate(&self, request: &mut Request) -> Result<(Peer, AnswerBy), Problem> {
+        let Some(Line { end, answer }) = request.extensions_mut().remove() else {
+            let detail = "the peer of the connection is not known";
+            return Err(Problem::new(Reason::Internal, detail));
+        };
+        let peer = match end {
+            End::User { uid, agents } => Peer::from_socket(uid, agents),
+            End::Address(address) => self.zones.locate(address, request.headers()),
+        };
+        Ok((peer, answer))
+    }
+
+    /// Refuses what is not for this listener, or not meant for it.
+    fn permit(&self, peer: &Peer, request: &Request) -> Result<(), Problem> {
+        match peer.address() {
+            Some(address) if !self.is_address_allowed(address) => {
+                let detail = "this edge does not answer your address";
+                Err(Problem::new(Reason::AddressNotAllowed, detail))
+            }
+            _ => self.allowed.check(request.uri(), request.headers()),
+        }
+    }
+
+    fn is_address_allowed(&self, address: IpAddr) -> bool {
+        self.networks.is_empty() || self.networks.contains(address)
     }
 
     /// Finds out who calls; the credential does not travel further. On a
     /// refusal, also which key was named.
-    async fn authenticate(&self, request: &mut Request) -> Result<(), (Problem, Option<ApiKeyId>)> {
-        let unnamed = |problem| (problem, None);
-        let PeerOf { peer, answer } = peer_of(request).map_err(unnamed)?;
+    async fn authenticate(
+        &self,
+        request: &mut Request,
+        peer: &Peer,
+        answer: AnswerBy,
+    ) -> Result<Caller, (Problem, Option<ApiKeyId>)> {
         let credential = request.headers_mut().remove(header::AUTHORIZATION);
-        let key = presented_key(credential.as_ref()).map_err(unnamed)?;
+        let key = presented_key(credential.as_ref()).map_err(|problem| (problem, None))?;
         let claimed = key.claims();
-        let caller = self.core.authenticate(key, peer, answer).await;
-        let caller = caller.map_err(|problem| (problem, claimed))?;
-        request.extensions_mut().insert(caller);
-        Ok(())
+        let caller = self.core.authenticate(key, peer.clone(), answer).await;
+        caller.map_err(|problem| (problem, claimed))
     }
 
     /// Refuses a request, and notes it.
-    fn refuse(&self, request: &Request, problem: &Problem, claimed: Option<ApiKeyId>) -> Response {
-        if let Ok(PeerOf { peer, .. }) = peer_of(request) {
-            let action = action(request.method(), request.uri().path());
-            self.core.note_refusal(&peer, action, claimed, problem);
-        }
+    fn refuse(
+        &self,
+        request: &Request,
+        peer: &Peer,
+        problem: &Problem,
+        claimed: Option<ApiKeyId>,
+    ) -> Response {
+        let action = action(request.method(), request.uri().path());
+        self.core.note_refusal(peer, action, claimed, problem);
         problem::respond(problem)
     }
-}
-
-fn peer_of(request: &Request) -> Result<PeerOf, Problem> {
-    let peer = request.extensions().get::<ConnectInfo<PeerOf>>().cloned();
-    peer.map(|ConnectInfo(peer)| peer)
-        .ok_or_else(|| Problem::new(Reason::Internal, "the peer of the connection is not known"))
 }
 
 /// What the audit log calls a request that was refused before any face had it.
@@ -102,26 +153,46 @@ pub(super) async fn check(
     mut request: Request,
     next: Next,
 ) -> Response {
-    if let Err(problem) = guard.allowed.check(request.uri(), request.headers()) {
-        return guard.refuse(&request, &problem, None);
+    let (peer, answer) = match guard.locate(&mut request) {
+        Ok(located) => located,
+        Err(problem) => return problem::respond(&problem),
+    };
+    if let Err(problem) = guard.permit(&peer, &request) {
+        return guard.refuse(&request, &peer, &problem, None);
     }
     if is_open(request.method(), request.uri().path()) {
+        request.extensions_mut().insert(peer);
         return next.run(request).await;
     }
     if request.uri().path().starts_with("/.well-known/") {
         // MCP clients look here for OAuth, which this edge does not speak
         return problem::not_found(format!("there is nothing at `{}`", request.uri().path()));
     }
-    if let Err((problem, claimed)) = guard.authenticate(&mut request).await {
-        let refused = guard.refuse(&request, &problem, claimed);
-        discard(request.into_body()).await;
-        return refused;
-    }
+    let _place = match guard.in_flight.enter() {
+        Ok(place) => place,
+        Err(problem) => return problem::respond(&problem),
+    };
+    let caller = match guard.authenticate(&mut request, &peer, answer).await {
+        Ok(caller) => caller,
+        Err((problem, claimed)) => {
+            let refused = guard.refuse(&request, &peer, &problem, claimed);
+            discard(request.into_body()).await;
+            return refused;
+        }
+    };
+    let _place_of_key = match guard.in_flight.enter_with(caller.api_key_id()) {
+        Ok(place) => place,
+        Err(problem) => {
+            discard(request.into_body()).await;
+            return problem::respond(&problem);
+        }
+    };
+    request.extensions_mut().insert(caller);
     if request.uri().path() == "/mcp" {
         let stream_only = request.method() == Method::GET;
         accept_leniently(request.headers_mut(), stream_only);
     }
-    match with_whole_body(request).await {
+    match with_whole_body(request, guard.bodies).await {
         Ok(request) => next.run(request).await,
         Err(response) => response,
     }
@@ -165,9 +236,10 @@ fn accept_leniently(headers: &mut HeaderMap, stream_only: bool) {
 }
 
 /// Reads the body, so that no face has to think of its size again.
-async fn with_whole_body(request: Request) -> Result<Request, Response> {
+async fn with_whole_body(request: Request, allowed: Bodies) -> Result<Request, Response> {
+    let Bodies { max, timeout } = allowed;
     let too_large = || {
-        let detail = format!("the body has more than {MAX_BODY} bytes");
+        let detail = format!("the body has more than {max} bytes");
         problem::respond(&Problem::new(Reason::TooLarge, detail))
     };
     let (parts, body) = request.into_parts();
@@ -175,11 +247,11 @@ async fn with_whole_body(request: Request) -> Result<Request, Response> {
         .headers
         .get(header::CONTENT_LENGTH)
         .and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
-    if announced.is_some_and(|length| length > MAX_BODY) {
+    if announced.is_some_and(|length| length > max) {
         discard(body).await;
         return Err(too_large());
     }
-    match tokio::time::timeout(BODY_TIMEOUT, Limited::new(body, MAX_BODY).collect()).await {
+    match tokio::time::timeout(timeout, Limited::new(body, max).collect()).await {
         Ok(Ok(whole)) => Ok(Request::from_parts(parts, Body::from(whole.to_bytes()))),
         Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
         Ok(Err(_)) => {
@@ -214,6 +286,10 @@ fn authority<'a>(uri: &'a Uri, headers: &'a HeaderMap) -> Option<&'a str> {
 mod tests {
     use super::*;
 
+    const BODIES: Bodies = Bodies {
+        max: 1024 * 1024,
+        timeout: Duration::from_secs(30),
+    };
     const KEY: &str = "agk_0000000000000000000001_0000000000000000000000000000000000000000001";
 
     fn read(text: &str) -> Result<PresentedKey, Problem> {
@@ -277,20 +353,23 @@ mod tests {
 
     #[tokio::test]
     async fn a_body_beyond_the_bound_is_refused_whether_announced_or_not() {
-        let big = vec![b'x'; MAX_BODY + 1];
+        let big = vec![b'x'; BODIES.max + 1];
         let announced = Request::builder()
             .header(header::CONTENT_LENGTH, big.len())
             .body(Body::from(big.clone()))
             .unwrap();
         let streamed = Request::new(Body::from_stream(futures::stream::iter([
-            Ok::<_, std::io::Error>(big[..MAX_BODY].to_vec()),
+            Ok::<_, std::io::Error>(big[..BODIES.max].to_vec()),
             Ok(vec![b'x']),
         ])));
         for request in [announced, streamed] {
-            assert_eq!(with_whole_body(request).await.unwrap_err().status(), 413);
+            assert_eq!(
+                with_whole_body(request, BODIES).await.unwrap_err().status(),
+                413
+            );
         }
-        let fitting = Request::new(Body::from(vec![b'x'; MAX_BODY]));
-        assert!(with_whole_body(fitting).await.is_ok());
+        let fitting = Request::new(Body::from(vec![b'x'; BODIES.max]));
+        assert!(with_whole_body(fitting, BODIES).await.is_ok());
     }
 
     #[test]

@@ -10,24 +10,29 @@ use axum::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::{config::Http, core::Core};
+use crate::{config::Config, core::Core};
 
 mod guard;
 mod health;
 mod problem;
-mod prompt;
 mod rest;
+mod serve;
 mod socket;
 pub mod stdio;
 mod streamable_http;
 
 pub use guard::Guard;
 pub use health::Health;
-pub use prompt::Prompt;
-pub use socket::{PeerOf, Tcp, bind_unix};
+pub use serve::{CertificateError, CertificateFiles, Server};
+pub use socket::{Users, bind_unix};
 
 /// Every route of the HTTP faces, on TCP and on the Unix socket.
-pub fn router(core: &Arc<Core>, health: Health, http: &Http, stop: &CancellationToken) -> Router {
+pub fn router(
+    core: &Arc<Core>,
+    health: Health,
+    config: &Config,
+    stop: &CancellationToken,
+) -> Router {
     let mcp = streamable_http::Face::start(core.clone(), stop.clone());
     let routes = Router::new()
         .route("/mcp", any(streamable_http::serve).with_state(mcp))
@@ -43,11 +48,11 @@ pub fn router(core: &Arc<Core>, health: Health, http: &Http, stop: &Cancellation
         .route("/readyz", get(health::ready).with_state(health))
         .fallback(problem::no_such_path)
         .method_not_allowed_fallback(problem::no_such_method);
-    guarded(routes, core, http)
+    guarded(routes, core, config)
 }
 
 /// Puts the guard around routes, as their one outer layer.
-pub fn guarded(routes: Router, core: &Arc<Core>, http: &Http) -> Router {
-    let guard = Arc::new(Guard::new(core.clone(), http));
+pub fn guarded(routes: Router, core: &Arc<Core>, config: &Config) -> Router {
+    let guard = Arc::new(Guard::new(core.clone(), config));
     routes.layer(from_fn_with_state(guard, guard::check))
 }

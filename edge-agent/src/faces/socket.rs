@@ -1,70 +1,101 @@
 //! The sockets that clients connect to, and telling who is at the other end.
 
-use std::{fs, io, net::SocketAddr, os::unix::fs::PermissionsExt, path::Path};
+use std::{collections::HashMap, fs, io, os::unix::fs::PermissionsExt, path::Path, sync::Arc};
 
-use axum::{
-    extract::connect_info::Connected,
-    serve::{IncomingStream, Listener},
-};
-use tokio::net::{TcpListener, TcpStream, UnixListener};
+use authguardian_proto::ids::AgentId;
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 
-use super::Prompt;
-use crate::core::{AnswerBy, Peer};
+use super::serve::End;
+use crate::config::{ConfigError, Socket};
 
-/// A connection's other end, and its next answer's limit, as axum's connect
-/// info.
-#[derive(Debug, Clone)]
-pub struct PeerOf {
-    pub(super) peer: Peer,
-    pub(super) answer: AnswerBy,
+/// Something that connections come from.
+pub(super) trait Listen {
+    /// What they are made of.
+    type Socket: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static;
+
+    /// The next connection with its other end; `None` when that is nobody who
+    /// may connect.
+    fn accept(
+        &self,
+        users: &Users,
+    ) -> impl Future<Output = io::Result<Option<(Self::Socket, End)>>> + Send;
 }
 
-/// TCP that sends small answers at once.
-#[derive(Debug)]
-pub struct Tcp(pub TcpListener);
+impl Listen for TcpListener {
+    type Socket = TcpStream;
 
-impl Listener for Tcp {
-    type Io = TcpStream;
-    type Addr = SocketAddr;
-
-    async fn accept(&mut self) -> (TcpStream, SocketAddr) {
-        let (stream, address) = Listener::accept(&mut self.0).await;
+    async fn accept(&self, _: &Users) -> io::Result<Option<(TcpStream, End)>> {
+        let (stream, address) = Self::accept(self).await?;
+        // small answers are sent at once
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "cannot send without delay");
         }
-        (stream, address)
-    }
-
-    fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.0.local_addr()
+        let end = End::Address(address.ip().to_canonical());
+        Ok(Some((stream, end)))
     }
 }
 
-impl Connected<IncomingStream<'_, Prompt<Tcp>>> for PeerOf {
-    fn connect_info(stream: IncomingStream<'_, Prompt<Tcp>>) -> Self {
-        Self {
-            peer: Peer::Tcp(*stream.remote_addr()),
-            answer: stream.io().answer(),
+impl Listen for UnixListener {
+    type Socket = UnixStream;
+
+    async fn accept(&self, users: &Users) -> io::Result<Option<(UnixStream, End)>> {
+        let (stream, _) = Self::accept(self).await?;
+        let uid = stream.peer_cred()?.uid();
+        let Some(agents) = users.find(uid) else {
+            tracing::warn!(uid, "a user that may not use the socket was refused");
+            return Ok(None);
+        };
+        Ok(Some((stream, End::User { uid, agents })))
+    }
+}
+
+/// Who may use the Unix socket.
+#[derive(Debug, Clone)]
+pub struct Users {
+    own: u32,
+    others: HashMap<u32, Arc<[AgentId]>>,
+}
+
+impl Users {
+    /// Root and the edge's own user, and who is configured.
+    ///
+    /// # Errors
+    /// When an agent is none.
+    pub fn new(config: &Socket) -> Result<Self, ConfigError> {
+        let others = config
+            .users
+            .iter()
+            .map(|user| Ok((user.uid, user.agents()?.into())));
+        Ok(Self {
+            own: rustix::process::geteuid().as_raw(),
+            others: others.collect::<Result<_, ConfigError>>()?,
+        })
+    }
+
+    /// Whether anybody else may.
+    pub fn has_others(&self) -> bool {
+        !self.others.is_empty()
+    }
+
+    /// The agents that a user may speak for; the inner `None` are all. Outer
+    /// `None`: it may not connect.
+    #[expect(clippy::option_option, reason = "nobody and everything are different")]
+    fn find(&self, uid: u32) -> Option<Option<Arc<[AgentId]>>> {
+        if uid == 0 || uid == self.own {
+            return Some(None);
         }
+        self.others.get(&uid).cloned().map(Some)
     }
 }
 
-impl Connected<IncomingStream<'_, Prompt<UnixListener>>> for PeerOf {
-    fn connect_info(stream: IncomingStream<'_, Prompt<UnixListener>>) -> Self {
-        Self {
-            peer: Peer::Unix,
-            answer: stream.io().answer(),
-        }
-    }
-}
-
-/// Binds a socket that only this user can connect to. It is made under another
-/// name, closed to others, and then renamed, so that there is no moment in
-/// which others could connect; a socket that a crash left behind is replaced.
+/// Binds a socket that only this user can connect to, or everybody on this
+/// machine, to be told apart when they do. It is made under another name,
+/// closed to others, and then renamed, so that there is no moment in which
+/// others could connect; a socket that a crash left behind is replaced.
 ///
 /// # Errors
 /// As `bind(2)`, `chmod(2)`, `rename(2)`.
-pub fn bind_unix(path: &Path) -> io::Result<UnixListener> {
+pub fn bind_unix(path: &Path, for_others: bool) -> io::Result<UnixListener> {
     if let Some(parent) = path.parent() {
         fs::create_dir_all(parent)?;
     }
@@ -74,7 +105,8 @@ pub fn bind_unix(path: &Path) -> io::Result<UnixListener> {
         _ => {}
     }
     let listener = UnixListener::bind(&temporary)?;
-    fs::set_permissions(&temporary, fs::Permissions::from_mode(0o600))?;
+    let mode = if for_others { 0o666 } else { 0o600 };
+    fs::set_permissions(&temporary, fs::Permissions::from_mode(mode))?;
     fs::rename(&temporary, path)?;
     Ok(listener)
 }
@@ -82,17 +114,32 @@ pub fn bind_unix(path: &Path) -> io::Result<UnixListener> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::SocketUser;
 
     #[tokio::test]
     async fn the_socket_is_for_the_owner_and_replaces_what_a_crash_left() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("edge.sock");
-        drop(bind_unix(&path).unwrap());
-        let _listener = bind_unix(&path).unwrap();
-        assert_eq!(
-            fs::metadata(&path).unwrap().permissions().mode() & 0o777,
-            0o600
-        );
-        assert!(tokio::net::UnixStream::connect(&path).await.is_ok());
+        drop(bind_unix(&path, true).unwrap());
+        let mode = || fs::metadata(&path).unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode(), 0o666);
+        let _listener = bind_unix(&path, false).unwrap();
+        assert_eq!(mode(), 0o600);
+        assert!(UnixStream::connect(&path).await.is_ok());
+    }
+
+    #[test]
+    fn users_are_root_the_own_one_and_those_configured_with_their_agents() {
+        let own = rustix::process::geteuid().as_raw();
+        let user = SocketUser {
+            uid: own + 7,
+            agents: vec!["data_analyst".to_owned()],
+        };
+        let users = Users::new(&Socket { users: vec![user] }).unwrap();
+        assert_eq!(users.find(0), Some(None));
+        assert_eq!(users.find(own), Some(None));
+        let agents = users.find(own + 7).unwrap().unwrap();
+        assert_eq!(agents[0].as_str(), "data_analyst");
+        assert_eq!(users.find(own + 8), None);
     }
 }

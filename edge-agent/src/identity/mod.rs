@@ -1,7 +1,10 @@
 //! Who this machine is: its key, its certificate and the CA that it trusts,
 //! got with a join token, kept on disk, renewed at half-life.
 
-use rustls::{ClientConfig, RootCertStore};
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use rustls::{ClientConfig, RootCertStore, crypto::aws_lc_rs, sign::CertifiedKey};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use time::OffsetDateTime;
 
@@ -22,6 +25,9 @@ pub use renew::Renewal;
 pub use store::{Store, StoreError};
 
 use key::MachineKey;
+
+/// The certificate that new connections of clients are shown; renewal swaps it.
+pub type CertificateSource = Arc<ArcSwap<CertifiedKey>>;
 
 /// What a machine calls itself, and how it proves that.
 pub struct Identity {
@@ -87,6 +93,18 @@ impl Identity {
             .map_err(|error| unusable(&error))?;
         config.alpn_protocols = vec![b"h2".to_vec()];
         Ok(config)
+    }
+}
+
+impl Identity {
+    /// The certificate with its key, for showing it to clients.
+    ///
+    /// # Errors
+    /// When the key is not the certificate's.
+    pub fn certified_key(&self) -> Result<CertifiedKey, IdentityError> {
+        let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(self.key.pkcs8().to_vec()));
+        CertifiedKey::from_der(self.chain.clone(), key, &aws_lc_rs::default_provider())
+            .map_err(|error| IdentityError(error.to_string()))
     }
 }
 

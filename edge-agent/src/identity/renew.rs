@@ -15,7 +15,9 @@ use time::OffsetDateTime;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
 
-use super::{Identity, IdentityError, Store, StoreError, Validity, join::certificates};
+use super::{
+    CertificateSource, Identity, IdentityError, Store, StoreError, Validity, join::certificates,
+};
 use crate::{
     clock::Ambient,
     dial::{self, ServerAddress, TlsSource},
@@ -38,6 +40,8 @@ pub struct Renewal {
     pub identity: Identity,
     /// What new connections use; swapped once a new identity works.
     pub tls: TlsSource,
+    /// Of the faces, where they show the machine's certificate.
+    pub shown: CertificateSource,
     /// To the control plane.
     pub channel: Channel,
     /// Addresses for the trial connection.
@@ -103,6 +107,7 @@ impl Renewal {
         }
         self.store.promote()?;
         self.tls.store(Arc::new(next.tls()?));
+        self.shown.store(Arc::new(next.certified_key()?));
         self.identity = next;
         Ok(())
     }

@@ -9,10 +9,10 @@ use arc_swap::ArcSwap;
 use axum::{Router, routing::any_service};
 use edge_agent::{
     clock::{Ambient, SystemClock},
-    config::Http,
+    config::{Config, Limits},
     core::Core,
     dial::{self, ServerAddress},
-    faces::{PeerOf, Prompt, Tcp, guarded},
+    faces::{Server, Users, guarded},
     freshness::Freshness,
     identity::{self, Store},
     upstream::{Feed, Follower, Sessions, Upstream},
@@ -59,7 +59,7 @@ pub(super) async fn serve(server: &ServerAddress, join_token: &str, dir: &Path) 
     let manager = Arc::new(LocalSessionManager::default());
     let service = StreamableHttpService::new(|| Ok(Tool), manager, config);
     let routes = Router::new().route("/mcp", any_service(service));
-    let service = guarded(routes, &core, &Http::default());
+    let service = guarded(routes, &core, &Config::default());
 
     let listener = listen().await?;
     let address = listener.local_addr()?;
@@ -67,12 +67,12 @@ pub(super) async fn serve(server: &ServerAddress, join_token: &str, dir: &Path) 
         address,
         credentials: None,
     })?;
-    let service = service.into_make_service_with_connect_info::<PeerOf>();
-    let listener = Prompt {
-        listener: Tcp(listener),
-        clock: Arc::new(SystemClock),
-    };
-    axum::serve(listener, service).await?;
+    let users = Users::new(&Config::default().socket)?;
+    let clock = Arc::new(SystemClock);
+    let stop = CancellationToken::new();
+    Server::new(service, &Limits::default(), users, clock, stop)
+        .tcp(listener)
+        .await;
     bail!("the trivial server has ended")
 }
 

@@ -2,8 +2,8 @@
 //! one like its result.
 
 use anyhow::Result;
-use axum::{Json, Router, routing::post};
-use edge_agent::{core::ValidateTokenResult, faces::Tcp};
+use axum::{Json, Router, routing::post, serve::ListenerExt};
+use edge_agent::core::ValidateTokenResult;
 use serde::Deserialize;
 
 use super::{Ready, listen, tell_ready};
@@ -23,7 +23,10 @@ pub(super) async fn serve() -> Result<()> {
         credentials: None,
     })?;
     let router = Router::new().route("/", post(answer));
-    Ok(axum::serve(Tcp(listener), router).await?)
+    let listener = listener.tap_io(|stream| {
+        let _ = stream.set_nodelay(true);
+    });
+    Ok(axum::serve(listener, router).await?)
 }
 
 async fn answer(Json(arguments): Json<Arguments>) -> Json<ValidateTokenResult> {
