@@ -101,7 +101,7 @@ impl App {
 
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
         let publisher = Publisher::start(db.clone(), &tasks, &stop);
-        tasks.spawn(follow_keys(
+        tasks.spawn(follow_identity(
             identity.clone(),
             ambient.clone(),
             Arc::clone(&publisher),
@@ -146,8 +146,8 @@ impl App {
     }
 }
 
-/// Lets this process use the signing keys of now, whoever has changed them.
-async fn follow_keys(
+/// Lets this process know the keys and machines of now, whoever has changed them.
+async fn follow_identity(
     identity: Identity,
     ambient: Ambient,
     publisher: Arc<Publisher>,
@@ -155,9 +155,9 @@ async fn follow_keys(
 ) {
     loop {
         tokio::select! {
-            // an end is no harm: the keys are also read at a slow beat
-            Err(error) = identity.follow_keys(&publisher) => {
-                tracing::debug!(%error, "changes of the signing keys are not heard now");
+            // an end is no harm: all of it is also read at a slow beat
+            Err(error) = identity.follow(&publisher) => {
+                tracing::debug!(%error, "changes of keys and machines are not heard now");
             }
             () = stop.cancelled() => return,
         }

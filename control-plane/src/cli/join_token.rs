@@ -7,6 +7,7 @@ use authguardian_proto::{
     },
     ids::MachineName,
     reason::{Problem, Reason},
+    zone::Zone,
 };
 use clap::{Args, Subcommand};
 use serde::Serialize;
@@ -14,6 +15,7 @@ use serde::Serialize;
 use super::{
     client::{Authenticated, ClientArgs, RequestIdArgs, change, read},
     failure::Failure,
+    machine::terms::{self, NewTermsArgs},
     output::{Format, Row},
     page::PageArgs,
     value::{rfc3339, short_time},
@@ -22,6 +24,8 @@ use super::{
 const EXAMPLES: &str = "\
 Examples:
   control-plane join-token create --machine build-7
+  control-plane join-token create --machine build-7 --max-zone trusted_network --agent ci_runner
+  control-plane join-token create --machine build-7 --server-name build-7.example.org
   control-plane join-token list
   edge-agent join --server https://control:3004 --token \"$(control-plane join-token create --machine build-7)\"";
 
@@ -53,6 +57,9 @@ struct CreateArgs {
     ttl_seconds: u32,
 
     #[command(flatten)]
+    terms: NewTermsArgs,
+
+    #[command(flatten)]
     request_id: RequestIdArgs,
 }
 
@@ -76,6 +83,9 @@ async fn create(
         machine_name: args.machine.to_string(),
         ttl_seconds: args.ttl_seconds,
         request_id: request_id.clone(),
+        max_zone: args.terms.max_zone().into(),
+        agents: args.terms.agents(),
+        server_names: args.terms.server_names(),
     };
     let made = change(&request_id, async || {
         client.create_join_token(request.clone()).await
@@ -136,6 +146,10 @@ struct CreatedView<'a> {
 struct JoinTokenView {
     id: String,
     machine_name: String,
+    max_zone: Option<&'static str>,
+    /// `None`: any.
+    agent_ids: Option<Vec<String>>,
+    server_names: Vec<String>,
     created_at: Option<String>,
     expires_at: Option<String>,
     used_at: Option<String>,
@@ -147,6 +161,9 @@ impl From<JoinToken> for JoinTokenView {
             created_at: rfc3339(token.created_at.as_ref()),
             expires_at: rfc3339(token.expires_at.as_ref()),
             used_at: rfc3339(token.used_at.as_ref()),
+            max_zone: Zone::from_proto(token.max_zone).map(Zone::as_str),
+            agent_ids: terms::shown(token.agents),
+            server_names: token.server_names,
             id: token.id,
             machine_name: token.machine_name,
         }

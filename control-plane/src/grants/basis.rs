@@ -5,6 +5,7 @@ use std::{collections::HashMap, hash::Hash, sync::Arc};
 use authguardian_proto::{
     ids::{AgentId, ApiKeyId, MachineId, ResourceTypeName},
     reason::{Problem, Reason},
+    zone::Zone,
 };
 use sqlx::PgConnection;
 use time::OffsetDateTime;
@@ -68,8 +69,13 @@ impl Basis {
         })
     }
 
-    /// Whether the session's key and machine still count.
-    pub(super) fn check_session(&self, session: &Session, now: OffsetDateTime) -> Result<()> {
+    /// Whether the session's key and machine still count, for this agent.
+    pub(super) fn check_session(
+        &self,
+        session: &Session,
+        agent: &AgentId,
+        now: OffsetDateTime,
+    ) -> Result<()> {
         self.api_keys
             .get(&session.api_key_id)
             .ok_or_else(|| Error::new(Reason::ApiKeyUnknown, "this API key is not known here"))?
@@ -77,13 +83,16 @@ impl Basis {
         let machine = self.machines.get(&session.machine).ok_or_else(|| {
             Error::new(Reason::Unauthenticated, "this machine is not enrolled here")
         })?;
-        if machine.banned {
-            return Err(Error::new(
-                Reason::MachineBanned,
-                "this machine is banned; ask an operator",
-            ));
-        }
-        Ok(())
+        machine.state.check()?;
+        machine.may_serve(agent)
+    }
+
+    /// Where a session's calls come from, as far as its machine counts now.
+    pub(super) fn zone(&self, session: &Session) -> Zone {
+        let machine = self.machines.get(&session.machine);
+        machine.map_or(Zone::External, |machine| {
+            session.zone.min(machine.terms.max_zone)
+        })
     }
 
     /// Gathers what an ask is judged by.
@@ -107,7 +116,7 @@ impl Basis {
             suspended: self
                 .suspensions
                 .cover(&ask.agent_id, session.machine, &ask.resource_type),
-            zone: session.zone,
+            zone: self.zone(session),
             machine_id: session.machine,
             resource_type: &ask.resource_type,
             base_risk: kind.base_risk,

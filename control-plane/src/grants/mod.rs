@@ -2,6 +2,7 @@
 
 mod basis;
 mod delete_agent;
+mod expel_machine;
 mod expiry;
 mod list;
 mod record;
@@ -17,6 +18,7 @@ mod validate;
 use std::sync::Arc;
 
 use authguardian_proto::{grant_token::GrantClaims, reason::Reason};
+pub use expel_machine::Expelled;
 pub use list::{Filter, StateFilter};
 pub use record::{GrantRecord, GrantState};
 pub use renew::Renewal;

@@ -170,7 +170,8 @@ struct Round<'a> {
 
 impl<'a> Round<'a> {
     fn serve(&mut self, request: &'a Request) -> Result<Told> {
-        self.basis.check_session(&request.session, self.now)?;
+        self.basis
+            .check_session(&request.session, &request.claims.sub, self.now)?;
         if let Some((digest, outcome)) = self.kept.get(&store::KeyRef::of(&request.key)) {
             if *digest != request.key.digest {
                 return Err(request.key.reused());

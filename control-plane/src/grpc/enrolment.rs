@@ -3,14 +3,15 @@
 use authguardian_proto::{
     credential::JoinToken,
     identity::v1::{
-        JoinRequest, JoinResponse, RenewCertificateRequest, RenewCertificateResponse,
+        GetOwnMachineRequest, GetOwnMachineResponse, JoinRequest, JoinResponse,
+        RenewCertificateRequest, RenewCertificateResponse,
         enrolment_service_server::EnrolmentService,
     },
     reason::{Problem, Reason},
 };
 use tonic::{Request, Response, Status};
 
-use super::{auth, convert::timestamp};
+use super::{auth, convert::timestamp, machine::name_texts};
 use crate::{
     error::Error,
     identity::{Identity, ca::RequestedKey},
@@ -56,6 +57,19 @@ impl EnrolmentService for Enrolment {
             certificate_chain_der: issued.chain,
             ca_certificates_der: issued.ca_certificates,
             expires_at: Some(timestamp(issued.expires_at)),
+        }))
+    }
+
+    async fn get_own_machine(
+        &self,
+        request: Request<GetOwnMachineRequest>,
+    ) -> Result<Response<GetOwnMachineResponse>, Status> {
+        let machine = self.0.own_machine(auth::machine(&request)?).await?;
+        Ok(Response::new(GetOwnMachineResponse {
+            machine_id: machine.id.to_string(),
+            machine_name: machine.name,
+            max_zone: machine.terms.max_zone.to_proto().into(),
+            server_names: name_texts(&machine.terms.server_names),
         }))
     }
 }

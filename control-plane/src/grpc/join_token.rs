@@ -6,6 +6,7 @@ use authguardian_proto::{
         ListJoinTokensResponse, join_token_service_server::JoinTokenService,
     },
     ids::JoinTokenId,
+    zone::Zone,
 };
 use time::Duration;
 use tonic::{Request, Response, Status};
@@ -13,10 +14,14 @@ use tonic::{Request, Response, Status};
 use super::{
     auth,
     convert::{next_page_token, page_size, parse, parse_optional, timestamp},
+    machine,
 };
 use crate::{
     error::Error,
-    identity::{self, Identity, join::DEFAULT_TTL},
+    identity::{
+        self, Identity, Serves, Terms,
+        join::{DEFAULT_TTL, NewJoinToken},
+    },
 };
 
 /// See the `.proto` file.
@@ -31,7 +36,7 @@ impl JoinTokenService for JoinTokens {
     ) -> Result<Response<CreateJoinTokenResponse>, Status> {
         let context = auth::context(&request, &request.get_ref().request_id)?;
         let message = request.into_inner();
-        let name = parse("machine_name", &message.machine_name)?;
+        let machine_name = parse("machine_name", &message.machine_name)?;
         let ttl = match message.ttl_seconds {
             0 => DEFAULT_TTL,
             seconds @ 60..=86_400 => Duration::seconds(i64::from(seconds)),
@@ -41,7 +46,17 @@ impl JoinTokenService for JoinTokens {
                 );
             }
         };
-        let (text, info) = self.0.create_join_token(context, &name, ttl).await?;
+        let terms = Terms {
+            max_zone: machine::max_zone(message.max_zone)?.unwrap_or(Zone::LocalMachine),
+            agents: message.agents.map_or(Ok(Serves::Any), machine::agents)?,
+            server_names: machine::server_names(&message.server_names)?,
+        };
+        let new = NewJoinToken {
+            machine_name,
+            ttl,
+            terms,
+        };
+        let (text, info) = self.0.create_join_token(context, new).await?;
         Ok(Response::new(CreateJoinTokenResponse {
             join_token: text.map(|text| text.to_string()).unwrap_or_default(),
             info: Some(message_of(info)),
@@ -70,5 +85,8 @@ fn message_of(token: identity::JoinToken) -> JoinToken {
         created_at: Some(timestamp(token.created_at)),
         expires_at: Some(timestamp(token.expires_at)),
         used_at: token.used_at.map(timestamp),
+        max_zone: token.terms.max_zone.to_proto().into(),
+        agents: Some(machine::agents_message(&token.terms.agents)),
+        server_names: machine::name_texts(&token.terms.server_names),
     }
 }

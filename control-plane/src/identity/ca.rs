@@ -11,6 +11,7 @@ use rustls_pki_types::{CertificateDer, CertificateSigningRequestDer, PrivateKeyD
 use time::{Duration, OffsetDateTime};
 use zeroize::Zeroizing;
 
+use super::ServerName;
 use crate::{
     clock::Entropy,
     error::{Error, Result},
@@ -117,8 +118,9 @@ impl Ca {
         sha256(&self.certificate)
     }
 
-    /// Certifies a machine's key as `spiffe://<trust domain>/machine/<id>`;
-    /// leaf first, then the CA.
+    /// Certifies a machine's key as `spiffe://<trust domain>/machine/<id>` and,
+    /// for those that call the machine, under its server names; leaf first,
+    /// then the CA.
     ///
     /// # Errors
     /// When the crypto library fails.
@@ -126,6 +128,7 @@ impl Ca {
         &self,
         trust_domain: &str,
         machine: MachineId,
+        server_names: &[ServerName],
         key: &RequestedKey,
         entropy: &Entropy,
         from: OffsetDateTime,
@@ -136,6 +139,9 @@ impl Ca {
             .distinguished_name
             .push(DnType::CommonName, machine.to_string());
         params.subject_alt_names = vec![uri(&spiffe_id(trust_domain, machine))?];
+        for name in server_names {
+            params.subject_alt_names.push(san(name)?);
+        }
         // an edge also answers other edges
         params.extended_key_usages = vec![
             ExtendedKeyUsagePurpose::ClientAuth,
@@ -233,6 +239,14 @@ fn serial(entropy: &Entropy) -> SerialNumber {
     SerialNumber::from_slice(&bytes)
 }
 
+fn san(name: &ServerName) -> Result<SanType> {
+    let name = name.as_str();
+    match name.parse() {
+        Ok(address) => Ok(SanType::IpAddress(address)),
+        Err(_) => Ok(SanType::DnsName(name.try_into().map_err(Error::internal)?)),
+    }
+}
+
 fn uri(text: &str) -> Result<SanType> {
     Ok(SanType::URI(text.try_into().map_err(
         |error: rcgen::Error| {
@@ -264,6 +278,10 @@ mod tests {
             .certify_machine(
                 "example.org",
                 machine,
+                &[
+                    ServerName::parse("build-7.example.org").unwrap(),
+                    ServerName::parse("10.0.0.7").unwrap(),
+                ],
                 &requested,
                 &entropy,
                 now,
@@ -274,6 +292,19 @@ mod tests {
         assert_eq!(machine_of(&chain[0], "example.org"), Some(machine));
         assert_eq!(machine_of(&chain[0], "example.com"), None);
         assert_eq!(machine_of(&chain[1], "example.org"), None);
+
+        let leaf = rustls::server::ParsedCertificate::try_from(&chain[0]).unwrap();
+        for (name, carried) in [
+            ("build-7.example.org", true),
+            ("10.0.0.7", true),
+            ("build-8.example.org", false),
+        ] {
+            let name = rustls_pki_types::ServerName::try_from(name).unwrap();
+            assert_eq!(
+                rustls::client::verify_server_name(&leaf, &name).is_ok(),
+                carried
+            );
+        }
     }
 
     #[test]

@@ -5,7 +5,6 @@ use authguardian_proto::{
     credential,
     ids::{JoinTokenId, MachineId, MachineName},
     reason::Reason,
-    zone::Zone,
 };
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use serde::{Deserialize, Serialize};
@@ -13,10 +12,10 @@ use time::{Duration, OffsetDateTime};
 use zeroize::Zeroizing;
 
 use super::{
-    Identity,
+    Identity, Terms,
     ca::RequestedKey,
-    machine::{IssuedCertificate, Machine, active_machine},
-    store,
+    machine::{IssuedCertificate, Machine, MachineState, active_machine},
+    store, terms,
 };
 use crate::{
     audit::{self, Actor, Context, Entry},
@@ -35,6 +34,9 @@ pub struct JoinToken {
     pub id: JoinTokenId,
     /// The name of the machine that may use it.
     pub machine_name: String,
+    /// What that machine is to be for.
+    #[serde(default)]
+    pub terms: Terms,
     /// When it was made.
     #[serde(with = "time::serde::rfc3339")]
     pub created_at: OffsetDateTime,
@@ -44,6 +46,28 @@ pub struct JoinToken {
     /// `None` while unused.
     #[serde(with = "time::serde::rfc3339::option")]
     pub used_at: Option<OffsetDateTime>,
+}
+
+/// What a new token is to be.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct NewJoinToken {
+    /// The name of the machine that may use it.
+    pub machine_name: MachineName,
+    /// How long it is good.
+    pub ttl: Duration,
+    /// What that machine is to be for.
+    pub terms: Terms,
+}
+
+impl NewJoinToken {
+    /// The usual one: good for [`DEFAULT_TTL`], for a machine without limits.
+    pub fn of(machine_name: MachineName) -> Self {
+        Self {
+            machine_name,
+            ttl: DEFAULT_TTL,
+            terms: Terms::default(),
+        }
+    }
 }
 
 /// A token with what only the server knows of it.
@@ -70,27 +94,24 @@ impl Identity {
     /// the request gets the listing alone.
     ///
     /// # Errors
-    /// `INVALID_ARGUMENT` when the name is taken.
+    /// `INVALID_ARGUMENT` when the name is taken, or a server name is one of the
+    /// control plane's own.
     pub async fn create_join_token(
         &self,
         context: Context,
-        machine_name: &MachineName,
-        ttl: Duration,
+        mut new: NewJoinToken,
     ) -> Result<(Option<Zeroizing<String>>, JoinToken)> {
+        terms::check_names(&mut new.terms.server_names, &self.settings.server_names)?;
         let now = self.ambient.clock.now();
-        let asked = (machine_name, ttl.whole_seconds());
-        let key = context.request_key(&self.ambient, "identity.create_join_token", &asked)?;
+        let key = context.request_key(&self.ambient, "identity.create_join_token", &new)?;
         let mut request = match self.db.begin_request(key, now).await? {
             Begun::Told(info) => return Ok((None, info)),
             Begun::New(request) => request,
         };
-        if store::machine_by_name(request.connection(), machine_name.as_str())
-            .await?
-            .is_some()
-        {
+        if store::name_is_taken(request.connection(), new.machine_name.as_str()).await? {
             return Err(Error::invalid(
                 "machine_name",
-                format!("a machine `{machine_name}` is enrolled already"),
+                format!("a machine `{}` is enrolled already", new.machine_name),
             ));
         }
         let token = credential::JoinToken::new(
@@ -100,9 +121,10 @@ impl Identity {
         );
         let info = JoinToken {
             id: token.id(),
-            machine_name: machine_name.to_string(),
+            machine_name: new.machine_name.to_string(),
+            terms: new.terms,
             created_at: now,
-            expires_at: now + ttl,
+            expires_at: now + new.ttl,
             used_at: None,
         };
         store::insert_join_token(request.connection(), &info, &token.hash()).await?;
@@ -128,7 +150,8 @@ impl Identity {
     /// machine again, so that a lost reply can be asked for once more.
     ///
     /// # Errors
-    /// `JOIN_TOKEN_INVALID`, `JOIN_TOKEN_USED`, `MACHINE_BANNED`.
+    /// `JOIN_TOKEN_INVALID`, `JOIN_TOKEN_USED`, `MACHINE_BANNED`,
+    /// `MACHINE_EVICTED`.
     pub async fn join(
         &self,
         mut context: Context,
@@ -147,12 +170,11 @@ impl Identity {
                 )
                 .into_field()
             })?;
-        let machine_name = stored.info.machine_name.clone();
+        let machine_name = stored.info.machine_name;
         let first_use = stored.used_by.is_none();
-        let machine_id = match stored.used_by {
+        let (machine_id, terms) = match stored.used_by {
             Some((machine, public_key)) if public_key == key.spki() => {
-                active_machine(&mut tx, machine).await?;
-                machine
+                (machine, active_machine(&mut tx, machine).await?.terms)
             }
             Some(_) => {
                 return Err(Error::new(
@@ -168,17 +190,18 @@ impl Identity {
                 )
                 .into_field());
             }
-            None => MachineId::from_uuid(self.ambient.uuid()),
+            None => (MachineId::from_uuid(self.ambient.uuid()), stored.info.terms),
         };
-        let certificate = self.certify(machine_id, key, now)?;
+        let certificate = self.certify(machine_id, &terms, key, now)?;
         context.actor = Actor::Machine(machine_id);
         context.machine_id = Some(machine_id);
         if first_use {
             let machine = Machine {
                 id: machine_id,
                 name: machine_name.clone(),
-                banned: false,
-                max_zone: Zone::LocalMachine,
+                state: MachineState::Active,
+                terms,
+                session_generation: 0,
                 created_at: now,
                 certificate_expires_at: certificate.expires_at,
             };
@@ -192,7 +215,7 @@ impl Identity {
             .await?;
             let change = ChangeBody::MachineChanged {
                 machine_id,
-                state: "active".to_owned(),
+                state: MachineState::Active.as_str().to_owned(),
             };
             events::append(&mut tx, Stream::Identity, now, &[change]).await?;
         } else {

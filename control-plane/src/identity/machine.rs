@@ -1,14 +1,16 @@
 //! Enrolled machines.
 
+use std::str::FromStr;
+
 use authguardian_proto::{
-    ids::{MachineId, MachineName},
-    reason::Reason,
-    zone::Zone,
+    ids::{AgentId, MachineId, MachineName},
+    reason::{Problem, Reason},
 };
+use serde::{Deserialize, Serialize};
 use sqlx::PgConnection;
 use time::{Duration, OffsetDateTime};
 
-use super::{Identity, ca::RequestedKey, store};
+use super::{Identity, Terms, TermsChange, ca::RequestedKey, store};
 use crate::{
     audit::{self, Context, Entry},
     error::{Error, Result},
@@ -19,20 +21,168 @@ use crate::{
 pub const RENEWABLE: Duration = Duration::days(30);
 
 /// An enrolled machine.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Machine {
     /// Its id, as in its certificates.
     pub id: MachineId,
-    /// Its unique name.
+    /// Its name, unique among machines that are not evicted.
     pub name: String,
-    /// Whether its calls are refused.
-    pub banned: bool,
-    /// Its calls never count for more.
-    pub max_zone: Zone,
+    /// Whether its calls count.
+    pub state: MachineState,
+    /// What it is for.
+    pub terms: Terms,
+    /// Its sessions of a lower generation have ended.
+    pub session_generation: i64,
     /// When it joined.
+    #[serde(with = "time::serde::rfc3339")]
     pub created_at: OffsetDateTime,
     /// When its newest certificate ends.
+    #[serde(with = "time::serde::rfc3339")]
     pub certificate_expires_at: OffsetDateTime,
+}
+
+/// Whether a machine's calls count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MachineState {
+    /// They do.
+    Active,
+    /// They do not, until it is unbanned.
+    Banned,
+    /// They never will again.
+    Evicted,
+}
+
+impl MachineState {
+    /// The stable name.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Active => "active",
+            Self::Banned => "banned",
+            Self::Evicted => "evicted",
+        }
+    }
+
+    /// Reads the stable name.
+    pub fn parse(text: &str) -> Option<Self> {
+        [Self::Active, Self::Banned, Self::Evicted]
+            .into_iter()
+            .find(|state| state.as_str() == text)
+    }
+
+    /// Whether calls count.
+    ///
+    /// # Errors
+    /// `MACHINE_BANNED`, `MACHINE_EVICTED`.
+    pub fn check(self) -> Result<()> {
+        match self {
+            Self::Active => Ok(()),
+            Self::Banned => Err(Error::new(
+                Reason::MachineBanned,
+                "this machine is banned; ask an operator",
+            )),
+            Self::Evicted => Err(Error::new(
+                Reason::MachineEvicted,
+                "this machine was evicted; it has to join again, as another",
+            )),
+        }
+    }
+}
+
+/// How an operator names a machine.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(untagged)]
+pub enum MachineRef {
+    /// By its id.
+    Id(MachineId),
+    /// By its name: the machine that has it, else the one that was evicted with
+    /// it last.
+    Name(MachineName),
+}
+
+impl FromStr for MachineRef {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        match (text.parse(), text.parse()) {
+            (Ok(id), _) => Ok(Self::Id(id)),
+            (_, Ok(name)) => Ok(Self::Name(name)),
+            _ => Err(Error::invalid(
+                "machine",
+                "expected `mch_…` or a machine name",
+            )),
+        }
+    }
+}
+
+impl MachineRef {
+    pub(super) fn unknown(&self) -> Error {
+        let detail = match self {
+            Self::Id(id) => format!("no machine `{id}` is enrolled"),
+            Self::Name(name) => format!("no machine `{name}` is enrolled"),
+        };
+        Error::invalid("machine", detail)
+    }
+}
+
+/// What can be done to a machine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Act {
+    Ban,
+    Unban,
+    Evict,
+    Update(TermsChange),
+}
+
+impl Machine {
+    /// Carries out an act; tells whether that changed anything. Acts that end
+    /// what the machine could do before raise its generation of sessions.
+    ///
+    /// # Errors
+    /// `MACHINE_EVICTED` (`machine`): such a one only stays so.
+    pub(super) fn undergo(&mut self, act: &Act) -> Result<bool> {
+        let before = self.clone();
+        match (act, self.state) {
+            (Act::Ban | Act::Unban | Act::Update(_), MachineState::Evicted) => {
+                let detail = "this machine was evicted, which is for good; it has to join again";
+                return Err(Problem::new(Reason::MachineEvicted, detail)
+                    .at("machine")
+                    .into());
+            }
+            (Act::Ban, MachineState::Active) => {
+                self.state = MachineState::Banned;
+                self.session_generation += 1;
+            }
+            (Act::Evict, MachineState::Active | MachineState::Banned) => {
+                self.state = MachineState::Evicted;
+                self.session_generation += 1;
+            }
+            (Act::Unban, _) => self.state = MachineState::Active,
+            (Act::Update(change), _) => {
+                if self.terms.take(change) {
+                    self.session_generation += 1;
+                }
+            }
+            (Act::Ban, MachineState::Banned) | (Act::Evict, MachineState::Evicted) => {}
+        }
+        Ok(*self != before)
+    }
+
+    /// Whether it may serve an agent.
+    ///
+    /// # Errors
+    /// `AGENT_MISMATCH` (`agent_id`).
+    pub fn may_serve(&self, agent: &AgentId) -> Result<()> {
+        if self.terms.agents.includes(agent) {
+            return Ok(());
+        }
+        Err(Problem::new(
+            Reason::AgentMismatch,
+            format!("this machine may not serve agent `{agent}`"),
+        )
+        .at("agent_id")
+        .into())
+    }
 }
 
 /// A certificate and what it rests on, DER.
@@ -47,12 +197,18 @@ pub struct IssuedCertificate {
 }
 
 impl Identity {
-    /// Lists machines by name, after a name.
+    /// Lists machines by name and id, after a name and an id; evicted ones only
+    /// where `evicted` says so.
     ///
     /// # Errors
     /// When the database cannot be read.
-    pub async fn list_machines(&self, after: &str, limit: i64) -> Result<Vec<Machine>> {
-        store::list_machines(&mut *self.db.read().await?, after, limit).await
+    pub async fn list_machines(
+        &self,
+        after: Option<(&str, MachineId)>,
+        evicted: bool,
+        limit: i64,
+    ) -> Result<Vec<Machine>> {
+        store::list_machines(&mut *self.db.read().await?, after, evicted, limit).await
     }
 
     /// One machine by id or name.
@@ -60,23 +216,19 @@ impl Identity {
     /// # Errors
     /// `INVALID_ARGUMENT` (`machine`) when there is none.
     pub async fn find_machine(&self, id_or_name: &str) -> Result<Machine> {
-        let mut connection = self.db.read().await?;
-        let found = match (
-            id_or_name.parse::<MachineId>(),
-            id_or_name.parse::<MachineName>(),
-        ) {
-            (Ok(id), _) => store::machine(&mut connection, id).await?,
-            (_, Ok(name)) => store::machine_by_name(&mut connection, name.as_str()).await?,
-            _ => {
-                return Err(Error::invalid(
-                    "machine",
-                    "expected `mch_…` or a machine name",
-                ));
-            }
-        };
-        found.ok_or_else(|| {
-            Error::invalid("machine", format!("no machine `{id_or_name}` is enrolled"))
-        })
+        let named: MachineRef = id_or_name.parse()?;
+        let found = store::machine_named(&mut *self.db.read().await?, &named).await?;
+        found.ok_or_else(|| named.unknown())
+    }
+
+    /// The machine that calls.
+    ///
+    /// # Errors
+    /// `UNAUTHENTICATED` when it is unknown, `MACHINE_BANNED`, `MACHINE_EVICTED`.
+    pub async fn own_machine(&self, id: MachineId) -> Result<Machine> {
+        let named = MachineRef::Id(id);
+        let found = store::machine_named(&mut *self.db.read().await?, &named).await?;
+        counted(found)
     }
 
     /// How many machines are enrolled and active.
@@ -90,7 +242,8 @@ impl Identity {
     /// Issues the next certificate of an enrolled machine.
     ///
     /// # Errors
-    /// `MACHINE_BANNED`, `UNAUTHENTICATED` (the machine is unknown).
+    /// `MACHINE_BANNED`, `MACHINE_EVICTED`, `UNAUTHENTICATED` (the machine is
+    /// unknown).
     pub async fn renew_certificate(
         &self,
         context: Context,
@@ -99,8 +252,8 @@ impl Identity {
     ) -> Result<IssuedCertificate> {
         let now = self.ambient.clock.now();
         let mut tx = self.db.begin().await?;
-        active_machine(&mut tx, machine).await?;
-        let issued = self.certify(machine, key, now)?;
+        let terms = active_machine(&mut tx, machine).await?.terms;
+        let issued = self.certify(machine, &terms, key, now)?;
         store::set_machine_certificate(&mut tx, machine, &key.spki(), issued.expires_at).await?;
         audit::append(
             &mut tx,
@@ -115,6 +268,7 @@ impl Identity {
     pub(super) fn certify(
         &self,
         machine: MachineId,
+        terms: &Terms,
         key: &RequestedKey,
         now: OffsetDateTime,
     ) -> Result<IssuedCertificate> {
@@ -123,6 +277,7 @@ impl Identity {
         let chain = keyring.ca().certify_machine(
             &self.settings.trust_domain,
             machine,
+            &terms.server_names,
             key,
             &self.ambient.entropy,
             now,
@@ -146,22 +301,19 @@ impl Identity {
 /// A machine whose calls count, share-locked until the transaction ends.
 ///
 /// # Errors
-/// `UNAUTHENTICATED` when it is unknown, `MACHINE_BANNED`.
+/// `UNAUTHENTICATED` when it is unknown, `MACHINE_BANNED`, `MACHINE_EVICTED`.
 pub async fn active_machine(connection: &mut PgConnection, id: MachineId) -> Result<Machine> {
-    let machine = store::machine_for_share(connection, id)
-        .await?
-        .ok_or_else(|| {
-            Error::new(
-                Reason::Unauthenticated,
-                "this machine is not enrolled here; let it join again",
-            )
-        })?;
-    if machine.banned {
-        return Err(Error::new(
-            Reason::MachineBanned,
-            "this machine is banned; ask an operator",
-        ));
-    }
+    counted(store::machines_for_share(connection, &[id]).await?.pop())
+}
+
+fn counted(found: Option<Machine>) -> Result<Machine> {
+    let machine = found.ok_or_else(|| {
+        Error::new(
+            Reason::Unauthenticated,
+            "this machine is not enrolled here; let it join again",
+        )
+    })?;
+    machine.state.check()?;
     Ok(machine)
 }
 
@@ -174,4 +326,71 @@ pub async fn lock_machines(
     ids: &[MachineId],
 ) -> Result<Vec<Machine>> {
     store::machines_for_share(connection, ids).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::identity::Serves;
+
+    fn machine() -> Machine {
+        Machine {
+            id: "mch_0000000000000000000007".parse().unwrap(),
+            name: "build-7".to_owned(),
+            state: MachineState::Active,
+            terms: Terms::default(),
+            session_generation: 0,
+            created_at: OffsetDateTime::UNIX_EPOCH,
+            certificate_expires_at: OffsetDateTime::UNIX_EPOCH,
+        }
+    }
+
+    #[test]
+    fn a_ban_ends_sessions_and_an_unban_does_not_bring_them_back() {
+        let mut machine = machine();
+        assert_eq!(machine.undergo(&Act::Unban).unwrap(), false);
+        assert_eq!(machine.undergo(&Act::Ban).unwrap(), true);
+        assert_eq!(machine.undergo(&Act::Ban).unwrap(), false, "twice");
+        assert_eq!(
+            machine.state.check().unwrap_err().reason(),
+            Reason::MachineBanned
+        );
+        assert_eq!(machine.undergo(&Act::Unban).unwrap(), true);
+        machine.state.check().unwrap();
+        assert_eq!(machine.session_generation, 1);
+    }
+
+    #[test]
+    fn an_evicted_machine_stays_so() {
+        let mut machine = machine();
+        machine.undergo(&Act::Ban).unwrap();
+        assert_eq!(machine.undergo(&Act::Evict).unwrap(), true);
+        assert_eq!(machine.undergo(&Act::Evict).unwrap(), false, "twice");
+        for act in [Act::Ban, Act::Unban, Act::Update(TermsChange::default())] {
+            let error = machine.undergo(&act).unwrap_err();
+            assert_eq!(error.reason(), Reason::MachineEvicted, "{act:?}");
+        }
+        assert_eq!(machine.state, MachineState::Evicted);
+        assert_eq!(machine.session_generation, 2);
+    }
+
+    #[test]
+    fn other_agents_end_sessions_and_other_names_do_not() {
+        let mut machine = machine();
+        let agents = Act::Update(TermsChange {
+            agents: Some(Serves::only(vec!["a".parse().unwrap()]).unwrap()),
+            ..TermsChange::default()
+        });
+        assert!(machine.undergo(&agents).unwrap());
+        assert_eq!(machine.session_generation, 1);
+        machine.may_serve(&"a".parse().unwrap()).unwrap();
+        let error = machine.may_serve(&"b".parse().unwrap()).unwrap_err();
+        assert_eq!(error.reason(), Reason::AgentMismatch);
+        let names = Act::Update(TermsChange {
+            server_names: Some(Vec::new()),
+            ..TermsChange::default()
+        });
+        assert!(!machine.undergo(&names).unwrap());
+        assert_eq!(machine.session_generation, 1);
+    }
 }

@@ -7,14 +7,17 @@ pub mod join;
 mod jwks;
 pub mod keyring;
 pub mod machine;
+pub mod membership;
 mod reload;
 pub mod report;
 mod rotate;
 pub mod seal;
 pub mod session;
 pub mod signing_key;
+mod standing;
 mod store;
 pub mod suspension;
+pub mod terms;
 
 use std::sync::Arc;
 
@@ -26,7 +29,9 @@ pub use keyring::Keyring;
 pub use machine::Machine;
 pub use session::Session;
 pub use signing_key::{KeyState, Purpose, SigningKey};
+pub use standing::Standings;
 pub use suspension::Suspension;
+pub use terms::{ServerName, Serves, Terms, TermsChange};
 use time::OffsetDateTime;
 use tokio::sync::watch;
 
@@ -60,6 +65,9 @@ pub struct Identity {
     keyring_changed: watch::Sender<()>,
     reloads: Batcher<reload::Reload>,
     lookups: Batcher<reload::Lookup>,
+    standings: Arc<ArcSwap<standing::Standings>>,
+    standings_changed: watch::Sender<()>,
+    standing_reloads: Batcher<standing::Reload>,
 }
 
 impl Identity {
@@ -85,6 +93,14 @@ impl Identity {
             changed: keyring_changed.clone(),
         });
         let lookups = Batcher::spawn(reload::Lookup::new(ambient.clone(), reloads.clone()));
+        let standings = store::standings(&mut *db.read().await?).await?;
+        let standings = Arc::new(ArcSwap::from_pointee(standings));
+        let standings_changed = watch::Sender::new(());
+        let standing_reloads = Batcher::spawn(standing::Reload {
+            db: db.clone(),
+            standings: Arc::clone(&standings),
+            changed: standings_changed.clone(),
+        });
         Ok(Self {
             db,
             ambient,
@@ -94,6 +110,9 @@ impl Identity {
             keyring_changed,
             reloads,
             lookups,
+            standings,
+            standings_changed,
+            standing_reloads,
         })
     }
 

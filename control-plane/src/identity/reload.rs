@@ -1,6 +1,7 @@
-//! Reading our keys again: another control plane may have changed them. Every
-//! process does so when it hears of a change, at a slow beat in case it heard
-//! nothing, and before it refuses a token whose key it does not know.
+//! Reading again what is kept in memory, our keys and how machines stand:
+//! another control plane may have changed them. Every process does so when it
+//! hears of a change, at a slow beat in case it heard nothing, and for our keys
+//! before it refuses a token whose key it does not know.
 
 use std::{
     sync::{
@@ -43,23 +44,25 @@ impl Identity {
         self.reloads.call(()).await
     }
 
-    /// Reads the keys again whenever a change of them is published, until the
-    /// subscription ends.
+    /// Reads keys and standings again whenever a change of them is published,
+    /// until the subscription ends.
     ///
     /// # Errors
     /// Those of the subscription: begin anew.
-    pub async fn follow_keys(&self, publisher: &Arc<Publisher>) -> Result<()> {
+    pub async fn follow(&self, publisher: &Arc<Publisher>) -> Result<()> {
         let mut changes = publisher.subscribe(&[(Stream::Identity, None)]).await?;
         // what was changed before it began
         self.reload_keys().await?;
+        self.reload_standings().await?;
         loop {
             let Message::Changes(changes) = changes.next().await? else {
                 continue;
             };
-            if changes
-                .iter()
-                .any(|change| change.body == ChangeBody::SigningKeysChanged)
-            {
+            let any = |is: fn(&ChangeBody) -> bool| changes.iter().any(|change| is(&change.body));
+            if any(|body| matches!(body, ChangeBody::MachineChanged { .. })) {
+                self.reload_standings().await?;
+            }
+            if any(|body| *body == ChangeBody::SigningKeysChanged) {
                 self.reload_keys().await?;
             }
         }

@@ -45,6 +45,9 @@ pub struct Session {
     pub machine: MachineId,
     /// Where the agent reached that machine from.
     pub zone: Zone,
+    /// How often the machine's sessions had been ended when it was made.
+    #[serde(rename = "mgn", default)]
+    pub(super) machine_generation: i64,
     iat: i64,
     /// When it ends, seconds since 1970.
     pub exp: i64,
@@ -91,7 +94,8 @@ impl Identity {
     /// Makes a nonce for one key at one machine.
     ///
     /// # Errors
-    /// `API_KEY_UNKNOWN`, `API_KEY_REVOKED`, `API_KEY_EXPIRED`, `MACHINE_BANNED`.
+    /// `API_KEY_UNKNOWN`, `API_KEY_REVOKED`, `API_KEY_EXPIRED`,
+    /// `MACHINE_BANNED`, `MACHINE_EVICTED`.
     pub async fn create_challenge(
         &self,
         machine: MachineId,
@@ -111,12 +115,13 @@ impl Identity {
         Ok((nonce, expires_at))
     }
 
-    /// Trades a signed nonce for a session. The nonce is spent whatever the
-    /// signature.
+    /// Trades a signed nonce for a session, which has no more than its machine
+    /// may: the lesser zone, and those of the key's agents that it may serve.
+    /// The nonce is spent whatever the signature.
     ///
     /// # Errors
-    /// `NONCE_EXPIRED`, `NONCE_USED`, `SIGNATURE_INVALID`, and those of the key
-    /// and the machine.
+    /// `NONCE_EXPIRED`, `NONCE_USED`, `SIGNATURE_INVALID`, `AGENT_MISMATCH` when
+    /// no agent is left, and those of the key and the machine.
     pub async fn create_session(
         &self,
         mut context: Context,
@@ -128,7 +133,7 @@ impl Identity {
     ) -> Result<(String, Arc<Session>)> {
         let now = self.ambient.clock.now();
         let mut tx = self.db.begin().await?;
-        let max_zone = active_machine(&mut tx, machine).await?.max_zone;
+        let at = active_machine(&mut tx, machine).await?;
         let spent = store::use_nonce(&mut tx, nonce, now).await?;
         let checked = check_nonce(spent, machine, api_key, now);
         if let Err(error) = checked {
@@ -148,14 +153,24 @@ impl Identity {
                 "the signature is not one of this API key over this nonce",
             ));
         }
+        let mut agents = key.agent_ids;
+        agents.retain(|agent| at.terms.agents.includes(agent));
+        if agents.is_empty() {
+            self.db.commit(tx).await?;
+            return Err(Error::new(
+                Reason::AgentMismatch,
+                "this machine may serve none of the agents that this API key speaks for",
+            ));
+        }
         let session = Arc::new(Session {
             iss: format!("https://{}", self.settings.trust_domain),
             jti: SessionId::from_uuid(self.ambient.uuid()),
             api_key_id: api_key,
-            agents: key.agent_ids,
+            agents,
             validator: key.validator,
             machine,
-            zone: zone.min(max_zone),
+            zone: zone.min(at.terms.max_zone),
+            machine_generation: at.session_generation,
             iat: now.unix_timestamp(),
             exp: (now + SESSION_TTL).unix_timestamp(),
         });
@@ -179,8 +194,9 @@ impl Identity {
     /// key still counts is checked with the act itself.
     ///
     /// # Errors
-    /// `UNAUTHENTICATED`, `SESSION_EXPIRED`; `UNAVAILABLE` when its key is not
-    /// known here and the keys cannot be read again.
+    /// `UNAUTHENTICATED`, `SESSION_EXPIRED`, `MACHINE_BANNED`, `MACHINE_EVICTED`;
+    /// `UNAVAILABLE` when its key is not known here and the keys cannot be read
+    /// again.
     pub async fn authenticate(&self, token: &str, machine: MachineId) -> Result<Arc<Session>> {
         let now = self.ambient.clock.now().unix_timestamp();
         let hash = sha256(token.as_bytes());
@@ -207,6 +223,7 @@ impl Identity {
                 "this session has ended; log in again",
             ));
         }
+        self.check_standing(&session)?;
         Ok(session)
     }
 

@@ -45,7 +45,7 @@ type Job = (
     fn(Jobs) -> BoxFuture<'static, Result<u64>>,
 );
 
-const JOBS: [Job; 9] = [
+const JOBS: [Job; 10] = [
     ("observe_quorum", Duration::from_secs(1), |jobs| {
         Box::pin(observe_quorum(jobs))
     }),
@@ -57,6 +57,9 @@ const JOBS: [Job; 9] = [
     }),
     ("reload_keys", Duration::from_secs(1), |jobs| {
         Box::pin(async move { jobs.identity.reload_keys().await.map(u64::from) })
+    }),
+    ("reload_standings", Duration::from_secs(1), |jobs| {
+        Box::pin(async move { jobs.identity.reload_standings().await.map(u64::from) })
     }),
     ("raise_time_floor", Duration::from_secs(10), |jobs| {
         Box::pin(raise_time_floor(jobs))

@@ -1,6 +1,7 @@
 //! The listeners: gRPC for edges, gRPC for admins, HTTP.
 
 mod client_verifier;
+mod expulsion;
 mod server_certificate;
 mod tls;
 
@@ -119,6 +120,10 @@ impl Server {
         let certificate = ServerCertificate::issue(app.identity.clone(), app.ambient.clone())?;
         tasks.spawn(Arc::clone(&certificate).renew(app.stop.clone()));
         tasks.spawn(tls::close_distrusted(Arc::clone(&app), app.stop.clone()));
+        tasks.spawn(expulsion::close_connections(
+            Arc::clone(&app),
+            app.stop.clone(),
+        ));
         let edge = tls::edge(&app, Arc::clone(&certificate))?;
         let edge = tls::accept(self.edge, edge, &app, &tasks, &app.stop);
         let admin = tls::admin(&app, certificate)?;
@@ -212,7 +217,10 @@ fn admin_services(app: &App, metrics: &Metrics) -> Result<Guarded> {
         .add_service(JoinTokenServiceServer::new(JoinTokens(
             app.identity.clone(),
         )))
-        .add_service(MachineServiceServer::new(Machines(app.identity.clone())))
+        .add_service(MachineServiceServer::new(Machines {
+            identity: app.identity.clone(),
+            grants: app.grants.clone(),
+        }))
         .add_service(ApiKeyServiceServer::new(ApiKeys(app.identity.clone())))
         .add_service(AdminTokenServiceServer::new(AdminTokens(
             app.identity.clone(),

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use authguardian_proto::{credential, reason::Reason, zone::Zone};
-use control_plane::identity::Role;
+use control_plane::identity::{Role, join::NewJoinToken};
 
 use crate::rig::{Rig, admin, anonymous, open_app, requested_key};
 
@@ -11,10 +11,9 @@ use crate::rig::{Rig, admin, anonymous, open_app, requested_key};
 async fn a_join_token_is_good_once_for_one_key_and_for_its_time() {
     let rig = Rig::open().await;
     let identity = &rig.app.identity;
-    let ttl = time::Duration::seconds(600);
     let create = async |name: &str| -> credential::JoinToken {
         let (text, _) = identity
-            .create_join_token(admin(), &name.parse().unwrap(), ttl)
+            .create_join_token(admin(), NewJoinToken::of(name.parse().unwrap()))
             .await
             .unwrap();
         text.unwrap().parse().unwrap()
@@ -49,7 +48,7 @@ async fn a_join_token_is_good_once_for_one_key_and_for_its_time() {
     assert_eq!(error.reason(), Reason::JoinTokenInvalid);
 
     let refused = identity
-        .create_join_token(admin(), &"build-7".parse().unwrap(), ttl)
+        .create_join_token(admin(), NewJoinToken::of("build-7".parse().unwrap()))
         .await
         .unwrap_err();
     assert_eq!(refused.reason(), Reason::InvalidArgument);

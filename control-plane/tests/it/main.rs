@@ -11,6 +11,7 @@ mod certificates;
 mod daemon;
 mod dev;
 mod events;
+mod fake_edge;
 mod grants;
 mod identity;
 mod operator;

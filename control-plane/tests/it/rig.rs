@@ -17,7 +17,7 @@ use control_plane::{
     config::Config,
     error::Result,
     grants::{Ask, Decision},
-    identity::{Session, api_key::NewApiKey, ca::RequestedKey},
+    identity::{Session, Terms, api_key::NewApiKey, ca::RequestedKey, join::NewJoinToken},
     registry::PutAgent,
     testing::TestDatabase,
 };
@@ -91,11 +91,19 @@ impl Rig {
 
     /// An enrolled machine.
     pub(crate) async fn machine(&self, name: &str) -> MachineId {
-        let ttl = time::Duration::seconds(600);
+        self.machine_for(name, Terms::default()).await
+    }
+
+    /// An enrolled machine for something.
+    pub(crate) async fn machine_for(&self, name: &str, terms: Terms) -> MachineId {
+        let new = NewJoinToken {
+            terms,
+            ..NewJoinToken::of(name.parse().unwrap())
+        };
         let (text, _) = self
             .app
             .identity
-            .create_join_token(admin(), &name.parse().unwrap(), ttl)
+            .create_join_token(admin(), new)
             .await
             .unwrap();
         let token: credential::JoinToken = text.unwrap().parse().unwrap();

@@ -7,7 +7,7 @@ use authguardian_proto::{
     status::from_status,
 };
 use control_plane::{
-    identity::ca::RequestedKey,
+    identity::{ca::RequestedKey, join::NewJoinToken},
     metrics::Metrics,
     serve::{Addresses, Server},
 };
@@ -30,7 +30,15 @@ pub(crate) struct Serving {
 
 impl Serving {
     pub(crate) async fn start() -> Self {
-        let rig = Rig::open_now().await;
+        Self::of(Rig::open_now().await).await
+    }
+
+    /// A second one on the same database.
+    pub(crate) async fn beside(&self) -> Self {
+        Self::of(self.rig.beside().await).await
+    }
+
+    async fn of(rig: Rig) -> Self {
         let server = Server::bind(&rig.config.listen).await.unwrap();
         let addresses = server.addresses;
         let (app, metrics) = (Arc::clone(&rig.app), Metrics::new(rig.app.started_at));
@@ -98,12 +106,9 @@ impl Serving {
             .serialize_request(&key)
             .unwrap();
         let requested = RequestedKey::from_csr(csr.der()).unwrap();
-        let ttl = time::Duration::seconds(600);
         let identity = &self.rig.app.identity;
-        let (text, _) = identity
-            .create_join_token(admin(), &name.parse().unwrap(), ttl)
-            .await
-            .unwrap();
+        let new = NewJoinToken::of(name.parse().unwrap());
+        let (text, _) = identity.create_join_token(admin(), new).await.unwrap();
         let joined = identity
             .join(anonymous(), &text.unwrap().parse().unwrap(), &requested)
             .await

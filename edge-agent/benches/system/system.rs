@@ -14,7 +14,7 @@ use control_plane::{
     clock::{Ambient, Entropy, SystemClock},
     config::Config,
     db::private_postgres::DATABASE,
-    identity::api_key::NewApiKey,
+    identity::{api_key::NewApiKey, join::NewJoinToken},
     registry::PutAgent,
 };
 
@@ -115,11 +115,13 @@ async fn set_up(url: &str, master_key: &Path, machines: usize) -> Result<(String
     let key = app.identity.create_api_key(Context::system(), new).await?;
     let mut join_tokens = Vec::new();
     for number in 0..machines {
-        let name = format!("host-{number}").parse()?;
-        let ttl = time::Duration::hours(1);
+        let new = NewJoinToken {
+            ttl: time::Duration::hours(1),
+            ..NewJoinToken::of(format!("host-{number}").parse()?)
+        };
         let (token, _) = app
             .identity
-            .create_join_token(Context::system(), &name, ttl)
+            .create_join_token(Context::system(), new)
             .await?;
         join_tokens.push(token.context("the token was told")?.to_string());
     }

@@ -18,7 +18,7 @@ use control_plane::{
     audit::{Context, Tail},
     clock::{Ambient, Clock, Entropy, SystemClock},
     config::Config,
-    identity::api_key::NewApiKey,
+    identity::{api_key::NewApiKey, join::NewJoinToken},
     metrics::Metrics,
     registry::PutAgent,
     serve::Server,
@@ -94,11 +94,11 @@ impl ControlPlane {
 
     /// A join token for a machine of this name.
     pub(crate) async fn join_token(&self, machine: &str) -> String {
-        let ttl = time::Duration::seconds(600);
+        let new = NewJoinToken::of(machine.parse().unwrap());
         let (text, _) = self
             .app
             .identity
-            .create_join_token(Context::system(), &machine.parse().unwrap(), ttl)
+            .create_join_token(Context::system(), new)
             .await
             .unwrap();
         text.unwrap().to_string()

@@ -18,7 +18,7 @@ use crate::{
     app::App,
     audit::Context,
     cli::failure::Failure,
-    identity::{Role, api_key::NewApiKey},
+    identity::{Role, api_key::NewApiKey, join::NewJoinToken},
     registry::PutAgent,
 };
 
@@ -144,9 +144,13 @@ async fn join_token(
     let name: MachineName = MACHINE
         .parse()
         .map_err(|error| Failure::internal(format!("{error}")))?;
+    let new = NewJoinToken {
+        ttl: JOIN_TOKEN_TTL,
+        ..NewJoinToken::of(name)
+    };
     let (text, _) = app
         .identity
-        .create_join_token(Context::system(), &name, JOIN_TOKEN_TTL)
+        .create_join_token(Context::system(), new)
         .await?;
     let text = text.ok_or_else(|| Failure::internal("the join token was made, but not told"))?;
     write_private(&path, &text)?;

@@ -67,7 +67,7 @@ impl batch::Operation for Operation {
         let mut replies: Vec<Option<Result<Told>>> = Vec::with_capacity(requests.len());
         let mut judged = Vec::with_capacity(requests.len());
         for (at, request) in requests.iter().enumerate() {
-            match basis.check_session(&request.session, now) {
+            match basis.check_session(&request.session, &request.ask.agent_id, now) {
                 Ok(()) => {
                     replies.push(None);
                     judged.push(Judged {

@@ -54,7 +54,7 @@ pub(super) fn of(
         justification: request.ask.justification.clone(),
         machine_id: request.session.machine,
         api_key_id: request.session.api_key_id,
-        zone: request.session.zone,
+        zone: basis.zone(&request.session),
         score: facts.score,
         reasons: verdict.reasons.iter().map(ToString::to_string).collect(),
         detail: verdict.detail,

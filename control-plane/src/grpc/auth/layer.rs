@@ -73,6 +73,10 @@ impl Shown {
 async fn authenticate(identity: &Identity, access: Option<Access>, shown: Shown) -> Result<Caller> {
     let access = access
         .ok_or_else(|| Error::new(Reason::PermissionDenied, "there is no such method here"))?;
+    // whatever the call is: of a machine whose calls do not count, none does
+    if let Some(machine) = shown.peer.and_then(|peer| peer.machine) {
+        identity.check_machine(machine)?;
+    }
     match access {
         Access::Open => Ok(Caller::Anonymous),
         Access::Renewal => {

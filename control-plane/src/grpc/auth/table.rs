@@ -7,10 +7,11 @@ use crate::identity::Role;
 pub enum Access {
     /// Edge listener: nothing; the request itself carries its credential.
     Open,
-    /// Edge listener: a client certificate of an enrolled machine, also one
-    /// that has ended not long ago.
+    /// Edge listener: a client certificate of an enrolled machine whose calls
+    /// count, also one that has ended not long ago.
     Renewal,
-    /// Edge listener: a client certificate of an enrolled machine.
+    /// Edge listener: a client certificate of an enrolled machine whose calls
+    /// count.
     Machine,
     /// Edge listener: the certificate, and a session made at that machine.
     Session,
@@ -27,6 +28,10 @@ pub const TABLE: &[(&str, Access)] = &[
     (
         "/authguardian.identity.v1.EnrolmentService/RenewCertificate",
         Access::Renewal,
+    ),
+    (
+        "/authguardian.identity.v1.EnrolmentService/GetOwnMachine",
+        Access::Machine,
     ),
     (
         "/authguardian.identity.v1.SessionService/CreateChallenge",
@@ -103,6 +108,22 @@ pub const TABLE: &[(&str, Access)] = &[
     (
         "/authguardian.identity.v1.MachineService/GetMachine",
         Access::Role(Role::Viewer),
+    ),
+    (
+        "/authguardian.identity.v1.MachineService/BanMachine",
+        Access::Role(Role::Operator),
+    ),
+    (
+        "/authguardian.identity.v1.MachineService/UnbanMachine",
+        Access::Role(Role::Operator),
+    ),
+    (
+        "/authguardian.identity.v1.MachineService/EvictMachine",
+        Access::Role(Role::Operator),
+    ),
+    (
+        "/authguardian.identity.v1.MachineService/UpdateMachine",
+        Access::Role(Role::Operator),
     ),
     (
         "/authguardian.identity.v1.ApiKeyService/CreateApiKey",

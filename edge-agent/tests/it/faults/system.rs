@@ -13,7 +13,7 @@ use control_plane::{
     clock::{Ambient, Entropy, SystemClock},
     config::Config,
     db::private_postgres::{Options, PrivatePostgres},
-    identity::api_key::NewApiKey,
+    identity::{api_key::NewApiKey, join::NewJoinToken},
     registry::PutAgent,
 };
 use rustix::process::{Pid, Signal, kill_process};
@@ -130,11 +130,10 @@ async fn set_up(url: &str, master_key: &Path, edges: usize) -> (String, Vec<Stri
         .unwrap();
     let mut join_tokens = Vec::new();
     for number in 0..edges {
-        let name = format!("host-{number}").parse().unwrap();
-        let ttl = time::Duration::seconds(600);
+        let new = NewJoinToken::of(format!("host-{number}").parse().unwrap());
         let (token, _) = app
             .identity
-            .create_join_token(Context::system(), &name, ttl)
+            .create_join_token(Context::system(), new)
             .await
             .unwrap();
         join_tokens.push(token.unwrap().to_string());
