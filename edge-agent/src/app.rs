@@ -10,6 +10,7 @@ use authguardian_proto::{
 };
 use tokio::{
     net::{TcpListener, UnixListener},
+    sync::Notify,
     task::JoinSet,
 };
 use tokio_util::sync::CancellationToken;
@@ -17,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     clock::Ambient,
     config::{Certificate, Config, ConfigError},
-    core::{Core, VerifierFollower},
+    core::{CertificateFollower, Core, VerifierFollower},
     dial::{self, ServerAddress},
     faces::{self, CertificateError, CertificateFiles, Health, Server, Users},
     freshness::Freshness,
@@ -109,11 +110,13 @@ pub async fn run(config: &Config, options: RunOptions, ambient: Ambient) -> Resu
     let freshness = Freshness::new(clock.clone());
     let verifier = Verifier::new(freshness.clone());
     let sessions = Sessions::new(channel.clone(), ambient.clone(), freshness.clone());
+    let changed = Arc::new(Notify::new());
     let followers: Vec<Arc<dyn Follower>> = vec![
         Arc::new(VerifierFollower(verifier.clone())),
+        Arc::new(CertificateFollower(changed.clone())),
         sessions.clone(),
     ];
-    let feed = Feed::new(ambient.clone(), freshness, followers);
+    let feed = Feed::new(ambient.clone(), freshness, identity.machine_id, followers);
     let upstream = Upstream::new(channel.clone(), ambient.clone(), sessions, feed.clone());
     let core = Core::new(upstream, verifier, identity.machine_id, ambient.clone());
     let health = Health {
@@ -130,6 +133,7 @@ pub async fn run(config: &Config, options: RunOptions, ambient: Ambient) -> Resu
         channel: channel.clone(),
         addresses: servers,
         ambient,
+        changed,
     };
     tasks.spawn(feed.clone().run(channel, background.clone()));
     tasks.spawn(core.clone().keep_keys(background.clone()));

@@ -76,7 +76,8 @@ impl Caller {
 }
 
 impl Core {
-    /// Returns when an API key no longer counts.
+    /// Returns when an API key no longer counts, or no session of this machine
+    /// does.
     pub async fn key_ended(&self, id: ApiKeyId) {
         let mut changes = self.upstream.feed().subscribe();
         let mut ask_after = ASK_EVERY;
@@ -85,6 +86,8 @@ impl Core {
                 loop {
                     match changes.recv().await {
                         Ok(Change::ApiKeyRevoked(revoked)) if revoked == id => return false,
+                        // the session that it began with has ended
+                        Ok(Change::Machine { .. }) => return false,
                         Ok(Change::Everything) | Err(RecvError::Lagged(_)) => return true,
                         Ok(_) => {}
                         Err(RecvError::Closed) => return false,
@@ -97,6 +100,14 @@ impl Core {
             ask_after = match self.upstream.sessions().key_stands(id).await {
                 Ok(()) => ASK_EVERY,
                 Err(problem) if problem.reason.code() == Code::Unauthenticated => return,
+                Err(problem)
+                    if matches!(
+                        problem.reason,
+                        Reason::MachineBanned | Reason::MachineEvicted
+                    ) =>
+                {
+                    return;
+                }
                 Err(_) => ASK_AGAIN,
             };
         }

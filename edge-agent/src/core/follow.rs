@@ -4,6 +4,7 @@
 use std::{sync::Arc, time::Duration};
 
 use authguardian_proto::grant_token::Rev;
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use super::Core;
@@ -41,7 +42,19 @@ impl Follower for VerifierFollower {
                     .end_matching(predicate(target.clone()), before, *until);
             }
             Change::SigningKeysChanged | Change::Everything => self.0.keys_changed(),
-            Change::Grant { .. } | Change::ApiKeyRevoked(_) => {}
+            Change::Grant { .. } | Change::ApiKeyRevoked(_) | Change::Machine { .. } => {}
+        }
+    }
+}
+
+/// Tells whoever keeps the machine's certificate that what it is to carry may
+/// be different.
+pub struct CertificateFollower(pub Arc<Notify>);
+
+impl Follower for CertificateFollower {
+    fn follow(&self, change: &Change) {
+        if matches!(change, Change::Machine { .. } | Change::Everything) {
+            self.0.notify_one();
         }
     }
 }

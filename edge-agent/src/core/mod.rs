@@ -31,7 +31,7 @@ mod watch;
 pub use answer_by::AnswerBy;
 pub use caller::Caller;
 pub use decision::DecisionResult;
-pub use follow::VerifierFollower;
+pub use follow::{CertificateFollower, VerifierFollower};
 pub use form::{Field, Kind};
 pub use peer::{Peer, Source};
 pub use resource::Resource;
@@ -69,14 +69,17 @@ impl Core {
     /// can be limited.
     ///
     /// # Errors
-    /// `UNAUTHENTICATED` for what is no key, `API_KEY_UNKNOWN`, `API_KEY_EXPIRED`, `API_KEY_REVOKED`,
-    /// `SIGNATURE_INVALID`, `UNAVAILABLE`; `AGENT_MISMATCH` for a key beyond what its user may use here.
+    /// `MACHINE_BANNED`, `MACHINE_EVICTED`, `UNAUTHENTICATED` for what is no key,
+    /// `API_KEY_UNKNOWN`, `API_KEY_EXPIRED`, `API_KEY_REVOKED`,
+    /// `SIGNATURE_INVALID`, `UNAVAILABLE`; `AGENT_MISMATCH` for a key beyond what
+    /// its user may use here.
     pub async fn authenticate(
         &self,
         key: PresentedKey,
         peer: Peer,
         answer: AnswerBy,
     ) -> Result<Caller, Problem> {
+        self.upstream.feed().standing().check()?;
         let login = self.upstream.log_in(key, peer.zone()).await?;
         peer.may_present(&login.session().agent_ids)?;
         Ok(Caller::new(login, peer, answer))

@@ -66,7 +66,7 @@ impl Watch {
                 Target::ResourceType(_) | Target::Policy(_) | Target::Everything => true,
             },
             Change::Everything => true,
-            Change::ApiKeyRevoked(_) | Change::SigningKeysChanged => false,
+            Change::ApiKeyRevoked(_) | Change::SigningKeysChanged | Change::Machine { .. } => false,
         };
         if concerned {
             Resource::ALL.into()

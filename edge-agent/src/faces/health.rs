@@ -31,6 +31,9 @@ pub(super) struct Readiness {
     /// Age of what is known of the control plane's streams, milliseconds; missing: nothing is.
     #[serde(skip_serializing_if = "Option::is_none")]
     staleness_ms: Option<u128>,
+    /// Why the control plane refuses all calls of this machine; missing: it does not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    refused: Option<&'static str>,
 }
 
 /// The process runs.
@@ -38,9 +41,10 @@ pub(super) async fn live() -> &'static str {
     "ok\n"
 }
 
-/// The control plane is heard: `200`, else `503`.
+/// The control plane is heard, and takes this machine's calls: `200`, else `503`.
 pub(super) async fn ready(State(health): State<Health>) -> (StatusCode, Json<Readiness>) {
-    let ready = health.feed.freshness().is_fresh();
+    let refused = health.feed.standing().check().err();
+    let ready = refused.is_none() && health.feed.freshness().is_fresh();
     let status = if ready {
         StatusCode::OK
     } else {
@@ -53,6 +57,7 @@ pub(super) async fn ready(State(health): State<Health>) -> (StatusCode, Json<Rea
         machine_name: health.machine_name,
         trust_domain: health.trust_domain,
         staleness_ms: health.feed.freshness().age().map(|age| age.as_millis()),
+        refused: refused.map(|problem| problem.reason.as_str()),
     };
     (status, Json(readiness))
 }

@@ -15,6 +15,7 @@ use crate::dial::ServerAddress;
 mod files;
 mod join;
 mod key;
+mod names;
 mod record;
 mod renew;
 mod store;

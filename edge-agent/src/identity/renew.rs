@@ -5,18 +5,20 @@ use std::{sync::Arc, time::Duration};
 use arc_swap::ArcSwap;
 use authguardian_proto::{
     identity::v1::{
-        GetJwksRequest, RenewCertificateRequest, enrolment_service_client::EnrolmentServiceClient,
-        key_service_client::KeyServiceClient,
+        GetJwksRequest, GetOwnMachineRequest, RenewCertificateRequest,
+        enrolment_service_client::EnrolmentServiceClient, key_service_client::KeyServiceClient,
     },
-    reason::Reason,
+    reason::{Problem, Reason},
     status::from_status,
 };
 use time::OffsetDateTime;
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
 
 use super::{
     CertificateSource, Identity, IdentityError, Store, StoreError, Validity, join::certificates,
+    names,
 };
 use crate::{
     clock::Ambient,
@@ -30,7 +32,8 @@ const RETRY_MAX: Duration = Duration::from_mins(5);
 /// How long one wait may be, since timers stand still while a machine sleeps.
 const LOOK_AGAIN: Duration = Duration::from_mins(1);
 
-/// Renews the identity at half-life. The new key is stored before a
+/// Renews the identity at half-life, and when its certificate is to carry other
+/// names. The new key is stored before a
 /// certificate is asked for; the old identity stays in use, and on disk, until
 /// a connection with the new one has worked.
 pub struct Renewal {
@@ -48,6 +51,8 @@ pub struct Renewal {
     pub addresses: Vec<ServerAddress>,
     /// Time and jitter.
     pub ambient: Ambient,
+    /// Told when the names that the certificate is to carry may be others.
+    pub changed: Arc<Notify>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -65,11 +70,26 @@ impl Renewal {
     pub async fn run(mut self, stop: CancellationToken) {
         let mut due = due(self.identity.validity, &self.ambient);
         let mut retry = RETRY_MIN;
+        let mut unsure = false;
         loop {
             let wait = Duration::try_from(due - self.ambient.clock.now()).unwrap_or_default();
+            let longest = if unsure { RETRY_MIN } else { LOOK_AGAIN };
             tokio::select! {
                 () = stop.cancelled() => return,
-                () = tokio::time::sleep(wait.min(LOOK_AGAIN)) => {}
+                () = tokio::time::sleep(wait.min(longest)) => {}
+                () = self.changed.notified() => unsure = true,
+            }
+            if unsure {
+                match self.has_other_names().await {
+                    Ok(other) => {
+                        unsure = false;
+                        if other {
+                            due = self.ambient.clock.now();
+                        }
+                    }
+                    // what refuses this machine tells of a change when it does no more
+                    Err(problem) => unsure = problem.reason == Reason::Unavailable,
+                }
             }
             if self.ambient.clock.now() < due {
                 continue;
@@ -90,6 +110,18 @@ impl Renewal {
                 }
             }
         }
+    }
+
+    /// Whether the certificate is to carry other names than it does.
+    async fn has_other_names(&self) -> Result<bool, Problem> {
+        let own = EnrolmentServiceClient::new(self.channel.clone())
+            .get_own_machine(timed(GetOwnMachineRequest {}))
+            .await
+            .map_err(|status| from_status(&status))?
+            .into_inner();
+        let leaf = self.identity.chain.first();
+        let carried = leaf.map(names::carried).unwrap_or_default();
+        Ok(carried != own.server_names.into_iter().collect())
     }
 
     async fn renew(&mut self) -> Result<(), RenewError> {

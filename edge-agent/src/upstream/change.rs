@@ -4,6 +4,7 @@ use authguardian_proto::{
     common::v1::Position,
     events::v1::{self as pb, change::Body, grants_revoked},
     ids::{AgentId, ApiKeyId, GrantId, MachineId, ResourceTypeName},
+    reason::Reason,
 };
 
 /// What changed.
@@ -36,6 +37,12 @@ pub enum Change {
     ApiKeyRevoked(ApiKeyId),
     /// The keys that tokens are checked with are others.
     SigningKeysChanged,
+    /// This machine's state, or what it is for, is another: its sessions have
+    /// ended, or say too much.
+    Machine {
+        /// Why its calls are refused now; `None`: they count.
+        refused: Option<Reason>,
+    },
     /// Changes were missed: everything may be different. What was revoked is
     /// told again right after it.
     Everything,
@@ -63,7 +70,7 @@ pub(super) struct Unreadable;
 impl Change {
     /// Reads a message; `None` for kinds that nothing here depends on, and for
     /// kinds of a newer control plane.
-    pub(super) fn read(message: pb::Change) -> Result<Option<Self>, Unreadable> {
+    pub(super) fn read(message: pb::Change, own: MachineId) -> Result<Option<Self>, Unreadable> {
         let grant = |agent: String| Self::Grant {
             agent_id: agent.parse().ok(),
         };
@@ -85,6 +92,14 @@ impl Change {
                 Self::ApiKeyRevoked(body.api_key_id.parse().map_err(|_| Unreadable)?)
             }
             Some(Body::SigningKeysChanged(_)) => Self::SigningKeysChanged,
+            Some(Body::MachineChanged(body)) if body.machine_id.parse() == Ok(own) => {
+                let refused = match body.state.as_str() {
+                    "banned" => Some(Reason::MachineBanned),
+                    "evicted" => Some(Reason::MachineEvicted),
+                    _ => None,
+                };
+                Self::Machine { refused }
+            }
             Some(
                 Body::MachineChanged(_)
                 | Body::SuspensionChanged(_)
@@ -123,15 +138,20 @@ fn seconds(time: Option<prost_types::Timestamp>) -> Result<i64, Unreadable> {
 mod tests {
     use super::*;
 
+    fn own() -> MachineId {
+        "mch_0000000000000000000007".parse().unwrap()
+    }
+
     fn read(body: Body) -> Result<Option<Change>, Unreadable> {
-        Change::read(pb::Change {
+        let change = pb::Change {
             body: Some(body),
             position: Some(Position {
                 epoch: 1,
                 revision: 2,
             }),
             ..pb::Change::default()
-        })
+        };
+        Change::read(change, own())
     }
 
     fn at(seconds: i64) -> prost_types::Timestamp {
@@ -179,6 +199,25 @@ mod tests {
             ..Default::default()
         };
         assert_eq!(read(Body::GrantRevoked(grant)), Err(Unreadable));
-        assert_eq!(Change::read(pb::Change::default()), Ok(None));
+        assert_eq!(Change::read(pb::Change::default(), own()), Ok(None));
+    }
+
+    #[test]
+    fn only_this_machine_is_of_interest() {
+        let changed = |machine_id: &str, state: &str| {
+            read(Body::MachineChanged(pb::MachineChanged {
+                machine_id: machine_id.to_owned(),
+                state: state.to_owned(),
+            }))
+        };
+        let own = own().to_string();
+        for (state, refused) in [
+            ("active", None),
+            ("banned", Some(Reason::MachineBanned)),
+            ("evicted", Some(Reason::MachineEvicted)),
+        ] {
+            assert_eq!(changed(&own, state), Ok(Some(Change::Machine { refused })));
+        }
+        assert_eq!(changed("mch_0000000000000000000008", "banned"), Ok(None));
     }
 }

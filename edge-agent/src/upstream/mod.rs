@@ -30,12 +30,14 @@ mod feed;
 mod login;
 mod report;
 mod session;
+mod standing;
 
 pub use change::{Change, Target};
 pub use feed::{Feed, Follower};
 pub use login::Login;
 pub use report::{Call, Outcome, Reports};
 pub use session::{Session, Sessions};
+pub use standing::Standing;
 
 use call::Effect;
 

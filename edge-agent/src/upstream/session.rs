@@ -217,7 +217,7 @@ impl Follower for Sessions {
     fn follow(&self, change: &Change) {
         match change {
             Change::ApiKeyRevoked(id) => self.revoked(|session| session.api_key_id == *id),
-            Change::Everything => self.revoked(|_| true),
+            Change::Machine { .. } | Change::Everything => self.revoked(|_| true),
             _ => {}
         }
     }
@@ -316,6 +316,9 @@ mod tests {
         assert!(sessions.kept(PRESENTED).is_none(), "asked for before it");
         sessions.keep(PRESENTED, session(&sessions), 2);
         sessions.follow(&Change::Everything);
+        assert!(sessions.kept(PRESENTED).is_none());
+        sessions.keep(PRESENTED, session(&sessions), 3);
+        sessions.follow(&Change::Machine { refused: None });
         assert!(sessions.kept(PRESENTED).is_none());
     }
 }

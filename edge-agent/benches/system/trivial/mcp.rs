@@ -86,7 +86,7 @@ async fn core(server: &ServerAddress, join_token: &str, dir: &Path) -> Result<Ar
     let verifier = Verifier::new(freshness.clone());
     let sessions = Sessions::new(channel.clone(), ambient.clone(), freshness.clone());
     let followers: Vec<Arc<dyn Follower>> = vec![sessions.clone()];
-    let feed = Feed::new(ambient.clone(), freshness, followers);
+    let feed = Feed::new(ambient.clone(), freshness, identity.machine_id, followers);
     let upstream = Upstream::new(channel.clone(), ambient.clone(), sessions, feed.clone());
     tokio::spawn(feed.clone().run(channel, CancellationToken::new()));
     feed.reached().await;

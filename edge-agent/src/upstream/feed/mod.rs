@@ -14,6 +14,7 @@ use authguardian_proto::{
         ListRevocationsRequest, StreamPosition, WatchRequest, WatchResponse,
         event_service_client::EventServiceClient, watch_response::Message,
     },
+    ids::MachineId,
     reason::{Problem, Reason},
     status::from_status,
 };
@@ -22,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
 
 use self::position::Followed;
-use super::Change;
+use super::{Change, Standing, standing::is_of_machine};
 use crate::{
     clock::Ambient,
     freshness::{Freshness, Proof},
@@ -38,6 +39,8 @@ const LIST_TIMEOUT: Duration = Duration::from_secs(30);
 /// After a break, doubled up to [`RETRY_MAX`].
 const RETRY_MIN: Duration = Duration::from_millis(100);
 const RETRY_MAX: Duration = Duration::from_secs(3);
+/// While this machine's calls are refused.
+const REFUSED: Duration = Duration::from_secs(2);
 /// Edges that have to list again at the same moment spread over this span.
 const SPREAD: Duration = Duration::from_secs(1);
 
@@ -51,6 +54,8 @@ pub trait Follower: Send + Sync {
 #[derive(Clone)]
 pub struct Feed {
     ambient: Ambient,
+    machine_id: MachineId,
+    standing: Standing,
     freshness: Arc<Freshness>,
     followers: Arc<[Arc<dyn Follower>]>,
     changes: broadcast::Sender<Change>,
@@ -64,10 +69,13 @@ impl Feed {
     pub fn new(
         ambient: Ambient,
         freshness: Arc<Freshness>,
+        machine_id: MachineId,
         followers: Vec<Arc<dyn Follower>>,
     ) -> Self {
         Self {
             ambient,
+            machine_id,
+            standing: Standing::default(),
             freshness,
             followers: followers.into(),
             changes: broadcast::Sender::new(CAPACITY),
@@ -86,6 +94,11 @@ impl Feed {
     /// How old what was heard can be.
     pub fn freshness(&self) -> &Freshness {
         &self.freshness
+    }
+
+    /// Whether the control plane takes this machine's calls.
+    pub fn standing(&self) -> &Standing {
+        &self.standing
     }
 
     /// Waits until everything was heard once.
@@ -109,7 +122,10 @@ impl Feed {
                 () = stop.cancelled() => return,
                 problem = self.follow(&mut client) => problem,
             };
-            let pause = if matches!(problem.reason, Reason::Compacted | Reason::Lagged) {
+            self.hear(&problem);
+            let pause = if is_of_machine(problem.reason) {
+                self.ambient.jittered(REFUSED)
+            } else if matches!(problem.reason, Reason::Compacted | Reason::Lagged) {
                 tracing::warn!(reason = %problem.reason, "changes were missed, all is listed again");
                 self.followed().forget();
                 self.ambient.part_of(SPREAD)
@@ -182,7 +198,8 @@ impl Feed {
             .map_err(|status| from_status(&status))?
         {
             for revocation in part.revocations {
-                if let Some(change) = Change::read(revocation).map_err(|_| unreadable())? {
+                let change = Change::read(revocation, self.machine_id);
+                if let Some(change) = change.map_err(|_| unreadable())? {
                     self.hand_on(&change);
                 }
             }
@@ -204,8 +221,9 @@ impl Feed {
             Some(Message::Changes(changes)) => {
                 for change in changes.changes {
                     let (stream, position) = (change.stream.clone(), change.position);
-                    if let Some(change) = Change::read(change).map_err(|_| unreadable())? {
-                        self.tell(change);
+                    let change = Change::read(change, self.machine_id);
+                    if let Some(change) = change.map_err(|_| unreadable())? {
+                        self.take_change(change);
                     }
                     self.followed().advance(stream, position);
                 }
@@ -220,6 +238,44 @@ impl Feed {
         }
         self.settle();
         Ok(())
+    }
+
+    fn take_change(&self, change: Change) {
+        if let Change::Machine { refused } = &change {
+            match refused {
+                // first: whoever begins anew is refused
+                Some(reason) => _ = self.refuse(*reason),
+                None => _ = self.standing.take(),
+            }
+        }
+        self.tell(change);
+    }
+
+    /// What the control plane has said of a call of the feed's own: when it
+    /// refuses this machine, all that was begun through it ends.
+    fn hear(&self, problem: &Problem) {
+        let reason = problem.reason;
+        if is_of_machine(reason) && self.refuse(reason) {
+            self.tell(Change::Machine {
+                refused: Some(reason),
+            });
+        }
+    }
+
+    /// Returns whether that is news.
+    fn refuse(&self, reason: Reason) -> bool {
+        let is_news = self.standing.refuse(reason, self.freshness.since_boot());
+        if is_news {
+            tracing::error!(%reason, "the control plane refuses all calls of this machine");
+        }
+        is_news
+    }
+
+    /// A call that was made at this time was served.
+    fn served(&self, asked_at: Duration) {
+        if self.standing.served(asked_at) {
+            tracing::info!("the control plane takes this machine's calls again");
+        }
     }
 
     /// A proof that holds once the streams were followed to these heads.

@@ -10,7 +10,7 @@ use authguardian_proto::{
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
 
-use super::{Feed, position::PROVED};
+use super::{Feed, REFUSED, is_of_machine, position::PROVED};
 use crate::freshness::Proof;
 
 /// Between questions.
@@ -33,7 +33,12 @@ impl Feed {
                 Ok(()) => EVERY,
                 Err(problem) => {
                     tracing::debug!(reason = %problem.reason, detail = problem.detail, "no answer to a ping");
-                    RETRY
+                    self.hear(&problem);
+                    if is_of_machine(problem.reason) {
+                        REFUSED
+                    } else {
+                        RETRY
+                    }
                 }
             };
             tokio::select! {
@@ -55,6 +60,7 @@ impl Feed {
             .map_err(|_| Problem::new(Reason::Unavailable, "no answer within two seconds"))?
             .map_err(|status| from_status(&status))?
             .into_inner();
+        self.served(asked_at);
         let server_time = answer
             .server_time
             .ok_or_else(|| Problem::new(Reason::Internal, "the answer has no time"))?;

@@ -16,6 +16,10 @@ impl Follower for Seen {
     }
 }
 
+fn own() -> MachineId {
+    "mch_0000000000000000000007".parse().unwrap()
+}
+
 fn feed() -> (Arc<ManualClock>, Arc<Seen>, Feed) {
     let (clock, ambient) = ManualClock::ambient();
     let seen = Arc::new(Seen::default());
@@ -23,7 +27,7 @@ fn feed() -> (Arc<ManualClock>, Arc<Seen>, Feed) {
     (
         clock,
         seen.clone(),
-        Feed::new(ambient, freshness, vec![seen]),
+        Feed::new(ambient, freshness, own(), vec![seen]),
     )
 }
 
@@ -119,4 +123,45 @@ async fn it_is_reached_when_something_is_proved() {
         heads(1),
     );
     feed.reached().await;
+}
+
+#[test]
+fn a_refused_machine_ends_what_was_begun_once_and_is_heard_of_until_it_is_served() {
+    let (clock, seen, feed) = feed();
+    let refused = Problem::new(Reason::MachineBanned, "banned");
+    let mut changes = feed.subscribe();
+    feed.hear(&Problem::new(Reason::Unavailable, "away"));
+    assert!(feed.standing().check().is_ok());
+    feed.hear(&refused);
+    feed.hear(&refused);
+    assert_eq!(
+        feed.standing().check().unwrap_err().reason,
+        Reason::MachineBanned
+    );
+    let told = Change::Machine {
+        refused: Some(Reason::MachineBanned),
+    };
+    assert_eq!(*seen.0.lock().unwrap(), [told.clone()]);
+    assert_eq!(changes.try_recv().unwrap(), told);
+    assert!(changes.try_recv().is_err(), "once");
+    clock.advance(Duration::from_secs(1));
+    feed.served(feed.freshness().since_boot());
+    assert!(feed.standing().check().is_ok());
+}
+
+#[test]
+fn a_ban_is_heard_from_the_stream_and_an_unban_undoes_it() {
+    let (_, _, feed) = feed();
+    let changed = |revision, state: &str| {
+        let body = pb::MachineChanged {
+            machine_id: own().to_string(),
+            state: state.to_owned(),
+        };
+        change("identity", revision, Body::MachineChanged(body))
+    };
+    feed.take(changed(2, "evicted")).unwrap();
+    let refused = feed.standing().check().unwrap_err();
+    assert_eq!(refused.reason, Reason::MachineEvicted);
+    feed.take(changed(3, "active")).unwrap();
+    assert!(feed.standing().check().is_ok());
 }
