@@ -315,6 +315,10 @@ fn result_or_problem(mut result: Map<String, Value>) -> Map<String, Value> {
             properties[name] = json!({ "type": "string", "description": description });
         }
     }
+    properties["retry_after_seconds"] = json!({
+        "type": "integer",
+        "description": "Of an error: when to try again, seconds from now.",
+    });
     let alternatives = json!([{ "required": required }, { "required": ["reason", "detail"] }]);
     result.insert("anyOf".to_owned(), alternatives);
     result
@@ -347,6 +351,9 @@ fn problem_json(problem: &Problem) -> Value {
     if let (Some(field), Some(object)) = (&problem.field, value.as_object_mut()) {
         object.insert("field".to_owned(), json!(field));
     }
+    if let (Some(seconds), Some(object)) = (problem.retry_after_seconds, value.as_object_mut()) {
+        object.insert("retry_after_seconds".to_owned(), json!(seconds));
+    }
     value
 }
 
@@ -364,6 +371,11 @@ mod tests {
             json!({"reason": "UNAVAILABLE", "detail": "later"})
         );
         assert_eq!(problem_json(&problem.at("token"))["field"], "token");
+        let limited = Problem::rate_limited("too often", std::time::Duration::from_secs(2));
+        assert_eq!(
+            problem_json(&limited),
+            json!({"reason": "RATE_LIMITED", "detail": "too often", "retry_after_seconds": 2})
+        );
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! The one table of errors: every stable reason, its code, and how a code
 //! reads in gRPC and HTTP.
 
+use std::time::Duration;
+
 /// What kind of error a reason is; each maps to one gRPC and one HTTP status.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Code {
@@ -209,6 +211,8 @@ pub struct Problem {
     pub detail: String,
     /// The request's field, where one is at fault.
     pub field: Option<String>,
+    /// When to try again, whole seconds from now, where that is known.
+    pub retry_after_seconds: Option<u32>,
 }
 
 impl Problem {
@@ -218,6 +222,16 @@ impl Problem {
             reason,
             detail: detail.into(),
             field: None,
+            retry_after_seconds: None,
+        }
+    }
+
+    /// Too many calls: the wait is told in whole seconds, rounded up.
+    pub fn rate_limited(detail: impl Into<String>, wait: Duration) -> Self {
+        let whole = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+        Self {
+            retry_after_seconds: Some(u32::try_from(whole.max(1)).unwrap_or(u32::MAX)),
+            ..Self::new(Reason::RateLimited, detail)
         }
     }
 
@@ -249,6 +263,15 @@ impl std::error::Error for Problem {}
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_wait_is_rounded_up_to_whole_seconds() {
+        for (millis, seconds) in [(0, 1), (1, 1), (1000, 1), (1001, 2), (59_900, 60)] {
+            let problem = Problem::rate_limited("wait", Duration::from_millis(millis));
+            assert_eq!(problem.retry_after_seconds, Some(seconds), "{millis} ms");
+            assert_eq!(problem.reason, Reason::RateLimited);
+        }
+    }
 
     #[test]
     fn every_reason_reads_back() {

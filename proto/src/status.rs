@@ -1,7 +1,8 @@
 //! A [`Problem`] as a gRPC status and back: the sentence is the status
-//! message, reason and field travel as `google.rpc.ErrorInfo` (AIP-193).
+//! message, reason and field travel as `google.rpc.ErrorInfo` (AIP-193), and
+//! when to try again as `google.rpc.RetryInfo`.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, time::Duration};
 
 use tonic::{Code as GrpcCode, Status};
 use tonic_types::{ErrorDetails, StatusExt};
@@ -18,11 +19,12 @@ pub fn to_status(problem: &Problem) -> Status {
         .iter()
         .map(|field| ("field".to_owned(), field.clone()))
         .collect();
-    Status::with_error_details(
-        GrpcCode::from_i32(problem.reason.code().grpc()),
-        &problem.detail,
-        ErrorDetails::with_error_info(problem.reason.as_str(), DOMAIN, metadata),
-    )
+    let mut details = ErrorDetails::with_error_info(problem.reason.as_str(), DOMAIN, metadata);
+    if let Some(seconds) = problem.retry_after_seconds {
+        details.set_retry_info(Some(Duration::from_secs(seconds.into())));
+    }
+    let code = GrpcCode::from_i32(problem.reason.code().grpc());
+    Status::with_error_details(code, &problem.detail, details)
 }
 
 /// What a client makes of a status. One without our details comes from the
@@ -38,6 +40,7 @@ pub fn from_status(status: &Status) -> Problem {
             reason,
             detail: status.message().to_owned(),
             field: info.metadata.get("field").cloned(),
+            retry_after_seconds: retry_after(status),
         };
     }
     let reason = match status.code() {
@@ -57,6 +60,11 @@ pub fn from_status(status: &Status) -> Problem {
     Problem::new(reason, detail)
 }
 
+fn retry_after(status: &Status) -> Option<u32> {
+    let delay = status.get_details_retry_info()?.retry_delay?;
+    u32::try_from(delay.as_secs()).ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -67,6 +75,8 @@ mod tests {
             let problem = Problem::new(*reason, "expected a name").at("agent_id");
             assert_eq!(from_status(&to_status(&problem)), problem);
         }
+        let limited = Problem::rate_limited("wait", Duration::from_millis(2500));
+        assert_eq!(from_status(&to_status(&limited)), limited);
     }
 
     #[test]

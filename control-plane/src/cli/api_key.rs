@@ -1,15 +1,21 @@
 //! `api-key`: keys that agents authenticate with. The secret is made here and
 //! never leaves this machine: the server gets the public key.
 
-use std::time::Duration;
+use std::{
+    collections::{BTreeMap, HashMap},
+    time::Duration,
+};
 
 use authguardian_proto::{
     credential,
     identity::v1::{
-        ApiKey, CreateApiKeyRequest, ListApiKeysRequest, RevokeApiKeyRequest,
-        api_key_service_client::ApiKeyServiceClient,
+        ApiKey, CreateApiKeyRequest, GetApiKeyRequest, ListApiKeysRequest, RateLimit as PbLimit,
+        RevokeApiKeyRequest, UpdateApiKeyRequest, api_key_service_client::ApiKeyServiceClient,
     },
     ids::{AgentId, ApiKeyId},
+    network::Network,
+    rate::{RateLimit, TOOLS},
+    reason::Problem,
 };
 use clap::{Args, Subcommand};
 use serde::Serialize;
@@ -22,17 +28,22 @@ use super::{
     failure::Failure,
     output::{Format, Row},
     page::PageArgs,
-    value::{parse_span, rfc3339, short_time, timestamp},
+    value::{or_dash, parse_span, parse_tool_rate, rfc3339, short_time, timestamp},
 };
 
 const EXAMPLES: &str = "\
 Examples:
   control-plane api-key create --name analytics --agent data_analyst --agent orchestrator --expires-in 90d
   AUTHGUARDIAN_API_KEY=$(control-plane api-key create --name gateway --agent gateway --validator)
+  control-plane api-key create --name ci --agent ci --rate 20/40 --tool-rate validate_token=5/10 --allow-network 10.0.0.0/8
+  control-plane api-key set apk_… --no-rate-limit --any-network
+  control-plane api-key show apk_…
   control-plane api-key list
   control-plane api-key revoke apk_…
 
-The key is made here and shown once; the server only ever learns its public half.";
+The key is made here and shown once; the server only ever learns its public half.
+A rate is written PER_SECOND/BURST; it holds for all machines together. Unless said
+otherwise, a new key may make 100 calls a second, 200 at once.";
 
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
@@ -49,6 +60,13 @@ enum Verb {
     Create(CreateArgs),
     /// List keys, newest first
     List(PageArgs),
+    /// Show one key with its limits
+    Show {
+        /// `apk_…`
+        api_key: ApiKeyId,
+    },
+    /// Change the limits of a key, at every edge within seconds
+    Set(SetArgs),
     /// End a key and its sessions at once
     Revoke(RevokeArgs),
 }
@@ -72,6 +90,61 @@ struct CreateArgs {
     /// How long it lives, such as `12h` or `90d`; without it, for ever
     #[arg(long, value_name = "SPAN", value_parser = parse_span)]
     expires_in: Option<Duration>,
+
+    #[command(flatten)]
+    rate: RateArgs,
+
+    /// Network that it may be used from, as CIDR; repeatable; without it, anywhere
+    #[arg(long = "allow-network", value_name = "CIDR")]
+    networks: Vec<Network>,
+}
+
+/// How often a key may be used.
+#[derive(Debug, Args)]
+struct RateArgs {
+    /// Calls a second and calls at once, of all machines together
+    #[arg(
+        long,
+        value_name = "PER_SECOND/BURST",
+        conflicts_with = "no_rate_limit"
+    )]
+    rate: Option<RateLimit>,
+
+    /// No limit of all calls
+    #[arg(long)]
+    no_rate_limit: bool,
+
+    /// A further limit for one tool; repeatable
+    #[arg(long = "tool-rate", value_name = "TOOL=PER_SECOND/BURST", value_parser = parse_tool_rate)]
+    tool_rates: Vec<(String, RateLimit)>,
+}
+
+#[derive(Debug, Args)]
+struct SetArgs {
+    /// `apk_…`
+    api_key: ApiKeyId,
+
+    #[command(flatten)]
+    rate: RateArgs,
+
+    /// Tool that is to have no limit of its own any more; repeatable
+    #[arg(long = "no-tool-rate", value_name = "TOOL", value_parser = TOOLS)]
+    no_tool_rates: Vec<String>,
+
+    /// Network that it may be used from, as CIDR; repeatable; replaces all there were
+    #[arg(
+        long = "allow-network",
+        value_name = "CIDR",
+        conflicts_with = "any_network"
+    )]
+    networks: Vec<Network>,
+
+    /// It may be used from anywhere
+    #[arg(long)]
+    any_network: bool,
+
+    #[command(flatten)]
+    request_id: RequestIdArgs,
 }
 
 #[derive(Debug, Args)]
@@ -90,6 +163,8 @@ impl ApiKeyArgs {
         match self.verb {
             Verb::Create(args) => create(client, args, output).await,
             Verb::List(args) => list(client, &args, output).await,
+            Verb::Show { api_key } => show(client, api_key, output).await,
+            Verb::Set(args) => set(client, args, output).await,
             Verb::Revoke(args) => revoke(client, args, output).await,
         }
     }
@@ -115,6 +190,10 @@ async fn create(
             .expires_in
             .map(|span| timestamp(ambient.clock.now() + span)),
         request_id: request_id.clone(),
+        rate_limit: args.rate.rate.map(limit_message),
+        no_rate_limit: args.rate.no_rate_limit,
+        tool_rate_limits: tool_messages(args.rate.tool_rates)?,
+        allowed_networks: args.networks.iter().map(ToString::to_string).collect(),
     };
     let made = change(&request_id, async || {
         client.create_api_key(request.clone()).await
@@ -160,6 +239,44 @@ async fn list(
     args.show(output, get).await
 }
 
+async fn show(
+    mut client: ApiKeyServiceClient<Authenticated>,
+    api_key: ApiKeyId,
+    output: Format,
+) -> Result<(), Failure> {
+    let request = GetApiKeyRequest {
+        api_key_id: api_key.to_string(),
+    };
+    let found = read(async || client.get_api_key(request).await)
+        .await
+        .map_err(|failure| failure.unknown("api_key_id"))?;
+    output.one(&ApiKeyView::from(found.api_key.unwrap_or_default()))
+}
+
+async fn set(
+    mut client: ApiKeyServiceClient<Authenticated>,
+    args: SetArgs,
+    output: Format,
+) -> Result<(), Failure> {
+    let request_id = args.request_id.resolve()?;
+    let request = UpdateApiKeyRequest {
+        api_key_id: args.api_key.to_string(),
+        rate_limit: args.rate.rate.map(limit_message),
+        no_rate_limit: args.rate.no_rate_limit,
+        tool_rate_limits: tool_messages(args.rate.tool_rates)?,
+        no_tool_rate_limits: args.no_tool_rates,
+        allowed_networks: args.networks.iter().map(ToString::to_string).collect(),
+        any_network: args.any_network,
+        request_id: request_id.clone(),
+    };
+    let updated = change(&request_id, async || {
+        client.update_api_key(request.clone()).await
+    })
+    .await
+    .map_err(|failure| failure.unknown("api_key_id"))?;
+    output.one(&ApiKeyView::from(updated.api_key.unwrap_or_default()))
+}
+
 async fn revoke(
     mut client: ApiKeyServiceClient<Authenticated>,
     args: RevokeArgs,
@@ -178,6 +295,31 @@ async fn revoke(
     output.one(&ApiKeyView::from(revoked.api_key.unwrap_or_default()))
 }
 
+fn limit_message(limit: RateLimit) -> PbLimit {
+    PbLimit {
+        per_second: limit.per_second,
+        burst: limit.burst,
+    }
+}
+
+fn limit_text(limit: &PbLimit) -> String {
+    format!("{}/{}", limit.per_second, limit.burst)
+}
+
+fn tool_messages(limits: Vec<(String, RateLimit)>) -> Result<HashMap<String, PbLimit>, Failure> {
+    let mut messages = HashMap::new();
+    for (tool, limit) in limits {
+        if messages
+            .insert(tool.clone(), limit_message(limit))
+            .is_some()
+        {
+            let detail = format!("`{tool}` is named twice");
+            return Err(Problem::invalid("tool_rate", detail).into());
+        }
+    }
+    Ok(messages)
+}
+
 #[derive(Serialize)]
 struct CreatedView<'a> {
     api_key: &'a str,
@@ -193,6 +335,11 @@ struct ApiKeyView {
     created_at: Option<String>,
     expires_at: Option<String>,
     revoked_at: Option<String>,
+    /// `100/200`; `None`: no limit.
+    rate_limit: Option<String>,
+    tool_rate_limits: BTreeMap<String, String>,
+    /// None: anywhere.
+    allowed_networks: Vec<String>,
 }
 
 impl From<ApiKey> for ApiKeyView {
@@ -205,6 +352,13 @@ impl From<ApiKey> for ApiKeyView {
             name: key.name,
             agent_ids: key.agent_ids,
             validator: key.validator,
+            rate_limit: key.rate_limit.as_ref().map(limit_text),
+            tool_rate_limits: key
+                .tool_rate_limits
+                .iter()
+                .map(|(tool, limit)| (tool.clone(), limit_text(limit)))
+                .collect(),
+            allowed_networks: key.allowed_networks,
         }
     }
 }
@@ -216,6 +370,7 @@ impl Row for ApiKeyView {
         "NAME",
         "AGENTS",
         "VALIDATOR",
+        "RATE",
         "CREATED",
         "EXPIRES",
         "REVOKED",
@@ -227,6 +382,7 @@ impl Row for ApiKeyView {
             self.name.clone(),
             self.agent_ids.join(","),
             self.validator.to_string(),
+            or_dash(self.rate_limit.as_deref().unwrap_or_default()),
             short_time(self.created_at.as_deref()),
             short_time(self.expires_at.as_deref()),
             short_time(self.revoked_at.as_deref()),

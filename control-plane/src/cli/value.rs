@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use authguardian_proto::rate::{RateLimit, TOOLS};
 use prost_types::Timestamp;
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
@@ -49,6 +50,21 @@ pub(crate) fn parse_span(text: &str) -> Result<Duration, String> {
         Some(span @ 1..=3_153_600_000) => Ok(Duration::from_secs(span)),
         _ => Err(expected()),
     }
+}
+
+/// Reads a limit for one tool: `validate_token=50/100`.
+pub(crate) fn parse_tool_rate(text: &str) -> Result<(String, RateLimit), String> {
+    let (tool, limit) = text.split_once('=').ok_or_else(|| {
+        "expected `TOOL=PER_SECOND/BURST`, such as `validate_token=50/100`".to_owned()
+    })?;
+    if !TOOLS.contains(&tool) {
+        let tools = TOOLS.join(", ");
+        return Err(format!(
+            "there is no tool `{tool}`, expected one of {tools}"
+        ));
+    }
+    let limit = limit.parse().map_err(|error| format!("{error}"))?;
+    Ok((tool.to_owned(), limit))
 }
 
 /// A message's time as RFC 3339; `None` when unset.
@@ -135,6 +151,24 @@ mod tests {
         assert_eq!(parse_span("90s"), Ok(Duration::from_secs(90)));
         for text in ["", "30", "d", "-1d", "0s", "1w", "999999999999d", "1ü"] {
             assert!(parse_span(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_limit_for_a_tool_names_one() {
+        let (tool, limit) = parse_tool_rate("validate_token=5/10").unwrap();
+        assert_eq!(
+            (tool.as_str(), limit.to_string().as_str()),
+            ("validate_token", "5/10")
+        );
+        for text in [
+            "",
+            "validate_token",
+            "validate_tokens=1/2",
+            "=1/2",
+            "validate_token=0/1",
+        ] {
+            assert!(parse_tool_rate(text).is_err(), "{text}");
         }
     }
 

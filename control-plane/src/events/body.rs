@@ -49,6 +49,8 @@ pub enum ChangeBody {
     },
     /// Stream `identity`.
     ApiKeyRevoked { api_key_id: ApiKeyId },
+    /// Stream `identity`: its limits are others.
+    ApiKeyChanged { api_key_id: ApiKeyId },
     /// Stream `identity`: the set of signing keys is another.
     SigningKeysChanged,
     /// Stream `identity`.

@@ -5,8 +5,8 @@ use std::{pin::Pin, sync::Arc};
 use authguardian_proto::{
     common::v1 as common,
     events::v1::{
-        AgentChanged, ApiKeyRevoked, Change, Changes, GetHeadsRequest, GetHeadsResponse,
-        GrantExpired, GrantIssued, GrantRenewed, GrantRevoked, GrantsRevoked,
+        AgentChanged, ApiKeyChanged, ApiKeyRevoked, Change, Changes, GetHeadsRequest,
+        GetHeadsResponse, GrantExpired, GrantIssued, GrantRenewed, GrantRevoked, GrantsRevoked,
         ListRevocationsRequest, ListRevocationsResponse, MachineChanged, PolicyChanged, Progress,
         SigningKeysChanged, StreamPosition, SuspensionChanged, WatchRequest, WatchResponse,
         change::Body, event_service_server::EventService, grants_revoked::Target,
@@ -246,6 +246,9 @@ fn body(body: ChangeBody) -> Body {
             agent_id: agent_id.to_string(),
         }),
         ChangeBody::ApiKeyRevoked { api_key_id } => Body::ApiKeyRevoked(ApiKeyRevoked {
+            api_key_id: api_key_id.to_string(),
+        }),
+        ChangeBody::ApiKeyChanged { api_key_id } => Body::ApiKeyChanged(ApiKeyChanged {
             api_key_id: api_key_id.to_string(),
         }),
         ChangeBody::SigningKeysChanged => Body::SigningKeysChanged(SigningKeysChanged {}),

@@ -17,6 +17,7 @@ pub mod key;
 pub mod machine;
 pub mod peer;
 pub mod policy;
+pub mod rate;
 pub mod record;
 mod report;
 pub mod resource_type;

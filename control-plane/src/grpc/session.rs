@@ -12,6 +12,7 @@ use tonic::{Request, Response, Status};
 use super::{
     auth,
     convert::{parse, timestamp},
+    rate,
 };
 use crate::{error::Error, identity::Identity};
 
@@ -51,16 +52,24 @@ impl SessionService for Sessions {
         if message.signature.len() != 64 {
             return Err(Error::invalid("signature", "expected 64 bytes").into());
         }
-        let (token, session) = self
+        let made = self
             .0
             .create_session(context, machine, api_key, &nonce, &message.signature, zone)
             .await?;
+        let session = made.session;
         Ok(Response::new(CreateSessionResponse {
-            session_token: token,
+            session_token: made.token,
             expires_at: Some(timestamp(session.expires_at())),
             agent_ids: session.agents.iter().map(ToString::to_string).collect(),
             validator: session.validator,
             zone: session.zone.to_proto().into(),
+            rate_limit: made.rate_limits.all.map(rate::message_of),
+            tool_rate_limits: rate::tool_messages(&made.rate_limits),
+            allowed_networks: made
+                .allowed_networks
+                .iter()
+                .map(ToString::to_string)
+                .collect(),
         }))
     }
 }

@@ -1,7 +1,11 @@
 //! API keys of agents: an Ed25519 seed at their holder, the public key here.
 
+use std::collections::BTreeMap;
+
 use authguardian_proto::{
     ids::{AgentId, ApiKeyId},
+    network::Networks,
+    rate::{RateLimit, RateLimits},
     reason::{Problem, Reason},
 };
 use serde::{Deserialize, Serialize};
@@ -38,6 +42,12 @@ pub struct ApiKey {
     /// `None`: not revoked.
     #[serde(with = "time::serde::rfc3339::option")]
     pub revoked_at: Option<OffsetDateTime>,
+    /// How often it may be used.
+    #[serde(default)]
+    pub rate_limits: RateLimits,
+    /// Where it may be used from; none: anywhere.
+    #[serde(default)]
+    pub allowed_networks: Networks,
 }
 
 /// What a new key is to be.
@@ -54,6 +64,45 @@ pub struct NewApiKey {
     /// `None`: never.
     #[serde(with = "time::serde::rfc3339::option")]
     pub expires_at: Option<OffsetDateTime>,
+    /// How often it may be used.
+    pub rate_limits: RateLimits,
+    /// Where it may be used from, at most 100; none: anywhere.
+    pub allowed_networks: Networks,
+}
+
+/// What is to become of a key's limits; what is `None`, or not named, stays.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct KeyChanges {
+    /// The limit of all calls; `Some(None)`: there is to be none.
+    pub rate_limit: Option<Option<RateLimit>>,
+    /// Limits of single tools, by name; `None`: there is to be none.
+    pub tool_rate_limits: BTreeMap<String, Option<RateLimit>>,
+    /// Where it may be used from, at most 100; none: anywhere.
+    pub allowed_networks: Option<Networks>,
+}
+
+impl KeyChanges {
+    /// Whether nothing is to change.
+    pub fn are_none(&self) -> bool {
+        self.rate_limit.is_none()
+            && self.tool_rate_limits.is_empty()
+            && self.allowed_networks.is_none()
+    }
+
+    fn apply(self, key: &mut ApiKey) {
+        if let Some(limit) = self.rate_limit {
+            key.rate_limits.all = limit;
+        }
+        for (tool, limit) in self.tool_rate_limits {
+            match limit {
+                Some(limit) => key.rate_limits.tools.insert(tool, limit),
+                None => key.rate_limits.tools.remove(&tool),
+            };
+        }
+        if let Some(networks) = self.allowed_networks {
+            key.allowed_networks = networks;
+        }
+    }
 }
 
 impl ApiKey {
@@ -102,6 +151,8 @@ impl Identity {
             created_at: now,
             expires_at: new.expires_at,
             revoked_at: None,
+            rate_limits: new.rate_limits,
+            allowed_networks: new.allowed_networks,
         };
         store::insert_api_key(request.connection(), &api_key).await?;
         audit::append(
@@ -122,6 +173,56 @@ impl Identity {
         store::list_api_keys(&mut *self.db.read().await?, before, limit).await
     }
 
+    /// One key.
+    ///
+    /// # Errors
+    /// `API_KEY_UNKNOWN` (`api_key_id`).
+    pub async fn get_api_key(&self, id: ApiKeyId) -> Result<ApiKey> {
+        let mut connection = self.db.read().await?;
+        let found = store::api_keys(&mut connection, &[id]).await?.pop();
+        found.ok_or_else(|| no_such_key(id))
+    }
+
+    /// Changes the limits of a key; edges make its sessions anew.
+    ///
+    /// # Errors
+    /// `API_KEY_UNKNOWN` (`api_key_id`), `API_KEY_REVOKED`.
+    pub async fn update_api_key(
+        &self,
+        context: Context,
+        id: ApiKeyId,
+        changes: KeyChanges,
+    ) -> Result<ApiKey> {
+        let now = self.ambient.clock.now();
+        let asked = (id, &changes);
+        let key = context.request_key(&self.ambient, "identity.update_api_key", &asked)?;
+        let mut request = match self.db.begin_request(key, now).await? {
+            Begun::Told(api_key) => return Ok(api_key),
+            Begun::New(request) => request,
+        };
+        let mut api_key = store::api_key_for_update(request.connection(), id)
+            .await?
+            .ok_or_else(|| no_such_key(id))?;
+        if api_key.revoked_at.is_some() {
+            return Err(Error::new(
+                Reason::ApiKeyRevoked,
+                "this API key was revoked",
+            ));
+        }
+        changes.apply(&mut api_key);
+        store::update_api_key(request.connection(), &api_key).await?;
+        audit::append(
+            request.connection(),
+            now,
+            &[Entry::ok(context, "api_key.update", id.to_string())],
+        )
+        .await?;
+        let change = ChangeBody::ApiKeyChanged { api_key_id: id };
+        events::append(request.connection(), Stream::Identity, now, &[change]).await?;
+        request.finish(&api_key).await?;
+        Ok(api_key)
+    }
+
     /// Ends a key and its sessions. Revoking twice succeeds.
     ///
     /// # Errors
@@ -135,10 +236,7 @@ impl Identity {
         };
         let api_key = store::revoke_api_key(request.connection(), id, now)
             .await?
-            .ok_or_else(|| {
-                Problem::new(Reason::ApiKeyUnknown, format!("there is no API key `{id}`"))
-                    .at("api_key_id")
-            })?;
+            .ok_or_else(|| no_such_key(id))?;
         audit::append(
             request.connection(),
             now,
@@ -158,6 +256,12 @@ impl Identity {
 /// When the database refuses.
 pub async fn lock_api_keys(connection: &mut PgConnection, ids: &[ApiKeyId]) -> Result<Vec<ApiKey>> {
     store::api_keys_for_share(connection, ids).await
+}
+
+fn no_such_key(id: ApiKeyId) -> Error {
+    Problem::new(Reason::ApiKeyUnknown, format!("there is no API key `{id}`"))
+        .at("api_key_id")
+        .into()
 }
 
 pub(super) fn unknown() -> Error {

@@ -8,6 +8,7 @@ mod jwks;
 pub mod keyring;
 pub mod machine;
 pub mod membership;
+pub mod rates;
 mod reload;
 pub mod report;
 mod rotate;

@@ -5,6 +5,8 @@ use authguardian_proto::{
     credential::{login_message, sha256},
     grant_token::MAX_TOKEN_LEN,
     ids::{AgentId, ApiKeyId, MachineId, SessionId, SigningKeyId},
+    network::Networks,
+    rate::RateLimits,
     reason::Reason,
     zone::Zone,
 };
@@ -76,6 +78,19 @@ impl Session {
     }
 }
 
+/// What a login comes to.
+#[derive(Debug, Clone)]
+pub struct MadeSession {
+    /// The session as a token.
+    pub token: String,
+    /// What the token says.
+    pub session: Arc<Session>,
+    /// How often the key may be used.
+    pub rate_limits: RateLimits,
+    /// Where it may be used from; none: anywhere.
+    pub allowed_networks: Networks,
+}
+
 /// A nonce as it lies in the database.
 pub(super) struct StoredNonce {
     pub(super) api_key_id: ApiKeyId,
@@ -130,7 +145,7 @@ impl Identity {
         nonce: &[u8; 32],
         signature: &[u8],
         zone: Zone,
-    ) -> Result<(String, Arc<Session>)> {
+    ) -> Result<MadeSession> {
         let now = self.ambient.clock.now();
         let mut tx = self.db.begin().await?;
         let at = active_machine(&mut tx, machine).await?;
@@ -187,7 +202,12 @@ impl Identity {
         )
         .await?;
         self.db.commit(tx).await?;
-        Ok((self.sign_session(&session)?, session))
+        Ok(MadeSession {
+            token: self.sign_session(&session)?,
+            session,
+            rate_limits: key.rate_limits,
+            allowed_networks: key.allowed_networks,
+        })
     }
 
     /// The session of a token, if it is good at this machine. Whether its API

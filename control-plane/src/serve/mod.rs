@@ -23,7 +23,8 @@ use authguardian_proto::{
         api_key_service_server::ApiKeyServiceServer,
         enrolment_service_server::EnrolmentServiceServer,
         join_token_service_server::JoinTokenServiceServer, key_service_server::KeyServiceServer,
-        machine_service_server::MachineServiceServer, session_service_server::SessionServiceServer,
+        machine_service_server::MachineServiceServer, rate_service_server::RateServiceServer,
+        session_service_server::SessionServiceServer,
         signing_key_admin_service_server::SigningKeyAdminServiceServer,
         suspension_service_server::SuspensionServiceServer,
     },
@@ -50,8 +51,8 @@ use crate::{
         admin_token::AdminTokens, agent::AgentAdmin, api_key::ApiKeys, audit::Audit,
         auth::AuthLayer, enrolment::Enrolment, event::Events, grant::GrantFace,
         grant_admin::GrantAdmin, join_token::JoinTokens, key::Keys, machine::Machines,
-        policy::PolicyAdmin, record::Recorder, resource_type::ResourceTypes, session::Sessions,
-        signing_key::SigningKeys, suspension::Suspensions, system::System,
+        policy::PolicyAdmin, rate::Rates, record::Recorder, resource_type::ResourceTypes,
+        session::Sessions, signing_key::SigningKeys, suspension::Suspensions, system::System,
     },
     http::{self, Check, HttpState},
     metrics::Metrics,
@@ -185,6 +186,7 @@ fn edge_services(app: &App, metrics: &Metrics) -> Guarded {
     guarded(app, metrics)
         .add_service(EnrolmentServiceServer::new(Enrolment(app.identity.clone())))
         .add_service(SessionServiceServer::new(Sessions(app.identity.clone())))
+        .add_service(RateServiceServer::new(Rates(app.identity.clone())))
         .add_service(KeyServiceServer::new(Keys(app.identity.clone())))
         .add_service(EventServiceServer::new(Events {
             publisher: Arc::clone(&app.publisher),

@@ -123,7 +123,7 @@ async fn a_session_is_good_at_its_own_machine_for_a_quarter_of_an_hour() {
     let key = rig.api_key(&["data_analyst"], true).await;
     let (nonce, _) = identity.create_challenge(here, key.id()).await.unwrap();
     let signature = key.sign_nonce(&nonce).unwrap();
-    let (token, session) = identity
+    let made = identity
         .create_session(
             anonymous(),
             here,
@@ -134,6 +134,7 @@ async fn a_session_is_good_at_its_own_machine_for_a_quarter_of_an_hour() {
         )
         .await
         .unwrap();
+    let (token, session) = (made.token, made.session);
     assert_eq!(
         *identity.authenticate(&token, here).await.unwrap(),
         *session

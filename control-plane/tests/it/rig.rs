@@ -8,6 +8,8 @@ use std::sync::{
 use authguardian_proto::{
     credential::{self, ApiKey},
     ids::{AgentId, MachineId},
+    network::Networks,
+    rate::RateLimits,
     zone::Zone,
 };
 use control_plane::{
@@ -128,6 +130,8 @@ impl Rig {
             agent_ids: agents.iter().map(|agent| agent.parse().unwrap()).collect(),
             validator,
             expires_at: None,
+            rate_limits: RateLimits::default(),
+            allowed_networks: Networks::default(),
         };
         let registered = self
             .app
@@ -159,7 +163,7 @@ impl Rig {
             )
             .await
             .unwrap()
-            .1
+            .session
     }
 
     /// data_analyst with trust 800 at an enrolled machine, its key not a validator.

@@ -161,7 +161,7 @@ async fn what_another_control_plane_signs_with_a_new_key_is_known_at_once() {
         let signature = api_key.sign_nonce(&nonce).unwrap();
         let (id, zone) = (api_key.id(), Zone::LocalMachine);
         let login = identity.create_session(anonymous(), machine, id, &nonce, &signature, zone);
-        let (token, _) = login.await.unwrap();
+        let token = login.await.unwrap().token;
         let known = other.app.identity.authenticate(&token, machine).await;
         known.unwrap();
     }
@@ -179,7 +179,7 @@ async fn a_forced_retirement_refuses_the_tokens_of_a_key_everywhere() {
     let signature = api_key.sign_nonce(&nonce).unwrap();
     let (id, zone) = (api_key.id(), Zone::LocalMachine);
     let login = identity.create_session(anonymous(), session.machine, id, &nonce, &signature, zone);
-    let (login, _) = login.await.unwrap();
+    let login = login.await.unwrap().token;
     let token = rig.granted(&session).await.token.unwrap();
     // both remember the session
     for app in [&rig.app, &other.app] {

@@ -7,6 +7,8 @@ use anyhow::{Context as _, Result};
 use authguardian_proto::{
     credential::ApiKey,
     ids::{AgentId, ApiKeyId},
+    network::Networks,
+    rate::RateLimits,
 };
 use control_plane::{
     app::{self, App},
@@ -111,6 +113,8 @@ async fn set_up(url: &str, master_key: &Path, machines: usize) -> Result<(String
         agent_ids: vec![agent],
         validator: true,
         expires_at: None,
+        rate_limits: RateLimits::default(),
+        allowed_networks: Networks::default(),
     };
     let key = app.identity.create_api_key(Context::system(), new).await?;
     let mut join_tokens = Vec::new();

@@ -121,6 +121,9 @@ fn refusal(body: &Value, status: u16) -> Failure {
                 reason,
                 detail,
                 field: text("field"),
+                retry_after_seconds: body["retry_after_seconds"]
+                    .as_u64()
+                    .and_then(|seconds| u32::try_from(seconds).ok()),
             }
             .into()
         }

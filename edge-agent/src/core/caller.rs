@@ -76,8 +76,8 @@ impl Caller {
 }
 
 impl Core {
-    /// Returns when an API key no longer counts, or no session of this machine
-    /// does.
+    /// Returns when an API key no longer counts, or counts for something else,
+    /// or no session of this machine does.
     pub async fn key_ended(&self, id: ApiKeyId) {
         let mut changes = self.upstream.feed().subscribe();
         let mut ask_after = ASK_EVERY;
@@ -85,7 +85,11 @@ impl Core {
             let missed_changes = async {
                 loop {
                     match changes.recv().await {
-                        Ok(Change::ApiKeyRevoked(revoked)) if revoked == id => return false,
+                        Ok(Change::ApiKeyRevoked(ended) | Change::ApiKeyChanged(ended))
+                            if ended == id =>
+                        {
+                            return false;
+                        }
                         // the session that it began with has ended
                         Ok(Change::Machine { .. }) => return false,
                         Ok(Change::Everything) | Err(RecvError::Lagged(_)) => return true,

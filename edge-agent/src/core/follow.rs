@@ -42,7 +42,10 @@ impl Follower for VerifierFollower {
                     .end_matching(predicate(target.clone()), before, *until);
             }
             Change::SigningKeysChanged | Change::Everything => self.0.keys_changed(),
-            Change::Grant { .. } | Change::ApiKeyRevoked(_) | Change::Machine { .. } => {}
+            Change::Grant { .. }
+            | Change::ApiKeyRevoked(_)
+            | Change::ApiKeyChanged(_)
+            | Change::Machine { .. } => {}
         }
     }
 }

@@ -66,7 +66,10 @@ impl Watch {
                 Target::ResourceType(_) | Target::Policy(_) | Target::Everything => true,
             },
             Change::Everything => true,
-            Change::ApiKeyRevoked(_) | Change::SigningKeysChanged | Change::Machine { .. } => false,
+            Change::ApiKeyRevoked(_)
+            | Change::ApiKeyChanged(_)
+            | Change::SigningKeysChanged
+            | Change::Machine { .. } => false,
         };
         if concerned {
             Resource::ALL.into()

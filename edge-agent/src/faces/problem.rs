@@ -28,6 +28,9 @@ pub(super) fn respond_with(status: StatusCode, problem: &Problem) -> Response {
     if let (Some(field), Some(object)) = (&problem.field, body.as_object_mut()) {
         object.insert("field".to_owned(), json!(field));
     }
+    if let (Some(seconds), Some(object)) = (problem.retry_after_seconds, body.as_object_mut()) {
+        object.insert("retry_after_seconds".to_owned(), json!(seconds));
+    }
     let mut response = Response::new(Body::from(body.to_string()));
     *response.status_mut() = status;
     let headers = response.headers_mut();
@@ -47,7 +50,8 @@ pub(super) fn respond_with(status: StatusCode, problem: &Problem) -> Response {
             );
         }
         Code::RateLimited | Code::ResourceExhausted | Code::Unavailable => {
-            headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+            let seconds = problem.retry_after_seconds.unwrap_or(1);
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
         _ => {}
     }
@@ -129,5 +133,9 @@ mod tests {
         );
         let later = respond(&Problem::new(Reason::Unavailable, ""));
         assert_eq!(later.headers()[header::RETRY_AFTER], "1");
+        let wait = std::time::Duration::from_millis(2100);
+        let limited = respond(&Problem::rate_limited("too often", wait));
+        assert_eq!(limited.status(), 429);
+        assert_eq!(limited.headers()[header::RETRY_AFTER], "3");
     }
 }

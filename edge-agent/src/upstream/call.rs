@@ -221,6 +221,7 @@ fn classify(status: &Status) -> Failure {
             reason: Reason::Unavailable,
             detail: "the control plane cannot be reached or did not answer in time".to_owned(),
             field: None,
+            retry_after_seconds: None,
         }),
     }
 }

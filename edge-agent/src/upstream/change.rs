@@ -35,6 +35,8 @@ pub enum Change {
     },
     /// An API key was ended, and with it its sessions.
     ApiKeyRevoked(ApiKeyId),
+    /// The limits of an API key are others: its sessions are made anew.
+    ApiKeyChanged(ApiKeyId),
     /// The keys that tokens are checked with are others.
     SigningKeysChanged,
     /// This machine's state, or what it is for, is another: its sessions have
@@ -90,6 +92,9 @@ impl Change {
             },
             Some(Body::ApiKeyRevoked(body)) => {
                 Self::ApiKeyRevoked(body.api_key_id.parse().map_err(|_| Unreadable)?)
+            }
+            Some(Body::ApiKeyChanged(body)) => {
+                Self::ApiKeyChanged(body.api_key_id.parse().map_err(|_| Unreadable)?)
             }
             Some(Body::SigningKeysChanged(_)) => Self::SigningKeysChanged,
             Some(Body::MachineChanged(body)) if body.machine_id.parse() == Ok(own) => {

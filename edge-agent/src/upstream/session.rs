@@ -216,7 +216,9 @@ impl Sessions {
 impl Follower for Sessions {
     fn follow(&self, change: &Change) {
         match change {
-            Change::ApiKeyRevoked(id) => self.revoked(|session| session.api_key_id == *id),
+            Change::ApiKeyRevoked(id) | Change::ApiKeyChanged(id) => {
+                self.revoked(|session| session.api_key_id == *id)
+            }
             Change::Machine { .. } | Change::Everything => self.revoked(|_| true),
             _ => {}
         }

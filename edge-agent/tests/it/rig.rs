@@ -12,6 +12,8 @@ use std::{
 use authguardian_proto::{
     credential::ApiKey,
     ids::{AgentId, ApiKeyId},
+    network::Networks,
+    rate::RateLimits,
 };
 use control_plane::{
     app::{self, App},
@@ -135,6 +137,8 @@ impl ControlPlane {
             agent_ids: agents.iter().map(|agent| agent.parse().unwrap()).collect(),
             validator,
             expires_at: None,
+            rate_limits: RateLimits::default(),
+            allowed_networks: Networks::default(),
         };
         let registered = self
             .app

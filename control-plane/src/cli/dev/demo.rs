@@ -4,6 +4,8 @@
 use authguardian_proto::{
     credential,
     ids::{AgentId, ApiKeyId, MachineName},
+    network::Networks,
+    rate::RateLimits,
     reason::Reason,
 };
 use time::Duration;
@@ -98,6 +100,8 @@ async fn api_key(app: &App, directory: &Directory) -> Result<Zeroizing<String>, 
             .collect::<Result<_, _>>()?,
         validator: true,
         expires_at: None,
+        rate_limits: RateLimits::default(),
+        allowed_networks: Networks::default(),
     };
     let made = app.identity.create_api_key(Context::system(), new).await?;
     let text = credential::ApiKey::new(made.id, *seed).expose();

@@ -42,6 +42,10 @@ pub const TABLE: &[(&str, Access)] = &[
         Access::Machine,
     ),
     (
+        "/authguardian.identity.v1.RateService/LeaseRates",
+        Access::Machine,
+    ),
+    (
         "/authguardian.identity.v1.KeyService/GetJwks",
         Access::Machine,
     ),
@@ -132,6 +136,14 @@ pub const TABLE: &[(&str, Access)] = &[
     (
         "/authguardian.identity.v1.ApiKeyService/ListApiKeys",
         Access::Role(Role::Viewer),
+    ),
+    (
+        "/authguardian.identity.v1.ApiKeyService/GetApiKey",
+        Access::Role(Role::Viewer),
+    ),
+    (
+        "/authguardian.identity.v1.ApiKeyService/UpdateApiKey",
+        Access::Role(Role::Admin),
     ),
     (
         "/authguardian.identity.v1.ApiKeyService/RevokeApiKey",

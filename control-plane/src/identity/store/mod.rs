@@ -6,6 +6,7 @@ mod join_token;
 mod machine;
 mod nonce;
 mod own_key;
+mod rate;
 mod suspension;
 
 pub(super) use admin_token::*;
@@ -14,6 +15,7 @@ pub(super) use join_token::*;
 pub(super) use machine::*;
 pub(super) use nonce::*;
 pub(super) use own_key::*;
+pub(super) use rate::*;
 pub(super) use suspension::*;
 
 use crate::error::Error;

@@ -6,6 +6,8 @@ use std::{path::Path, sync::Arc, thread};
 use authguardian_proto::{
     credential::ApiKey,
     ids::{AgentId, ApiKeyId},
+    network::Networks,
+    rate::RateLimits,
 };
 use control_plane::{
     app::{self, App},
@@ -122,6 +124,8 @@ async fn set_up(url: &str, master_key: &Path, edges: usize) -> (String, Vec<Stri
         agent_ids: vec![agent],
         validator: false,
         expires_at: None,
+        rate_limits: RateLimits::default(),
+        allowed_networks: Networks::default(),
     };
     let key = app
         .identity

@@ -201,6 +201,6 @@ async fn session(control_plane: &ControlPlane, key: &str) -> Arc<Session> {
     let zone = Zone::LocalMachine;
     let context = Context::system();
     let session = identity.create_session(context, machine, key.id(), &nonce, &signature, zone);
-    let (token, _) = session.await.unwrap();
+    let token = session.await.unwrap().token;
     identity.authenticate(&token, machine).await.unwrap()
 }

@@ -196,7 +196,7 @@ impl Load {
             let (id, zone) = (key.id(), Zone::LocalMachine);
             let context = Context::system();
             let login = identity.create_session(context, machine, id, &nonce, &signature, zone);
-            sessions.push(login.await.unwrap().0);
+            sessions.push(login.await.unwrap().token);
             for session in &sessions {
                 for plane in [there, here] {
                     let known = plane.app.identity.authenticate(session, machine);
