@@ -2,13 +2,14 @@
 
 use std::path::PathBuf;
 
-const FILES: [&str; 14] = [
+const FILES: [&str; 15] = [
     "common/v1/common.proto",
     "identity/v1/enrolment.proto",
     "identity/v1/session.proto",
     "identity/v1/key.proto",
     "identity/v1/rate.proto",
     "identity/v1/admin.proto",
+    "identity/v1/bootstrap.proto",
     "identity/v1/signing_key.proto",
     "identity/v1/suspension.proto",
     "registry/v1/agent.proto",

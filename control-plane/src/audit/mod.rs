@@ -33,6 +33,8 @@ pub enum Actor {
     Admin(AdminTokenId),
     /// A machine on its own behalf.
     Machine(MachineId),
+    /// A user of the control plane's own machine, by uid.
+    Local(u32),
     /// The control plane itself.
     System,
     /// Nobody known.
@@ -57,12 +59,14 @@ pub struct Context {
 }
 
 impl Context {
-    /// Whose request ids these are: `apk_…`, `adm_…`, `mch_…`, `system` or `anonymous`.
+    /// Whose request ids these are: `apk_…`, `adm_…`, `mch_…`, `uid:…`, `system`
+    /// or `anonymous`.
     pub fn principal(&self) -> String {
         match &self.actor {
             Actor::Agent(_, key) => key.to_string(),
             Actor::Admin(token) => token.to_string(),
             Actor::Machine(machine) => machine.to_string(),
+            Actor::Local(uid) => format!("uid:{uid}"),
             Actor::System => "system".to_owned(),
             Actor::Anonymous => "anonymous".to_owned(),
         }

@@ -72,6 +72,7 @@ impl Columns {
             Actor::Agent(None, key) => (format!("api_key:{key}"), Some(key.to_string())),
             Actor::Admin(token) => (format!("admin:{token}"), Some(token.to_string())),
             Actor::Machine(machine) => (format!("machine:{machine}"), None),
+            Actor::Local(uid) => (format!("uid:{uid}"), None),
             Actor::System => ("system".to_owned(), None),
             Actor::Anonymous => ("anonymous".to_owned(), None),
         };

@@ -1,4 +1,6 @@
-//! `admin-token`: tokens of admins.
+//! `admin-token`: tokens and client certificates of admins.
+
+use std::path::PathBuf;
 
 use authguardian_proto::{
     identity::v1::{
@@ -11,6 +13,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use serde::Serialize;
 
 use super::{
+    admin_certificate::NewCertificate,
     client::{Authenticated, ClientArgs, RequestIdArgs, change, read},
     failure::Failure,
     join_token::secret_is_lost,
@@ -22,8 +25,12 @@ use super::{
 const EXAMPLES: &str = "\
 Examples:
   control-plane admin-token create --name dashboards --role viewer --ttl-seconds 2592000
+  control-plane admin-token create --name console --role operator --certificate console.pem
   control-plane admin-token list
-  control-plane admin-token revoke adm_…";
+  control-plane admin-token revoke adm_…
+
+A certificate stands for a token: `--client-certificate console.pem` on any verb. Its key is made
+here, and never leaves this machine.";
 
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
@@ -36,11 +43,11 @@ pub(crate) struct AdminTokenArgs {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
-    /// Make a token for a role no higher than your own; it is shown once
+    /// Make a token, shown once, or a certificate, for a role no higher than your own
     Create(CreateArgs),
-    /// List tokens, newest first, without their secrets
+    /// List tokens and certificates, newest first, without their secrets
     List(PageArgs),
-    /// End a token at once
+    /// End a token or a certificate at once
     Revoke(RevokeArgs),
 }
 
@@ -70,6 +77,11 @@ struct CreateArgs {
     /// Seconds until it ends
     #[arg(long, value_name = "N", default_value_t = 86_400, value_parser = clap::value_parser!(u32).range(60..=31_536_000))]
     ttl_seconds: u32,
+
+    /// Make a key and a certificate instead of a token, and write both (PEM) to
+    /// this new file
+    #[arg(long, value_name = "FILE")]
+    certificate: Option<PathBuf>,
 
     #[command(flatten)]
     request_id: RequestIdArgs,
@@ -113,16 +125,24 @@ async fn create(
     output: Format,
 ) -> Result<(), Failure> {
     let request_id = args.request_id.resolve()?;
+    let certificate = args.certificate.as_deref().map(NewCertificate::new);
+    let certificate = certificate.transpose()?;
+    let certificate_request = certificate.as_ref().map(NewCertificate::request);
     let request = CreateAdminTokenRequest {
         name: args.name,
         role: args.role.to_proto().into(),
         ttl_seconds: args.ttl_seconds,
         request_id: request_id.clone(),
+        certificate_request: certificate_request.transpose()?.unwrap_or_default(),
     };
     let made = change(&request_id, async || {
         client.create_admin_token(request.clone()).await
     })
     .await?;
+    if let Some(certificate) = certificate {
+        certificate.write(&made.certificate_chain)?;
+        return output.one(&AdminTokenView::from(made.info.unwrap_or_default()));
+    }
     if made.admin_token.is_empty() {
         return Err(secret_is_lost("admin token").into());
     }
@@ -183,18 +203,19 @@ async fn revoke(
 }
 
 #[derive(Serialize)]
-struct CreatedView<'a> {
-    admin_token: &'a str,
-    info: AdminTokenView,
+pub(super) struct CreatedView<'a> {
+    pub admin_token: &'a str,
+    pub info: AdminTokenView,
 }
 
 #[derive(Debug, Serialize)]
-struct AdminTokenView {
-    id: String,
+pub(super) struct AdminTokenView {
+    pub id: String,
     name: String,
     role: String,
+    certificate: bool,
     created_at: Option<String>,
-    expires_at: Option<String>,
+    pub expires_at: Option<String>,
     revoked_at: Option<String>,
 }
 
@@ -207,20 +228,28 @@ impl From<AdminToken> for AdminTokenView {
             revoked_at: rfc3339(token.revoked_at.as_ref()),
             id: token.id,
             name: token.name,
+            certificate: token.certificate,
         }
     }
 }
 
 impl Row for AdminTokenView {
-    const PLURAL: &'static str = "admin tokens";
-    const COLUMNS: &'static [&'static str] =
-        &["ID", "NAME", "ROLE", "CREATED", "EXPIRES", "REVOKED"];
+    const PLURAL: &'static str = "admin tokens and certificates";
+    const COLUMNS: &'static [&'static str] = &[
+        "ID", "NAME", "ROLE", "KIND", "CREATED", "EXPIRES", "REVOKED",
+    ];
 
     fn cells(&self) -> Vec<String> {
         vec![
             self.id.clone(),
             self.name.clone(),
             self.role.clone(),
+            if self.certificate {
+                "certificate"
+            } else {
+                "token"
+            }
+            .to_owned(),
             short_time(self.created_at.as_deref()),
             short_time(self.expires_at.as_deref()),
             short_time(self.revoked_at.as_deref()),

@@ -9,11 +9,12 @@ use authguardian_proto::{
     status::from_status,
 };
 use clap::Args;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 use tonic::{
     Request, Response, Status,
     metadata::{Ascii, MetadataValue},
     service::{Interceptor, interceptor::InterceptedService},
-    transport::{Certificate, Channel, ClientTlsConfig, Endpoint},
+    transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity},
 };
 use zeroize::Zeroizing;
 
@@ -52,6 +53,17 @@ pub(crate) struct ClientArgs {
     #[arg(long, value_name = "FILE", global = true, help_heading = "Connection")]
     admin_token_file: Option<PathBuf>,
 
+    /// File with an admin's client certificate and its key (PEM), instead of
+    /// `AUTHGUARDIAN_ADMIN_TOKEN`; `--admin-token-file` goes before it
+    #[arg(
+        long,
+        env = "AUTHGUARDIAN_CLIENT_CERTIFICATE",
+        value_name = "FILE",
+        global = true,
+        help_heading = "Connection"
+    )]
+    client_certificate: Option<PathBuf>,
+
     /// CA certificate (PEM) that the server's certificate has to come from
     #[arg(
         long,
@@ -78,8 +90,12 @@ pub(crate) struct RequestIdArgs {
 impl ClientArgs {
     /// Connects, and makes sure that somebody answers.
     pub(crate) async fn connect(&self) -> Result<Authenticated, Failure> {
-        let bearer = Bearer::new(&self.admin_token()?)?;
-        let endpoint = self.endpoint()?;
+        let certificate = self.certificate()?;
+        let bearer = match certificate {
+            Some(_) => Bearer(None),
+            None => Bearer::new(&self.admin_token()?)?,
+        };
+        let endpoint = self.endpoint(certificate)?;
         let channel = endpoint.connect().await.map_err(|error| {
             tracing::debug!(?error, "connecting failed");
             Problem::new(
@@ -90,7 +106,30 @@ impl ClientArgs {
         Ok(InterceptedService::new(channel, bearer))
     }
 
-    fn endpoint(&self) -> Result<Endpoint, Failure> {
+    /// The client certificate, where that is what is shown.
+    fn certificate(&self) -> Result<Option<Identity>, Failure> {
+        let path = match &self.client_certificate {
+            Some(path) if self.admin_token_file.is_none() => path,
+            _ => return Ok(None),
+        };
+        let refused = |detail: String| Problem::invalid("client_certificate", detail);
+        let text = std::fs::read(path)
+            .map_err(|error| refused(format!("cannot read `{}`: {error}", path.display())))?;
+        let text = Zeroizing::new(text);
+        let whole = CertificateDer::from_pem_slice(&text).is_ok()
+            && PrivateKeyDer::from_pem_slice(&text).is_ok();
+        if !whole {
+            let detail = format!(
+                "`{}` does not hold a certificate and its key",
+                path.display()
+            );
+            return Err(refused(detail).into());
+        }
+        // each reads its own out of the file
+        Ok(Some(Identity::from_pem(&text, &text)))
+    }
+
+    fn endpoint(&self, certificate: Option<Identity>) -> Result<Endpoint, Failure> {
         let expected = || Problem::invalid("server", "expected `https://host:port`");
         if !self.server.starts_with("https://") {
             return Err(expected().into());
@@ -105,7 +144,10 @@ impl ClientArgs {
                 format!("cannot read `{}`: {error}", path.display()),
             )
         })?;
-        let tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(pem));
+        let mut tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(pem));
+        if let Some(certificate) = certificate {
+            tls = tls.identity(certificate);
+        }
         Endpoint::from_shared(self.server.clone())
             .map_err(|_| expected())?
             .timeout(CALL_TIMEOUT)
@@ -126,7 +168,7 @@ impl ClientArgs {
             })?,
             None => std::env::var("AUTHGUARDIAN_ADMIN_TOKEN").map_err(|_| {
                 let detail =
-                    "no admin token: set `AUTHGUARDIAN_ADMIN_TOKEN` or `--admin-token-file`";
+                    "no admin token: set `AUTHGUARDIAN_ADMIN_TOKEN`, `--admin-token-file` or `--client-certificate`";
                 Problem::new(Reason::Unauthenticated, detail)
             })?,
         };
@@ -151,9 +193,10 @@ pub(crate) fn fresh_request_id() -> Result<String, Failure> {
     Ok(ambient()?.uuid().to_string())
 }
 
-/// Puts `authorization: Bearer …` on every call.
+/// Puts `authorization: Bearer …` on every call; nothing where a certificate is
+/// shown.
 #[derive(Clone)]
-pub(crate) struct Bearer(MetadataValue<Ascii>);
+pub(crate) struct Bearer(Option<MetadataValue<Ascii>>);
 
 impl Bearer {
     fn new(token: &AdminToken) -> Result<Self, Failure> {
@@ -162,15 +205,17 @@ impl Bearer {
             .parse()
             .map_err(|_| Problem::invalid("admin_token", "it cannot be sent"))?;
         value.set_sensitive(true);
-        Ok(Self(value))
+        Ok(Self(Some(value)))
     }
 }
 
 impl Interceptor for Bearer {
     fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
-        request
-            .metadata_mut()
-            .insert("authorization", self.0.clone());
+        if let Some(value) = &self.0 {
+            request
+                .metadata_mut()
+                .insert("authorization", value.clone());
+        }
         Ok(request)
     }
 }
@@ -225,7 +270,8 @@ fn is_unknown(status: &Status, problem: &Problem) -> bool {
     }
 }
 
-fn innermost(error: &dyn std::error::Error) -> String {
+/// What went wrong at the bottom of it.
+pub(super) fn innermost(error: &dyn std::error::Error) -> String {
     let mut error = error;
     while let Some(source) = error.source() {
         error = source;

@@ -1,10 +1,12 @@
 //! The command line: the daemon's own verbs, and the operator's, which are
 //! clients of the admin listener. One file per noun.
 
+mod admin_certificate;
 mod admin_token;
 mod agent;
 mod api_key;
 mod audit;
+mod bootstrap;
 mod client;
 mod completions;
 mod control_plane;
@@ -12,6 +14,7 @@ mod dev;
 mod doctor;
 mod examples;
 mod failure;
+mod files;
 mod grant;
 mod join_token;
 mod key;
@@ -43,7 +46,7 @@ Exit codes:
   7 outcome unknown
 
 Operator verbs are clients of the admin listener; they need its address, its CA
-certificate and an admin token:
+certificate and an admin token, or AUTHGUARDIAN_CLIENT_CERTIFICATE instead of it:
   export AUTHGUARDIAN_SERVER=https://127.0.0.1:3003
   export AUTHGUARDIAN_CA_FILE=/path/to/ca.pem
   export AUTHGUARDIAN_ADMIN_TOKEN=aga_…
@@ -83,7 +86,9 @@ enum Command {
     ApiKey(api_key::ApiKeyArgs),
     /// The control plane's own keys, and their rotation
     Key(key::KeyArgs),
-    /// Tokens of admins
+    /// Make the first admin, as the owner of this machine
+    Bootstrap(bootstrap::BootstrapArgs),
+    /// Tokens and client certificates of admins
     AdminToken(admin_token::AdminTokenArgs),
     /// What grants are given for
     ResourceType(resource_type::ResourceTypeArgs),
@@ -154,6 +159,7 @@ impl Command {
             Self::Agent(args) => args.client.output,
             Self::ApiKey(args) => args.client.output,
             Self::Key(args) => args.client.output,
+            Self::Bootstrap(args) => args.output,
             Self::AdminToken(args) => args.client.output,
             Self::ResourceType(args) => args.client.output,
             Self::Policy(args) => args.client.output,
@@ -178,6 +184,7 @@ impl Command {
             Self::Agent(args) => args.run().await,
             Self::ApiKey(args) => args.run().await,
             Self::Key(args) => args.run().await,
+            Self::Bootstrap(args) => args.run().await,
             Self::AdminToken(args) => args.run().await,
             Self::ResourceType(args) => args.run().await,
             Self::Policy(args) => args.run().await,

@@ -1,6 +1,6 @@
 //! `[listen]`: where the control plane listens.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -12,8 +12,11 @@ use super::ConfigError;
 pub struct Listen {
     /// Health, metrics and JWKS, in clear text: keep it inside.
     pub http: SocketAddr,
-    /// Admin API: gRPC over TLS, admin tokens.
+    /// Admin API: gRPC over TLS, admin tokens or client certificates.
     pub admin_grpc: SocketAddr,
+    /// Unix socket, 0600, at which root and the user of this process make the
+    /// first admin (`bootstrap`); absolute. Empty: none.
+    pub admin_socket: PathBuf,
     /// Edges: gRPC over TLS, machine certificates.
     pub edge_grpc: SocketAddr,
 }
@@ -23,6 +26,7 @@ impl Default for Listen {
         Self {
             http: SocketAddr::from(([127, 0, 0, 1], 3000)),
             admin_grpc: SocketAddr::from(([127, 0, 0, 1], 3003)),
+            admin_socket: PathBuf::new(),
             edge_grpc: SocketAddr::from(([127, 0, 0, 1], 3004)),
         }
     }
@@ -30,6 +34,12 @@ impl Default for Listen {
 
 impl Listen {
     pub(super) fn validate(&self) -> Result<(), ConfigError> {
+        if !self.admin_socket.as_os_str().is_empty() && !self.admin_socket.is_absolute() {
+            return Err(ConfigError::invalid(
+                "listen.admin_socket",
+                "expected an absolute path, or nothing",
+            ));
+        }
         let named = [
             ("listen.http", self.http),
             ("listen.admin_grpc", self.admin_grpc),
@@ -53,6 +63,19 @@ impl Listen {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_relative_socket_is_refused() {
+        let listen = Listen {
+            admin_socket: "admin.sock".into(),
+            ..Listen::default()
+        };
+        let error = listen.validate().unwrap_err().to_string();
+        assert_eq!(
+            error,
+            "`listen.admin_socket`: expected an absolute path, or nothing"
+        );
+    }
 
     #[test]
     fn one_address_for_two_listeners_is_refused() {

@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     error::Error,
-    identity::{self, Identity},
+    identity::{self, Identity, ca::RequestedKey},
 };
 
 /// How long a token lives unless said otherwise.
@@ -49,22 +49,28 @@ impl AdminTokenService for AdminTokens {
             )
             .into());
         }
-        let ttl = match message.ttl_seconds {
-            0 => DEFAULT_TTL,
-            seconds @ 60..=MAX_TTL => seconds,
-            _ => {
-                return Err(Error::invalid(
-                    "ttl_seconds",
-                    "expected 60 to 31,536,000, or 0 for 86,400",
-                )
-                .into());
-            }
-        };
-        let ttl = Some(Duration::seconds(i64::from(ttl)));
-        let (secret, info) = self.0.create_admin_token(context, &name, role, ttl).await?;
+        let ttl = ttl_of(message.ttl_seconds)?;
+        if !message.certificate_request.is_empty() {
+            let key = RequestedKey::from_csr(&message.certificate_request)
+                .map_err(|_| Error::invalid("certificate_request", "expected PKCS #10, DER"))?;
+            let made = self
+                .0
+                .create_admin_certificate(context, &name, role, ttl, &key)
+                .await?;
+            return Ok(Response::new(CreateAdminTokenResponse {
+                admin_token: String::new(),
+                info: Some(message_of(made.info)),
+                certificate_chain: made.chain,
+            }));
+        }
+        let (secret, info) = self
+            .0
+            .create_admin_token(context, &name, role, Some(ttl))
+            .await?;
         Ok(Response::new(CreateAdminTokenResponse {
             admin_token: secret.map(|secret| secret.to_string()).unwrap_or_default(),
             info: Some(message_of(info)),
+            certificate_chain: Vec::new(),
         }))
     }
 
@@ -95,6 +101,21 @@ impl AdminTokenService for AdminTokens {
     }
 }
 
+/// How long a credential is to live.
+pub(super) fn ttl_of(seconds: u32) -> Result<Duration, Error> {
+    let seconds = match seconds {
+        0 => DEFAULT_TTL,
+        60..=MAX_TTL => seconds,
+        _ => {
+            return Err(Error::invalid(
+                "ttl_seconds",
+                "expected 60 to 31,536,000, or 0 for 86,400",
+            ));
+        }
+    };
+    Ok(Duration::seconds(i64::from(seconds)))
+}
+
 fn role_of(role: i32) -> Result<identity::Role, Error> {
     match Role::try_from(role) {
         Ok(Role::Viewer) => Ok(identity::Role::Viewer),
@@ -108,7 +129,8 @@ fn role_of(role: i32) -> Result<identity::Role, Error> {
     }
 }
 
-fn message_of(token: identity::AdminToken) -> AdminToken {
+/// A credential as listed.
+pub(super) fn message_of(token: identity::AdminToken) -> AdminToken {
     AdminToken {
         id: token.id.to_string(),
         name: token.name,
@@ -122,5 +144,6 @@ fn message_of(token: identity::AdminToken) -> AdminToken {
         created_at: Some(timestamp(token.created_at)),
         expires_at: token.expires_at.map(timestamp),
         revoked_at: token.revoked_at.map(timestamp),
+        certificate: token.certificate,
     }
 }

@@ -89,6 +89,7 @@ mod tests {
         Peer {
             address: [127, 0, 0, last].into(),
             machine: None,
+            admin: None,
             certificate: None,
         }
     }

@@ -18,7 +18,7 @@ use tokio_rustls::server::TlsStream;
 use tonic::transport::server::Connected;
 
 use super::connections::Registered;
-use crate::identity::machine::RENEWABLE;
+use crate::identity::{AdminCertificate, machine::RENEWABLE};
 
 /// Who is at the other end, as TCP and TLS know it.
 #[derive(Debug, Clone, Copy)]
@@ -28,6 +28,8 @@ pub struct Peer {
     /// The machine that a verified client certificate names. It may have ended:
     /// see [`Peer::expired`].
     pub machine: Option<MachineId>,
+    /// The admin that it names.
+    pub admin: Option<AdminCertificate>,
     /// The verified client certificate; `None` when none was shown.
     pub certificate: Option<ClientCertificate>,
 }

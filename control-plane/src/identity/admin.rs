@@ -1,4 +1,5 @@
-//! Admins: tokens with a role, kept as hashes.
+//! Admins: credentials with a role. A token is kept as its hash; see
+//! `admin_certificate` for the other kind.
 
 use authguardian_proto::{credential, ids::AdminTokenId, reason::Reason};
 use aws_lc_rs::constant_time::verify_slices_are_equal;
@@ -9,7 +10,12 @@ use zeroize::Zeroizing;
 use super::{Identity, store};
 use crate::{
     audit::{self, Context, Entry},
-    db::request::Begun,
+    clock::Ambient,
+    db::{
+        Db,
+        batch::{self, Served},
+        request::Begun,
+    },
     error::{Error, Result},
 };
 
@@ -47,7 +53,7 @@ impl Role {
     }
 }
 
-/// An admin token as listed.
+/// What an admin shows, as listed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AdminToken {
     /// Its id.
@@ -56,6 +62,9 @@ pub struct AdminToken {
     pub name: String,
     /// What it may do.
     pub role: Role,
+    /// Whether it is a client certificate, and no token.
+    #[serde(default)]
+    pub certificate: bool,
     /// When it was made.
     #[serde(with = "time::serde::rfc3339")]
     pub created_at: OffsetDateTime,
@@ -65,6 +74,13 @@ pub struct AdminToken {
     /// `None`: not revoked.
     #[serde(with = "time::serde::rfc3339::option")]
     pub revoked_at: Option<OffsetDateTime>,
+}
+
+impl AdminToken {
+    /// Whether it counts at a time.
+    pub fn is_good(&self, now: OffsetDateTime) -> bool {
+        self.revoked_at.is_none() && self.expires_at.is_none_or(|end| end > now)
+    }
 }
 
 impl Identity {
@@ -95,6 +111,7 @@ impl Identity {
             id: secret.id(),
             name: name.to_owned(),
             role,
+            certificate: false,
             created_at: now,
             expires_at: ttl.map(|ttl| now + ttl),
             revoked_at: None,
@@ -106,7 +123,7 @@ impl Identity {
         Ok((Some(secret.expose()), info))
     }
 
-    /// Lists tokens, newest first, before an id.
+    /// Lists tokens and certificates, newest first, before an id.
     ///
     /// # Errors
     /// When the database cannot be read.
@@ -118,7 +135,7 @@ impl Identity {
         store::list_admin_tokens(&mut *self.db.read().await?, before, limit).await
     }
 
-    /// Ends a token. Revoking twice succeeds.
+    /// Ends a token or a certificate. Revoking twice succeeds.
     ///
     /// # Errors
     /// `INVALID_ARGUMENT` (`admin_token_id`) when there is none.
@@ -157,18 +174,65 @@ impl Identity {
         &self,
         token: &credential::AdminToken,
     ) -> Result<(AdminTokenId, Role)> {
-        let now = self.ambient.clock.now();
-        let refused = || Error::new(Reason::Unauthenticated, "this admin token is not good here");
-        let (info, hash) = store::admin_token(&mut *self.db.read().await?, token.id())
-            .await?
-            .ok_or_else(refused)?;
-        let good = verify_slices_are_equal(&hash, &token.hash()).is_ok()
-            && info.revoked_at.is_none()
-            && info.expires_at.is_none_or(|end| end > now);
-        if good {
-            Ok((info.id, info.role))
-        } else {
-            Err(refused())
+        let stored = store::admin_token(&mut *self.db.read().await?, token.id()).await?;
+        match stored {
+            Some((info, store::Proof::Token(hash)))
+                if verify_slices_are_equal(&hash, &token.hash()).is_ok()
+                    && info.is_good(self.ambient.clock.now()) =>
+            {
+                Ok((info.id, info.role))
+            }
+            _ => Err(refused()),
         }
+    }
+
+    /// Whether a credential that was good still is; those who ask at the same
+    /// time share a look.
+    ///
+    /// # Errors
+    /// `UNAUTHENTICATED`; `UNAVAILABLE` when nobody can say now.
+    pub async fn check_admin(&self, id: AdminTokenId) -> Result<()> {
+        self.admin_checks.call(id).await
+    }
+}
+
+pub(super) fn refused() -> Error {
+    Error::new(
+        Reason::Unauthenticated,
+        "this admin credential is not good here",
+    )
+}
+
+/// Looks at credentials again.
+pub(super) struct Check {
+    db: Db,
+    ambient: Ambient,
+}
+
+impl Check {
+    pub(super) fn new(db: Db, ambient: Ambient) -> Self {
+        Self { db, ambient }
+    }
+}
+
+impl batch::Operation for Check {
+    type Request = AdminTokenId;
+    type Reply = ();
+
+    #[tracing::instrument(name = "identity.check_admin", skip_all, fields(batch = ids.len()))]
+    async fn run(&self, ids: &[AdminTokenId]) -> Result<Served<()>> {
+        let now = self.ambient.clock.now();
+        let good = store::good_admins(&mut *self.db.read().await?, ids, now).await?;
+        let replies = ids.iter().map(|id| {
+            if good.contains(id) {
+                Ok(())
+            } else {
+                Err(Error::new(
+                    Reason::Unauthenticated,
+                    "this admin credential has ended",
+                ))
+            }
+        });
+        Ok(Served::now(replies.collect()))
     }
 }

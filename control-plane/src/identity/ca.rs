@@ -1,7 +1,12 @@
 //! The certificate authority: ECDSA P-256, one level, SPIFFE ids (SPIFFE-ID
 //! and X.509-SVID specifications) for machines.
 
-use authguardian_proto::{credential::sha256, ids::MachineId};
+use std::str::FromStr;
+
+use authguardian_proto::{
+    credential::sha256,
+    ids::{AdminTokenId, MachineId},
+};
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateSigningRequestParams, DnType,
     ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256,
@@ -9,9 +14,10 @@ use rcgen::{
 };
 use rustls_pki_types::{CertificateDer, CertificateSigningRequestDer, PrivateKeyDer};
 use time::{Duration, OffsetDateTime};
+use x509_parser::{certificate::X509Certificate, extensions::GeneralName};
 use zeroize::Zeroizing;
 
-use super::ServerName;
+use super::{AdminCertificate, ServerName};
 use crate::{
     clock::Entropy,
     error::{Error, Result},
@@ -153,6 +159,33 @@ impl Ca {
         Ok(vec![certificate.der().clone(), self.certificate.clone()])
     }
 
+    /// Certifies an admin's key as `spiffe://<trust domain>/admin/<id>`; leaf
+    /// first, then the CA.
+    ///
+    /// # Errors
+    /// When the crypto library fails.
+    pub fn certify_admin(
+        &self,
+        trust_domain: &str,
+        admin: AdminTokenId,
+        key: &RequestedKey,
+        entropy: &Entropy,
+        from: OffsetDateTime,
+        until: OffsetDateTime,
+    ) -> Result<Vec<CertificateDer<'static>>> {
+        let mut params = leaf(entropy, from, until);
+        params
+            .distinguished_name
+            .push(DnType::CommonName, admin.to_string());
+        let name = format!("spiffe://{trust_domain}/admin/{admin}");
+        params.subject_alt_names = vec![uri(&name)?];
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        let certificate = params
+            .signed_by(&key.0, &self.issuer)
+            .map_err(Error::internal)?;
+        Ok(vec![certificate.der().clone(), self.certificate.clone()])
+    }
+
     /// Makes a certificate for a control plane's own listeners.
     ///
     /// # Errors
@@ -207,16 +240,28 @@ pub fn spiffe_id(trust_domain: &str, machine: MachineId) -> String {
 /// none of this trust domain.
 pub fn machine_of(certificate: &CertificateDer<'_>, trust_domain: &str) -> Option<MachineId> {
     let (_, certificate) = x509_parser::parse_x509_certificate(certificate).ok()?;
+    named(&certificate, &format!("spiffe://{trust_domain}/machine/"))
+}
+
+/// The admin that a verified client certificate names; `None` when it names
+/// none of this trust domain.
+pub fn admin_of(certificate: &CertificateDer<'_>, trust_domain: &str) -> Option<AdminCertificate> {
+    let (_, certificate) = x509_parser::parse_x509_certificate(certificate).ok()?;
+    Some(AdminCertificate {
+        id: named(&certificate, &format!("spiffe://{trust_domain}/admin/"))?,
+        key: sha256(certificate.public_key().raw),
+    })
+}
+
+/// What comes after a prefix in one of a certificate's URIs.
+fn named<T: FromStr>(certificate: &X509Certificate<'_>, prefix: &str) -> Option<T> {
     let names = certificate.subject_alternative_name().ok()??;
-    let prefix = format!("spiffe://{trust_domain}/machine/");
     names
         .value
         .general_names
         .iter()
         .find_map(|name| match name {
-            x509_parser::extensions::GeneralName::URI(uri) => {
-                uri.strip_prefix(&prefix)?.parse().ok()
-            }
+            GeneralName::URI(uri) => uri.strip_prefix(prefix)?.parse().ok(),
             _ => None,
         })
 }
@@ -305,6 +350,20 @@ mod tests {
                 carried
             );
         }
+        assert_eq!(admin_of(&chain[0], "example.org"), None);
+
+        let admin = AdminTokenId::from_uuid(uuid::Uuid::from_u128(8));
+        let until = now + Duration::days(1);
+        let chain = ca
+            .certify_admin("example.org", admin, &requested, &entropy, now, until)
+            .unwrap();
+        let named = AdminCertificate {
+            id: admin,
+            key: sha256(&requested.spki()),
+        };
+        assert_eq!(admin_of(&chain[0], "example.org"), Some(named));
+        assert_eq!(admin_of(&chain[0], "example.com"), None);
+        assert_eq!(machine_of(&chain[0], "example.org"), None);
     }
 
     #[test]

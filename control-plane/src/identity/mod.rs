@@ -1,7 +1,9 @@
 //! Who is who: our own keys, machines, API keys and their sessions, admins.
 
 pub mod admin;
+pub mod admin_certificate;
 pub mod api_key;
+mod bootstrap;
 pub mod ca;
 pub mod join;
 mod jwks;
@@ -23,6 +25,7 @@ pub mod terms;
 use std::sync::Arc;
 
 pub use admin::{AdminToken, Role};
+pub use admin_certificate::AdminCertificate;
 pub use api_key::ApiKey;
 use arc_swap::ArcSwap;
 pub use join::JoinToken;
@@ -69,6 +72,7 @@ pub struct Identity {
     standings: Arc<ArcSwap<standing::Standings>>,
     standings_changed: watch::Sender<()>,
     standing_reloads: Batcher<standing::Reload>,
+    admin_checks: Batcher<admin::Check>,
 }
 
 impl Identity {
@@ -102,6 +106,7 @@ impl Identity {
             standings: Arc::clone(&standings),
             changed: standings_changed.clone(),
         });
+        let admin_checks = Batcher::spawn(admin::Check::new(db.clone(), ambient.clone()));
         Ok(Self {
             db,
             ambient,
@@ -114,6 +119,7 @@ impl Identity {
             standings,
             standings_changed,
             standing_reloads,
+            admin_checks,
         })
     }
 

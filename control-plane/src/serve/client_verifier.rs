@@ -29,6 +29,8 @@ pub(super) enum Ended {
     /// It is let in as long as it may be renewed; what its peer may call then
     /// is for the authorisation to say.
     MayRenew,
+    /// It does not count.
+    Refused,
 }
 
 /// Verifies client certificates where they are shown.
@@ -105,7 +107,7 @@ impl ClientVerifier {
             Ended::MayRenew if since > 0 && since <= RENEWABLE.whole_seconds().unsigned_abs() => {
                 UnixTime::since_unix_epoch(std::time::Duration::from_secs(last))
             }
-            Ended::MayRenew => now,
+            Ended::MayRenew | Ended::Refused => now,
         }
     }
 

@@ -3,6 +3,7 @@
 mod client_verifier;
 mod expulsion;
 mod server_certificate;
+mod socket;
 mod tls;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
@@ -21,6 +22,7 @@ use authguardian_proto::{
     identity::v1::{
         admin_token_service_server::AdminTokenServiceServer,
         api_key_service_server::ApiKeyServiceServer,
+        bootstrap_service_server::BootstrapServiceServer,
         enrolment_service_server::EnrolmentServiceServer,
         join_token_service_server::JoinTokenServiceServer, key_service_server::KeyServiceServer,
         machine_service_server::MachineServiceServer, rate_service_server::RateServiceServer,
@@ -35,8 +37,8 @@ use authguardian_proto::{
     registry::v1::agent_service_server::AgentServiceServer,
     status_api::v1::status_service_server::StatusServiceServer,
 };
-use tokio::net::TcpListener;
-use tokio_stream::wrappers::ReceiverStream;
+use tokio::net::{TcpListener, UnixListener};
+use tokio_stream::wrappers::{ReceiverStream, UnixListenerStream};
 use tokio_util::task::TaskTracker;
 use tonic::transport::{Server as Grpc, server::Router};
 use tonic_health::server::HealthReporter;
@@ -49,10 +51,11 @@ use crate::{
     error::{Error, Result},
     grpc::{
         admin_token::AdminTokens, agent::AgentAdmin, api_key::ApiKeys, audit::Audit,
-        auth::AuthLayer, enrolment::Enrolment, event::Events, grant::GrantFace,
-        grant_admin::GrantAdmin, join_token::JoinTokens, key::Keys, machine::Machines,
-        policy::PolicyAdmin, rate::Rates, record::Recorder, resource_type::ResourceTypes,
-        session::Sessions, signing_key::SigningKeys, suspension::Suspensions, system::System,
+        auth::AuthLayer, bootstrap::Bootstrap, enrolment::Enrolment, event::Events,
+        grant::GrantFace, grant_admin::GrantAdmin, join_token::JoinTokens, key::Keys,
+        machine::Machines, policy::PolicyAdmin, rate::Rates, record::Recorder,
+        resource_type::ResourceTypes, session::Sessions, signing_key::SigningKeys,
+        suspension::Suspensions, system::System,
     },
     http::{self, Check, HttpState},
     metrics::Metrics,
@@ -66,6 +69,8 @@ const HEALTH: Duration = Duration::from_secs(1);
 pub struct Server {
     http: TcpListener,
     admin: TcpListener,
+    /// `None`: not wanted.
+    socket: Option<UnixListener>,
     edge: TcpListener,
     /// Where they are.
     pub addresses: Addresses,
@@ -97,6 +102,16 @@ impl Server {
         let http = bind("listen.http", listen.http).await?;
         let admin = bind("listen.admin_grpc", listen.admin_grpc).await?;
         let edge = bind("listen.edge_grpc", listen.edge_grpc).await?;
+        let path = &listen.admin_socket;
+        let socket = if path.as_os_str().is_empty() {
+            None
+        } else {
+            let bound = socket::bind(path).map_err(|error| {
+                let detail = format!("cannot listen on `{}`: {error}", path.display());
+                Error::invalid("listen.admin_socket", detail).caused_by(error)
+            });
+            Some(bound?)
+        };
         let address = |listener: &TcpListener| listener.local_addr().map_err(Error::internal);
         let addresses = Addresses {
             http: address(&http)?,
@@ -106,6 +121,7 @@ impl Server {
         Ok(Self {
             http,
             admin,
+            socket,
             edge,
             addresses,
         })
@@ -135,6 +151,9 @@ impl Server {
         let edge_router = edge_services(&app, &metrics).add_service(health_service.clone());
         let admin_router = admin_services(&app, &metrics)?.add_service(health_service);
 
+        let socket_router = guarded(&app, &metrics)
+            .add_service(BootstrapServiceServer::new(Bootstrap(app.identity.clone())));
+
         let stopped = || app.stop.clone().cancelled_owned();
         let serving = async {
             tokio::try_join!(
@@ -149,6 +168,15 @@ impl Server {
                     let incoming = ReceiverStream::new(admin);
                     admin_router
                         .serve_with_incoming_shutdown(incoming, stopped())
+                        .await
+                        .map_err(Error::internal)
+                },
+                async {
+                    let Some(socket) = self.socket else {
+                        return Ok(());
+                    };
+                    socket_router
+                        .serve_with_incoming_shutdown(UnixListenerStream::new(socket), stopped())
                         .await
                         .map_err(Error::internal)
                 },

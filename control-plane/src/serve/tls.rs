@@ -4,7 +4,8 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use authguardian_memory::Wiping;
 use rustls::{
-    ServerConfig, crypto::aws_lc_rs, server::NoServerSessionStorage, time_provider::TimeProvider,
+    ServerConfig, SupportedProtocolVersion, crypto::aws_lc_rs, server::NoServerSessionStorage,
+    time_provider::TimeProvider,
 };
 use rustls_pki_types::UnixTime;
 use time::OffsetDateTime;
@@ -39,39 +40,40 @@ const HANDSHAKES: usize = 256;
 /// What a listener needs for its handshakes.
 pub(super) struct Tls {
     config: ServerConfig,
-    /// `None`: client certificates are not asked for.
-    verifier: Option<Arc<ClientVerifier>>,
+    verifier: Arc<ClientVerifier>,
 }
 
 /// TLS for edges: a client certificate is verified where one is shown, and
 /// only `Join` is served without.
 pub(super) fn edge(app: &App, certificate: Arc<ServerCertificate>) -> Result<Tls> {
+    let versions = [&rustls::version::TLS13];
+    tls(app, certificate, Ended::MayRenew, &versions)
+}
+
+/// TLS for admins, who show a certificate, or a token instead.
+pub(super) fn admin(app: &App, certificate: Arc<ServerCertificate>) -> Result<Tls> {
+    let versions = [&rustls::version::TLS13, &rustls::version::TLS12];
+    tls(app, certificate, Ended::Refused, &versions)
+}
+
+fn tls(
+    app: &App,
+    certificate: Arc<ServerCertificate>,
+    ended: Ended,
+    versions: &[&'static SupportedProtocolVersion],
+) -> Result<Tls> {
     let provider = Arc::new(aws_lc_rs::default_provider());
     let identity = app.identity.clone();
-    let verifier = ClientVerifier::new(identity, Ended::MayRenew, Arc::clone(&provider))
-        .map_err(Error::internal)?;
+    let verifier =
+        ClientVerifier::new(identity, ended, Arc::clone(&provider)).map_err(Error::internal)?;
     let config = ServerConfig::builder_with_details(provider, time_of(app))
-        .with_protocol_versions(&[&rustls::version::TLS13])
+        .with_protocol_versions(versions)
         .map_err(Error::internal)?
         .with_client_cert_verifier(verifier.clone())
         .with_cert_resolver(certificate);
     Ok(Tls {
         config: finish(config),
-        verifier: Some(verifier),
-    })
-}
-
-/// TLS for admins, who show a token instead of a certificate.
-pub(super) fn admin(app: &App, certificate: Arc<ServerCertificate>) -> Result<Tls> {
-    let provider = Arc::new(aws_lc_rs::default_provider());
-    let config = ServerConfig::builder_with_details(provider, time_of(app))
-        .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
-        .map_err(Error::internal)?
-        .with_no_client_auth()
-        .with_cert_resolver(certificate);
-    Ok(Tls {
-        config: finish(config),
-        verifier: None,
+        verifier,
     })
 }
 
@@ -160,7 +162,7 @@ pub(super) fn accept(
 /// How TCP connections become TLS ones.
 struct Handshake {
     acceptor: TlsAcceptor,
-    verifier: Option<Arc<ClientVerifier>>,
+    verifier: Arc<ClientVerifier>,
     identity: Identity,
     connections: Arc<Connections>,
 }
@@ -188,25 +190,29 @@ impl Handshake {
         address: SocketAddr,
     ) -> std::io::Result<Peer> {
         let chain = stream.get_ref().1.peer_certificates();
-        let shown = self.verifier.as_ref().zip(chain.and_then(<[_]>::first));
-        let (mut machine, mut certificate) = (None, None);
-        if let Some((verifier, leaf)) = shown {
+        let (mut machine, mut admin, mut certificate) = (None, None, None);
+        if let Some(leaf) = chain.and_then(<[_]>::first) {
             let now = ServerTime(self.identity.clock()).current_time();
             let now = now.ok_or(std::io::ErrorKind::Unsupported)?;
-            let verified = verifier.verify(leaf, now).map_err(std::io::Error::other)?;
+            let verified = self
+                .verifier
+                .verify(leaf, now)
+                .map_err(std::io::Error::other)?;
             certificate = Some(verified);
-            machine = ca::machine_of(leaf, &self.identity.settings().trust_domain);
+            let trust_domain = &self.identity.settings().trust_domain;
+            machine = ca::machine_of(leaf, trust_domain);
+            admin = ca::admin_of(leaf, trust_domain);
         }
         Ok(Peer {
             address: address.ip(),
             machine,
+            admin,
             certificate,
         })
     }
 
     fn trusts(&self, certificate: &ClientCertificate) -> bool {
-        let verifier = self.verifier.as_ref();
-        verifier.is_some_and(|verifier| verifier.trusts(&certificate.issuer))
+        self.verifier.trusts(&certificate.issuer)
     }
 }
 

@@ -41,20 +41,33 @@ fn the_table_lists_every_rpc_and_nothing_else() {
 async fn every_rpc_is_refused_without_credentials_and_with_too_low_a_role() {
     let serving = Serving::start().await;
     let identity = &serving.rig.app.identity;
-    let mut tokens = Vec::new();
+    let mut admins = Vec::new();
     for role in Role::ALL {
-        let (text, _) = identity
-            .create_admin_token(admin(), "test", role, None)
-            .await
-            .unwrap();
-        tokens.push((role, text.unwrap()));
+        let made = identity.create_admin_token(admin(), "test", role, None);
+        let (text, _) = made.await.unwrap();
+        let (certificate, _) = serving.admin_certificate(role).await;
+        let certified = serving.admin_by(Some(certificate)).await.unwrap();
+        admins.push((role, text.unwrap(), certified));
+    }
+    let (_, owner, certified_owner) = admins.last().unwrap();
+    // what was good once
+    let made = identity.create_admin_token(admin(), "test", Role::Admin, None);
+    let (ended, info) = made.await.unwrap();
+    let ended = ended.unwrap();
+    let (certificate, certificate_id) = serving.admin_certificate(Role::Admin).await;
+    let certified_ended = serving.admin_by(Some(certificate)).await.unwrap();
+    for id in [info.id, certificate_id] {
+        identity.revoke_admin_token(admin(), id).await.unwrap();
     }
     let admin_channel = serving.admin().await;
+    let socket = serving.socket().await;
     let nobody = serving.edge(None).await.unwrap();
-    let machine = serving
-        .edge(Some(serving.machine("host").await))
-        .await
-        .unwrap();
+    let host = serving.machine("host").await;
+    let machine = serving.edge(Some(host.clone())).await.unwrap();
+    let machine_as_admin = serving.admin_by(Some(host)).await.unwrap();
+    let (certificate, _) = serving.admin_certificate(Role::Admin).await;
+    let admin_as_machine = serving.edge(Some(certificate)).await.unwrap();
+    let unauthenticated = Some(Reason::Unauthenticated);
     for (path, access) in TABLE {
         match access {
             // the request itself carries the credential
@@ -64,18 +77,16 @@ async fn every_rpc_is_refused_without_credentials_and_with_too_low_a_role() {
                 "{path}"
             ),
             Access::Renewal | Access::Machine => {
-                assert_eq!(
-                    call(nobody.clone(), path, None).await,
-                    Some(Reason::Unauthenticated),
-                    "{path}"
-                );
+                for channel in [&nobody, &admin_as_machine] {
+                    let refused = call(channel.clone(), path, Some(owner)).await;
+                    assert_eq!(refused, unauthenticated, "{path}");
+                }
             }
             Access::Session => {
-                assert_eq!(
-                    call(nobody.clone(), path, None).await,
-                    Some(Reason::Unauthenticated),
-                    "{path}"
-                );
+                for channel in [&nobody, &admin_as_machine] {
+                    let refused = call(channel.clone(), path, Some(owner)).await;
+                    assert_eq!(refused, unauthenticated, "{path}");
+                }
                 for token in [None, Some("rubbish")] {
                     let refused = call(machine.clone(), path, token).await;
                     assert_eq!(refused, Some(Reason::Unauthenticated), "{path} {token:?}");
@@ -86,11 +97,34 @@ async fn every_rpc_is_refused_without_credentials_and_with_too_low_a_role() {
                     let refused = call(admin_channel.clone(), path, token).await;
                     assert_eq!(refused, Some(Reason::Unauthenticated), "{path} {token:?}");
                 }
-                for (role, token) in &tokens {
-                    let refused = call(admin_channel.clone(), path, Some(token)).await;
+                for (role, token, certified) in &admins {
                     let wanted = (role < needed).then_some(Reason::PermissionDenied);
-                    assert_eq!(refused, wanted, "{path} as {}", role.as_str());
+                    let by_token = call(admin_channel.clone(), path, Some(token)).await;
+                    assert_eq!(by_token, wanted, "{path} as {}", role.as_str());
+                    let by_certificate = call(certified.clone(), path, None).await;
+                    assert_eq!(by_certificate, wanted, "{path} as {}", role.as_str());
                 }
+                let refused = [
+                    (&machine_as_admin, None),
+                    (&machine_as_admin, Some(owner)),
+                    (certified_owner, Some(owner)),
+                    (&certified_ended, None),
+                    (&admin_channel, Some(&ended)),
+                ];
+                for (number, (channel, token)) in refused.into_iter().enumerate() {
+                    let refused =
+                        call(channel.clone(), path, token.map(|text| text.as_str())).await;
+                    assert_eq!(refused, unauthenticated, "{path}, {number}");
+                }
+            }
+            Access::Socket => {
+                for channel in [&admin_channel, &nobody, &machine] {
+                    let refused = call(channel.clone(), path, Some(owner)).await;
+                    assert_eq!(refused, unauthenticated, "{path}");
+                }
+                let refused = call(certified_owner.clone(), path, None).await;
+                assert_eq!(refused, unauthenticated, "{path}");
+                assert_eq!(call(socket.clone(), path, None).await, None, "{path}");
             }
         }
     }

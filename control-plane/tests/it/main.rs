@@ -5,6 +5,7 @@
     reason = "a test that cannot go on has failed"
 )]
 
+mod admins;
 mod architecture;
 mod authorisation;
 mod certificates;

@@ -58,6 +58,7 @@ impl Rig {
         "example.org".clone_into(&mut config.identity.trust_domain);
         config.identity.master_key_file = files.path().join("master.key");
         config.identity.key_publication_seconds = 1;
+        config.listen.admin_socket = files.path().join("admin.sock");
         for address in [
             &mut config.listen.http,
             &mut config.listen.admin_grpc,

@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use authguardian_proto::{
+    ids::AdminTokenId,
     reason::{Code, Reason},
     status::from_status,
 };
 use control_plane::{
-    identity::{ca::RequestedKey, join::NewJoinToken},
+    identity::{Role, join::NewJoinToken},
     metrics::Metrics,
     serve::{Addresses, Server},
 };
@@ -19,7 +20,7 @@ use tonic::{
 };
 use tonic_prost::ProstCodec;
 
-use crate::rig::{Rig, admin, anonymous};
+use crate::rig::{Rig, admin, anonymous, requested_key};
 
 /// A control plane that serves.
 pub(crate) struct Serving {
@@ -63,23 +64,37 @@ impl Serving {
     }
 
     pub(crate) async fn admin(&self) -> Channel {
-        connect(
-            self.addresses.admin_grpc,
-            ClientTlsConfig::new().ca_certificate(self.ca()),
-        )
-        .await
-        .unwrap()
+        self.admin_by(None).await.unwrap()
+    }
+
+    /// A connection to the admin listener with a client certificate.
+    pub(crate) async fn admin_by(
+        &self,
+        identity: Option<Identity>,
+    ) -> Result<Channel, tonic::transport::Error> {
+        connect(self.addresses.admin_grpc, self.tls(identity)).await
+    }
+
+    /// A connection to the admin socket.
+    pub(crate) async fn socket(&self) -> Channel {
+        let path = self.rig.config.listen.admin_socket.to_str().unwrap();
+        let endpoint = Endpoint::from_shared(format!("unix:{path}")).unwrap();
+        endpoint.connect().await.unwrap()
+    }
+
+    fn tls(&self, identity: Option<Identity>) -> ClientTlsConfig {
+        let tls = ClientTlsConfig::new().ca_certificate(self.ca());
+        match identity {
+            Some(identity) => tls.identity(identity),
+            None => tls,
+        }
     }
 
     pub(crate) async fn edge(
         &self,
         identity: Option<Identity>,
     ) -> Result<Channel, tonic::transport::Error> {
-        let mut tls = ClientTlsConfig::new().ca_certificate(self.ca());
-        if let Some(identity) = identity {
-            tls = tls.identity(identity);
-        }
-        connect(self.addresses.edge_grpc, tls).await
+        connect(self.addresses.edge_grpc, self.tls(identity)).await
     }
 
     /// Fails unless an edge with this certificate gets no connection.
@@ -101,11 +116,7 @@ impl Serving {
 
     /// The certificate of a machine that has joined.
     pub(crate) async fn machine(&self, name: &str) -> Identity {
-        let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).unwrap();
-        let csr = rcgen::CertificateParams::default()
-            .serialize_request(&key)
-            .unwrap();
-        let requested = RequestedKey::from_csr(csr.der()).unwrap();
+        let (key, requested) = requested_key();
         let identity = &self.rig.app.identity;
         let new = NewJoinToken::of(name.parse().unwrap());
         let (text, _) = identity.create_join_token(admin(), new).await.unwrap();
@@ -113,14 +124,45 @@ impl Serving {
             .join(anonymous(), &text.unwrap().parse().unwrap(), &requested)
             .await
             .unwrap();
-        let chain: String = joined
-            .certificate
-            .chain
-            .iter()
-            .map(|certificate| pem("CERTIFICATE", certificate))
-            .collect();
-        Identity::from_pem(chain, key.serialize_pem())
+        pem_identity(&joined.certificate.chain, &key)
     }
+
+    /// The certificate of a new admin, which lives for a day.
+    pub(crate) async fn admin_certificate(&self, role: Role) -> (Identity, AdminTokenId) {
+        let (key, requested) = requested_key();
+        let ttl = time::Duration::days(1);
+        let identity = &self.rig.app.identity;
+        let made = identity
+            .create_admin_certificate(admin(), "test", role, ttl, &requested)
+            .await
+            .unwrap();
+        (pem_identity(&made.chain, &key), made.info.id)
+    }
+
+    /// What only who has the CA's key could make: the name of an admin, for a
+    /// key that is not this admin's.
+    pub(crate) fn impostor(&self, id: AdminTokenId) -> Identity {
+        let (key, requested) = requested_key();
+        let app = &self.rig.app;
+        let now = app.ambient.clock.now();
+        let until = now + time::Duration::days(1);
+        let keyring = app.identity.keyring();
+        let entropy = &app.ambient.entropy;
+        let certified =
+            keyring
+                .ca()
+                .certify_admin("example.org", id, &requested, entropy, now, until);
+        let chain: Vec<Vec<u8>> = certified.unwrap().iter().map(|der| der.to_vec()).collect();
+        pem_identity(&chain, &key)
+    }
+}
+
+fn pem_identity(chain: &[Vec<u8>], key: &rcgen::KeyPair) -> Identity {
+    let chain: String = chain
+        .iter()
+        .map(|certificate| pem("CERTIFICATE", certificate))
+        .collect();
+    Identity::from_pem(chain, key.serialize_pem())
 }
 
 async fn connect(

@@ -12,14 +12,14 @@ use time::Duration;
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
-use super::{
-    directory::Directory,
-    files::{read_private, remove_file, write_private},
-};
+use super::directory::Directory;
 use crate::{
     app::App,
     audit::Context,
-    cli::failure::Failure,
+    cli::{
+        failure::Failure,
+        files::{read_private, remove_file, write_private},
+    },
     identity::{Role, api_key::NewApiKey, join::NewJoinToken},
     registry::PutAgent,
 };

@@ -22,8 +22,13 @@ use authguardian_proto::reason::Problem;
 use rustls_pki_types::CertificateDer;
 use zeroize::Zeroizing;
 
-use super::files::{pem, refused, remove_file, write_private};
-use crate::{cli::failure::Failure, clock::Ambient};
+use crate::{
+    cli::{
+        failure::Failure,
+        files::{pem, refused, remove_file, write_private},
+    },
+    clock::Ambient,
+};
 
 /// `sizeof(sun_path)`, less the final NUL and what the edge appends while it
 /// replaces a socket.

@@ -17,8 +17,8 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use zeroize::Zeroizing;
 
-use super::{files::remove_file, progress};
-use crate::cli::failure::Failure;
+use super::progress;
+use crate::cli::{failure::Failure, files::remove_file};
 
 /// How long the first start may take, joining included.
 const START_BOUND: Duration = Duration::from_mins(1);

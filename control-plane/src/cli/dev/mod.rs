@@ -5,7 +5,6 @@
 mod demo;
 mod directory;
 mod edge;
-mod files;
 mod ports;
 mod ready;
 mod summary;

@@ -39,6 +39,7 @@ impl Ports {
             http: Self::address(self.http),
             admin_grpc: Self::address(self.admin_grpc),
             edge_grpc: Self::address(self.edge_grpc),
+            ..Listen::default()
         }
     }
 

@@ -4,13 +4,11 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use super::{
-    demo::Demo,
-    directory::Directory,
+use super::{demo::Demo, directory::Directory, ports::Ports};
+use crate::cli::{
+    failure::Failure,
     files::{remove_file, write_private},
-    ports::Ports,
 };
-use crate::cli::failure::Failure;
 
 /// Where a running system is found, and with which keys.
 #[derive(Serialize)]

@@ -2,22 +2,27 @@
 
 use std::task::{Context as TaskContext, Poll};
 
-use authguardian_proto::{credential, ids::MachineId, reason::Reason};
+use authguardian_proto::{
+    credential,
+    ids::{AdminTokenId, MachineId},
+    reason::Reason,
+};
 use futures::future::BoxFuture;
 use http::{Request as HttpRequest, Response as HttpResponse};
 use time::OffsetDateTime;
-use tonic::{Status, body::Body};
+use tonic::{Status, body::Body, transport::server::UdsConnectInfo};
 use tower::{Layer, Service};
 use zeroize::Zeroizing;
 
 use super::{
     Caller,
+    lasting::while_good,
     table::{self, Access},
 };
 use crate::{
     error::{Error, Result},
     grpc::{peer::Peer, record::Recorder},
-    identity::Identity,
+    identity::{Identity, Role},
 };
 
 /// What a request shows of its caller; the request itself cannot be held
@@ -25,13 +30,17 @@ use crate::{
 struct Shown {
     peer: Option<Peer>,
     token: Option<Zeroizing<String>>,
+    /// At the admin socket: who is at its other end.
+    uid: Option<u32>,
 }
 
 impl Shown {
     fn by(request: &HttpRequest<Body>) -> Self {
+        let socket = request.extensions().get::<UdsConnectInfo>();
         Self {
             peer: request.extensions().get::<Peer>().copied(),
             token: bearer(request).map(|token| Zeroizing::new(token.to_owned())),
+            uid: socket.and_then(|socket| Some(socket.peer_cred?.uid())),
         }
     }
 
@@ -92,12 +101,9 @@ async fn authenticate(identity: &Identity, access: Option<Access>, shown: Shown)
             let session = identity.authenticate(&token, machine).await?;
             Ok(Caller::Session(session))
         }
+        Access::Socket => local(&shown).map(Caller::Local),
         Access::Role(needed) => {
-            let token: credential::AdminToken = shown
-                .token
-                .and_then(|token| token.parse().ok())
-                .ok_or_else(|| Error::new(Reason::Unauthenticated, "an admin token is needed"))?;
-            let (id, role) = identity.authenticate_admin(&token).await?;
+            let (id, role) = admin(identity, shown).await?;
             if role < needed {
                 return Err(Error::new(
                     Reason::PermissionDenied,
@@ -111,6 +117,47 @@ async fn authenticate(identity: &Identity, access: Option<Access>, shown: Shown)
             Ok(Caller::Admin(id, role))
         }
     }
+}
+
+/// The admin that a certificate or a token names. Both together are refused:
+/// they are two credentials, and the log would have to say whose act it was.
+async fn admin(identity: &Identity, shown: Shown) -> Result<(AdminTokenId, Role)> {
+    let refused = |detail: &str| Err(Error::new(Reason::Unauthenticated, detail));
+    let peer = shown.peer;
+    let (certificate, machine) = peer.map_or((None, None), |peer| (peer.admin, peer.machine));
+    match (certificate, machine, shown.token) {
+        (Some(certificate), None, None) => {
+            identity.authenticate_admin_certificate(certificate).await
+        }
+        (Some(_), _, Some(_)) => {
+            refused("show a client certificate or an admin token, not both together")
+        }
+        (_, Some(_), _) => refused("the certificate of a machine is no admin's"),
+        (None, None, Some(token)) => match token.parse::<credential::AdminToken>() {
+            Ok(token) => identity.authenticate_admin(&token).await,
+            Err(_) => refused("an admin token is needed"),
+        },
+        (None, None, None) => {
+            refused("an admin token or the client certificate of an admin is needed")
+        }
+    }
+}
+
+/// The user at the other end of the admin socket.
+fn local(shown: &Shown) -> Result<u32> {
+    let uid = shown.uid.ok_or_else(|| {
+        Error::new(
+            Reason::Unauthenticated,
+            "this is served at the admin socket of the control plane's own machine alone",
+        )
+    })?;
+    if uid == 0 || uid == rustix::process::geteuid().as_raw() {
+        return Ok(uid);
+    }
+    Err(Error::new(
+        Reason::PermissionDenied,
+        "only root and the user of the control plane may do this",
+    ))
 }
 
 fn bearer<B>(request: &HttpRequest<B>) -> Option<&str> {
@@ -184,7 +231,14 @@ where
             let (caller, answer) = match authenticate(&identity, access, shown).await {
                 Ok(caller) => {
                     request.extensions_mut().insert(caller.clone());
-                    (caller, inner.call(request).await?)
+                    let answer = inner.call(request).await?;
+                    let answer = match caller {
+                        Caller::Admin(id, _) => {
+                            answer.map(|body| while_good(body, identity.clone(), id))
+                        }
+                        _ => answer,
+                    };
+                    (caller, answer)
                 }
                 Err(error) => (Caller::Anonymous, Status::from(error).into_http()),
             };

@@ -2,6 +2,7 @@
 //! one layer before any service sees a request. What is not in the table is
 //! refused.
 
+mod lasting;
 mod layer;
 mod table;
 
@@ -30,6 +31,8 @@ pub enum Caller {
     Session(Arc<Session>),
     /// An admin.
     Admin(AdminTokenId, Role),
+    /// A user of this machine, by uid, at the admin socket.
+    Local(u32),
 }
 
 impl Caller {
@@ -43,6 +46,7 @@ impl Caller {
                 Some(session.zone),
             ),
             Self::Admin(id, _) => (Actor::Admin(*id), None, None),
+            Self::Local(uid) => (Actor::Local(*uid), None, None),
             Self::Anonymous => (Actor::Anonymous, peer.and_then(|peer| peer.machine), None),
         };
         Context {

@@ -15,8 +15,11 @@ pub enum Access {
     Machine,
     /// Edge listener: the certificate, and a session made at that machine.
     Session,
-    /// Admin listener: an admin token of this role at least.
+    /// Admin listener: a token or a client certificate of an admin of this role
+    /// at least; one of them, not both.
     Role(Role),
+    /// Admin socket: to be root, or the user that this process runs as.
+    Socket,
 }
 
 /// Every RPC. Paths are `/<package>.<service>/<method>`.
@@ -92,6 +95,10 @@ pub const TABLE: &[(&str, Access)] = &[
     (
         "/authguardian.audit.v1.AuditService/ReportCalls",
         Access::Machine,
+    ),
+    (
+        "/authguardian.identity.v1.BootstrapService/CreateFirstAdmin",
+        Access::Socket,
     ),
     (
         "/authguardian.status.v1.StatusService/GetStatus",

@@ -1,4 +1,4 @@
-//! Small files of `dev`, written whole and for this user only.
+//! Small files, written whole and for this user only.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -10,7 +10,7 @@ use std::{
 use base64::{Engine, prelude::BASE64_STANDARD};
 use zeroize::Zeroizing;
 
-use crate::cli::failure::Failure;
+use super::failure::Failure;
 
 /// Writes a file whole or not at all, for this user only.
 pub(super) fn write_private(path: &Path, text: &str) -> Result<(), Failure> {
