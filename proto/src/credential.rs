@@ -5,16 +5,19 @@
 //! |---|---|
 //! | `agk_<id>_<secret>` | API key: an Ed25519 seed |
 //! | `aga_<id>_<secret>` | admin token: 32 random bytes, hashed at the server |
+//! | `<base64url>.<base64url>.<base64url>` | session token: a JWT of the control plane |
 //! | `agj_<id>_<secret>_<fingerprint>` | join token: secret, and SHA-256 of the CA certificate |
 
 use std::{fmt, str::FromStr};
 
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use uuid::Uuid;
 use zeroize::{Zeroizing, zeroize_stack};
 
 use crate::{
     base62,
+    grant_token::MAX_TOKEN_LEN,
     ids::{AdminTokenId, ApiKeyId, JoinTokenId, ParseIdError},
 };
 
@@ -61,6 +64,53 @@ impl PresentedKey {
     /// When it does not have the form of an API key.
     pub fn read(&self) -> Result<ApiKey, ParseIdError> {
         self.0.parse()
+    }
+}
+
+/// A session token as it was presented: not verified, wiped on drop.
+pub struct SessionToken(Zeroizing<String>);
+
+impl SessionToken {
+    /// Takes text that can be a session token: `None` for what has not even
+    /// the form of one.
+    pub fn new(text: &str) -> Option<Self> {
+        let is_part = |part: &str| {
+            !part.is_empty()
+                && part
+                    .bytes()
+                    .all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+        };
+        let fits = text.len() <= MAX_TOKEN_LEN
+            && text.split('.').count() == 3
+            && text.split('.').all(is_part);
+        fits.then(|| Self(Zeroizing::new(text.to_owned())))
+    }
+
+    /// SHA-256 of the text: tells tokens apart.
+    pub fn hash(&self) -> [u8; 32] {
+        sha256(self.0.as_bytes())
+    }
+
+    /// The API key that it names, whoever signed it; `None` when it names none.
+    pub fn claims(&self) -> Option<ApiKeyId> {
+        #[derive(serde::Deserialize)]
+        struct Claims {
+            sub: ApiKeyId,
+        }
+        let claims = URL_SAFE_NO_PAD.decode(self.0.split('.').nth(1)?).ok()?;
+        let claims: Claims = serde_json::from_slice(&claims).ok()?;
+        Some(claims.sub)
+    }
+
+    /// The full text; only for sending it.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for SessionToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SessionToken")
     }
 }
 
@@ -313,6 +363,30 @@ mod tests {
         for rubbish in ["", "agk_", "agk_1_2", "aga_0000000000000000000001_x"] {
             assert_eq!(PresentedKey::new(rubbish).claims(), None, "{rubbish}");
         }
+    }
+
+    #[test]
+    fn a_session_token_names_its_key_and_never_shows_itself() {
+        let claims = URL_SAFE_NO_PAD.encode(r#"{"sub":"apk_0000000000000000000001","exp":1}"#);
+        let text = format!("aa.{claims}.cc");
+        let token = SessionToken::new(&text).unwrap();
+        assert_eq!(
+            token.claims().unwrap().to_string(),
+            "apk_0000000000000000000001"
+        );
+        assert!(!format!("{token:?}").contains(&claims));
+        for rubbish in [
+            "",
+            "a.b",
+            "a.b.c.d",
+            "a..c",
+            "a.b c.d",
+            "agk_1_2",
+            &"a".repeat(9000),
+        ] {
+            assert!(SessionToken::new(rubbish).is_none(), "{rubbish}");
+        }
+        assert_eq!(SessionToken::new("a.b.c").unwrap().claims(), None);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
+    path::PathBuf,
     time::Duration,
 };
 
@@ -28,6 +29,7 @@ use super::{
     failure::Failure,
     output::{Format, Row},
     page::PageArgs,
+    public_key,
     value::{or_dash, parse_span, parse_tool_rate, rfc3339, short_time, timestamp},
 };
 
@@ -36,12 +38,14 @@ Examples:
   control-plane api-key create --name analytics --agent data_analyst --agent orchestrator --expires-in 90d
   AUTHGUARDIAN_API_KEY=$(control-plane api-key create --name gateway --agent gateway --validator)
   control-plane api-key create --name ci --agent ci --rate 20/40 --tool-rate validate_token=5/10 --allow-network 10.0.0.0/8
+  control-plane api-key create --name mine --agent data_analyst --public-key-file public.pem
   control-plane api-key set apk_… --no-rate-limit --any-network
   control-plane api-key show apk_…
   control-plane api-key list
   control-plane api-key revoke apk_…
 
-The key is made here and shown once; the server only ever learns its public half.
+The key is made here and shown once; the server only ever learns its public half. With a public
+key that is there already (`openssl genpkey -algorithm ed25519`), only the key's id is shown.
 A rate is written PER_SECOND/BURST; it holds for all machines together. Unless said
 otherwise, a new key may make 100 calls a second, 200 at once.";
 
@@ -97,6 +101,10 @@ struct CreateArgs {
     /// Network that it may be used from, as CIDR; repeatable; without it, anywhere
     #[arg(long = "allow-network", value_name = "CIDR")]
     networks: Vec<Network>,
+
+    /// Ed25519 public key (PEM) of a key that its holder has made
+    #[arg(long, value_name = "FILE")]
+    public_key_file: Option<PathBuf>,
 }
 
 /// How often a key may be used.
@@ -177,9 +185,12 @@ async fn create(
 ) -> Result<(), Failure> {
     let ambient = ambient()?;
     let seed = Zeroizing::new(ambient.entropy.bytes::<32>());
-    let public_key = credential::ApiKey::new(ApiKeyId::from_uuid(Uuid::nil()), *seed)
-        .public_key()
-        .ok_or_else(|| Failure::internal("the crypto library refused the seed"))?;
+    let public_key = match &args.public_key_file {
+        Some(path) => public_key::read(path)?,
+        None => credential::ApiKey::new(ApiKeyId::from_uuid(Uuid::nil()), *seed)
+            .public_key()
+            .ok_or_else(|| Failure::internal("the crypto library refused the seed"))?,
+    };
     let request_id = fresh_request_id()?;
     let request = CreateApiKeyRequest {
         name: args.name,
@@ -200,6 +211,10 @@ async fn create(
     })
     .await?;
     let info = ApiKeyView::from(made.api_key.unwrap_or_default());
+    if args.public_key_file.is_some() {
+        let about = format!("API key for {}", info.agent_ids.join(", "));
+        return output.secret(&info.id, &info, &about);
+    }
     let id: ApiKeyId = info
         .id
         .parse()

@@ -23,6 +23,7 @@ mod migrate;
 mod output;
 mod page;
 mod policy;
+mod public_key;
 mod resource_type;
 mod serve;
 mod status;

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use authguardian_proto::ids::{AgentId, ApiKeyId, GrantId, MachineId, ResourceTypeName};
+use authguardian_proto::ids::{AgentId, ApiKeyId, GrantId, MachineId, ResourceTypeName, SessionId};
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
@@ -51,6 +51,8 @@ pub enum ChangeBody {
     ApiKeyRevoked { api_key_id: ApiKeyId },
     /// Stream `identity`: its limits are others.
     ApiKeyChanged { api_key_id: ApiKeyId },
+    /// Stream `identity`: its holder has ended it.
+    SessionEnded { session_id: SessionId },
     /// Stream `identity`: the set of signing keys is another.
     SigningKeysChanged,
     /// Stream `identity`.

@@ -8,8 +8,8 @@ use authguardian_proto::{
         AgentChanged, ApiKeyChanged, ApiKeyRevoked, Change, Changes, GetHeadsRequest,
         GetHeadsResponse, GrantExpired, GrantIssued, GrantRenewed, GrantRevoked, GrantsRevoked,
         ListRevocationsRequest, ListRevocationsResponse, MachineChanged, PolicyChanged, Progress,
-        SigningKeysChanged, StreamPosition, SuspensionChanged, WatchRequest, WatchResponse,
-        change::Body, event_service_server::EventService, grants_revoked::Target,
+        SessionEnded, SigningKeysChanged, StreamPosition, SuspensionChanged, WatchRequest,
+        WatchResponse, change::Body, event_service_server::EventService, grants_revoked::Target,
         watch_response::Message as Sent,
     },
 };
@@ -250,6 +250,9 @@ fn body(body: ChangeBody) -> Body {
         }),
         ChangeBody::ApiKeyChanged { api_key_id } => Body::ApiKeyChanged(ApiKeyChanged {
             api_key_id: api_key_id.to_string(),
+        }),
+        ChangeBody::SessionEnded { session_id } => Body::SessionEnded(SessionEnded {
+            session_id: session_id.to_string(),
         }),
         ChangeBody::SigningKeysChanged => Body::SigningKeysChanged(SigningKeysChanged {}),
         ChangeBody::MachineChanged { machine_id, state } => Body::MachineChanged(MachineChanged {

@@ -54,10 +54,12 @@ impl Identity {
         // what was changed before it began
         self.reload_keys().await?;
         self.reload_standings().await?;
+        self.read_ended_sessions().await?;
         loop {
             let Message::Changes(changes) = changes.next().await? else {
                 continue;
             };
+            self.hear_ended_sessions(&changes);
             let any = |is: fn(&ChangeBody) -> bool| changes.iter().any(|change| is(&change.body));
             if any(|body| matches!(body, ChangeBody::MachineChanged { .. })) {
                 self.reload_standings().await?;

@@ -13,16 +13,22 @@ use authguardian_proto::{
 use aws_lc_rs::signature::{ED25519, UnparsedPublicKey};
 use jsonwebtoken::{Algorithm, Header, Validation};
 use serde::{Deserialize, Serialize};
+use sqlx::PgConnection;
 use std::sync::Arc;
 use time::{Duration, OffsetDateTime};
 
-use super::{Identity, Keyring, api_key::unknown, machine::active_machine, store};
+use super::{ApiKey, Identity, Keyring, api_key::unknown, machine::active_machine, store};
 use crate::{
     audit::{self, Actor, Context, Entry},
     error::{Error, Result},
 };
 
-/// How long a session lives.
+mod end;
+mod renew;
+
+pub(super) use end::Ended;
+
+/// How long a session lives, if it is not renewed.
 pub const SESSION_TTL: Duration = Duration::minutes(15);
 
 /// How long a nonce may wait for its signature.
@@ -50,6 +56,9 @@ pub struct Session {
     /// How often the machine's sessions had been ended when it was made.
     #[serde(rename = "mgn", default)]
     pub(super) machine_generation: i64,
+    /// When the key was proved, seconds since 1970: renewals keep it.
+    #[serde(default)]
+    auth_time: i64,
     iat: i64,
     /// When it ends, seconds since 1970.
     pub exp: i64,
@@ -186,8 +195,9 @@ impl Identity {
             machine,
             zone: zone.min(at.terms.max_zone),
             machine_generation: at.session_generation,
+            auth_time: now.unix_timestamp(),
             iat: now.unix_timestamp(),
-            exp: (now + SESSION_TTL).unix_timestamp(),
+            exp: end_of(now, key.expires_at).unix_timestamp(),
         });
         context.actor = Actor::Agent(None, api_key);
         context.zone = Some(session.zone);
@@ -244,6 +254,7 @@ impl Identity {
             ));
         }
         self.check_standing(&session)?;
+        self.ended.check(session.jti)?;
         Ok(session)
     }
 
@@ -254,11 +265,29 @@ impl Identity {
     /// `API_KEY_UNKNOWN`, `API_KEY_REVOKED`, `API_KEY_EXPIRED`.
     pub async fn check_key(&self, session: &Session) -> Result<()> {
         let mut connection = self.db.read().await?;
-        store::api_keys(&mut connection, &[session.api_key_id])
+        let key = self.key_of(&mut connection, session).await?;
+        key.check(self.ambient.clock.now())
+    }
+
+    /// Whether a session still counts at this moment, and its key with it.
+    ///
+    /// # Errors
+    /// `SESSION_EXPIRED`, and those of [`Identity::check_key`].
+    pub async fn check_session(&self, session: &Session) -> Result<ApiKey> {
+        let mut connection = self.db.read().await?;
+        if store::is_session_ended(&mut connection, session.jti).await? {
+            return Err(end::ended());
+        }
+        let key = self.key_of(&mut connection, session).await?;
+        key.check(self.ambient.clock.now())?;
+        Ok(key)
+    }
+
+    async fn key_of(&self, connection: &mut PgConnection, session: &Session) -> Result<ApiKey> {
+        store::api_keys(connection, &[session.api_key_id])
             .await?
             .pop()
-            .ok_or_else(unknown)?
-            .check(self.ambient.clock.now())
+            .ok_or_else(unknown)
     }
 
     /// Drops ended sessions and old nonces; returns how many.
@@ -273,9 +302,11 @@ impl Identity {
             .pin()
             .retain(|_, session| session.exp > now.unix_timestamp());
         let mut tx = self.db.begin().await?;
-        let dropped = store::delete_nonces(&mut tx, now - NONCE_TTL, limit).await?;
+        let nonces = store::delete_nonces(&mut tx, now - NONCE_TTL, limit).await?;
+        let sessions = store::delete_ended_sessions(&mut tx, now - end::KEPT, limit).await?;
         self.db.commit(tx).await?;
-        Ok(dropped)
+        self.ended.forget_before(now - end::KEPT);
+        Ok(nonces + sessions)
     }
 
     fn sign_session(&self, session: &Session) -> Result<String> {
@@ -318,6 +349,12 @@ impl Identity {
         let claims = decoded.map_err(|_| refused())?.claims;
         Ok((keyring, claims))
     }
+}
+
+/// When a token that is made now ends: no later than its key.
+fn end_of(now: OffsetDateTime, key_ends: Option<OffsetDateTime>) -> OffsetDateTime {
+    let end = now + SESSION_TTL;
+    key_ends.map_or(end, |key_ends| key_ends.min(end))
 }
 
 fn check_nonce(

@@ -45,7 +45,7 @@ type Job = (
     fn(Jobs) -> BoxFuture<'static, Result<u64>>,
 );
 
-const JOBS: [Job; 10] = [
+const JOBS: [Job; 11] = [
     ("observe_quorum", Duration::from_secs(1), |jobs| {
         Box::pin(observe_quorum(jobs))
     }),
@@ -60,6 +60,9 @@ const JOBS: [Job; 10] = [
     }),
     ("reload_standings", Duration::from_secs(1), |jobs| {
         Box::pin(async move { jobs.identity.reload_standings().await.map(u64::from) })
+    }),
+    ("reload_ended_sessions", Duration::from_secs(1), |jobs| {
+        Box::pin(async move { jobs.identity.reload_ended_sessions().await.map(|()| 0) })
     }),
     ("raise_time_floor", Duration::from_secs(10), |jobs| {
         Box::pin(raise_time_floor(jobs))

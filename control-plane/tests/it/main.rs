@@ -25,6 +25,7 @@ mod reports;
 mod requests;
 mod rig;
 mod serving;
+mod sessions;
 mod signing_keys;
 mod suspension;
 mod test_database;

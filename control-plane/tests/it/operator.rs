@@ -153,6 +153,44 @@ async fn an_agent_is_put_shown_listed_and_deleted() {
 }
 
 #[tokio::test]
+async fn a_public_key_that_is_there_already_is_registered_by_its_file() {
+    let operator = Operator::start().await;
+    let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap();
+    let file = operator.path("public.pem");
+    fs::write(&file, key.public_key_pem()).unwrap();
+    let create = [
+        "api-key",
+        "create",
+        "--name",
+        "mine",
+        "--agent",
+        "data_analyst",
+    ];
+    let create = [&create[..], &["--public-key-file", file.to_str().unwrap()]].concat();
+    let made = operator.run(&create).await;
+    assert_eq!(made.code, 0, "{}", made.stderr);
+    let id: ApiKeyId = made.stdout.trim().parse().unwrap();
+    let registered = operator.rig.app.identity.list_api_keys(None, 10).await;
+    let registered = registered.unwrap().pop().unwrap();
+    assert_eq!(registered.id, id);
+    assert_eq!(registered.public_key[..], *key.public_key_raw());
+    assert_eq!(
+        operator.refused(&create).await,
+        (2, "INVALID_ARGUMENT".to_owned()),
+        "once"
+    );
+
+    fs::write(&file, key.serialize_pem()).unwrap();
+    let private = operator.run(&create).await;
+    assert_eq!(private.code, 2);
+    assert!(
+        private.stderr.contains("no public key"),
+        "{}",
+        private.stderr
+    );
+}
+
+#[tokio::test]
 async fn a_made_api_key_is_complete_and_only_its_public_half_is_registered() {
     let operator = Operator::start().await;
     let told = operator

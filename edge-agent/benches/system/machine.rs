@@ -106,6 +106,7 @@ impl Machine {
                 nonce: challenge.nonce,
                 signature,
                 zone: Zone::LocalMachine.to_proto().into(),
+                client_address: String::new(),
             })
             .await?
             .into_inner();

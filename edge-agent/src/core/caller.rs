@@ -6,15 +6,21 @@ use authguardian_proto::{
     ids::{AgentId, ApiKeyId},
     reason::{Code, Problem, Reason},
 };
-use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::broadcast::{Receiver, error::RecvError};
 
 use super::{AnswerBy, Core, Peer};
 use crate::upstream::{Change, Login, Session};
 
-/// How often a long stream asks whether its key still counts.
+/// How often a long stream asks whether its credential still counts.
 const ASK_EVERY: Duration = Duration::from_mins(15);
 /// How soon again after no answer.
 const ASK_AGAIN: Duration = Duration::from_secs(10);
+/// A session of a key ends with the key at the latest: that is when to ask,
+/// times being told in whole seconds.
+const AFTER_END: Duration = Duration::from_secs(1);
+/// How often the clock is looked at: timers stand still while the machine is
+/// suspended, what they wait for does not.
+const LOOK_EVERY: Duration = Duration::from_secs(10);
 
 /// An authenticated caller; lives as long as its request.
 #[derive(Debug, Clone)]
@@ -61,7 +67,7 @@ impl Caller {
         if self.session().agent_ids.contains(agent) {
             return Ok(());
         }
-        let detail = format!("this API key does not speak for the agent `{agent}`");
+        let detail = format!("this credential does not speak for the agent `{agent}`");
         Err(Problem::new(Reason::AgentMismatch, detail).at("agent_id"))
     }
 
@@ -76,44 +82,85 @@ impl Caller {
 }
 
 impl Core {
-    /// Returns when an API key no longer counts, or counts for something else,
-    /// or no session of this machine does.
-    pub async fn key_ended(&self, id: ApiKeyId) {
+    /// Returns when the credential that a caller began a stream with has ended:
+    /// an API key that counts no more, or for something else, a session that was ended or has run out,
+    /// any when the machine's sessions have ended. The key's secret is wiped at
+    /// once. An end is heard on the `identity` stream, and asked for where that
+    /// may have missed it.
+    pub async fn credential_ended(&self, caller: &Caller) {
+        caller.forget_key();
         let mut changes = self.upstream.feed().subscribe();
-        let mut ask_after = ASK_EVERY;
+        let began_with = caller.session();
+        let mut ask_at = (began_with.ends + AFTER_END).max(self.since_boot() + ASK_AGAIN);
         loop {
-            let missed_changes = async {
-                loop {
-                    match changes.recv().await {
-                        Ok(Change::ApiKeyRevoked(ended) | Change::ApiKeyChanged(ended))
-                            if ended == id =>
-                        {
-                            return false;
-                        }
-                        // the session that it began with has ended
-                        Ok(Change::Machine { .. }) => return false,
-                        Ok(Change::Everything) | Err(RecvError::Lagged(_)) => return true,
-                        Ok(_) => {}
-                        Err(RecvError::Closed) => return false,
-                    }
-                }
-            };
-            if let Ok(false) = tokio::time::timeout(ask_after, missed_changes).await {
+            let session = self.newest(caller, &began_with);
+            let ends = caller.login().is_by_session().then_some(session.ends);
+            if ends.is_some_and(|ends| ends <= self.since_boot()) {
                 return;
             }
-            ask_after = match self.upstream.sessions().key_stands(id).await {
-                Ok(()) => ASK_EVERY,
-                Err(problem) if problem.reason.code() == Code::Unauthenticated => return,
-                Err(problem)
-                    if matches!(
-                        problem.reason,
-                        Reason::MachineBanned | Reason::MachineEvicted
-                    ) =>
-                {
-                    return;
-                }
-                Err(_) => ASK_AGAIN,
-            };
+            let look_at = ends.map_or(ask_at, |ends| ends.min(ask_at));
+            let wait = look_at.saturating_sub(self.since_boot()).min(LOOK_EVERY);
+            match tokio::time::timeout(wait, heard_end(&mut changes, &session)).await {
+                Ok(true) => return,
+                Ok(false) => ask_at = Duration::ZERO,
+                Err(_) => {}
+            }
+            if self.since_boot() < ask_at {
+                continue;
+            }
+            ask_at = self.since_boot()
+                + match self.stands(caller, &session).await {
+                    Ok(()) => ASK_EVERY,
+                    Err(problem) if means_ended(problem.reason) => return,
+                    Err(_) => ASK_AGAIN,
+                };
+        }
+    }
+
+    /// A session that was renewed goes on as what it became.
+    fn newest(&self, caller: &Caller, session: &Arc<Session>) -> Arc<Session> {
+        let latest = self.upstream.sessions().latest(session.id);
+        match latest.filter(|_| caller.login().is_by_session()) {
+            Some(latest) if latest.ends > session.ends => latest,
+            _ => session.clone(),
+        }
+    }
+
+    async fn stands(&self, caller: &Caller, session: &Session) -> Result<(), Problem> {
+        let sessions = self.upstream.sessions();
+        if caller.login().is_by_session() {
+            sessions.session_stands(session).await
+        } else {
+            sessions.key_stands(session.api_key_id).await
+        }
+    }
+
+    fn since_boot(&self) -> Duration {
+        self.ambient.clock.since_boot()
+    }
+}
+
+fn means_ended(reason: Reason) -> bool {
+    reason.code() == Code::Unauthenticated
+        || matches!(reason, Reason::MachineBanned | Reason::MachineEvicted)
+}
+
+/// Waits for news of an end: whether it came, rather than that it may have been
+/// missed.
+async fn heard_end(changes: &mut Receiver<Change>, session: &Session) -> bool {
+    loop {
+        match changes.recv().await {
+            Ok(Change::ApiKeyRevoked(id) | Change::ApiKeyChanged(id))
+                if id == session.api_key_id =>
+            {
+                return true;
+            }
+            Ok(Change::SessionEnded(id)) if id == session.id => return true,
+            // all sessions that were made here have ended
+            Ok(Change::Machine { .. }) => return true,
+            Ok(Change::Everything) | Err(RecvError::Lagged(_)) => return false,
+            Ok(_) => {}
+            Err(RecvError::Closed) => return true,
         }
     }
 }

@@ -45,6 +45,7 @@ impl Follower for VerifierFollower {
             Change::Grant { .. }
             | Change::ApiKeyRevoked(_)
             | Change::ApiKeyChanged(_)
+            | Change::SessionEnded(_)
             | Change::Machine { .. } => {}
         }
     }

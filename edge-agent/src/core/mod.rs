@@ -3,13 +3,12 @@
 use std::sync::Arc;
 
 use authguardian_proto::{
-    credential::PresentedKey,
     ids::MachineId,
     reason::{Problem, Reason},
 };
 use serde_json::{Map, Value};
 
-pub use crate::upstream::Outcome;
+pub use crate::upstream::{Credential, Outcome};
 use crate::{clock::Ambient, upstream::Upstream, verify::Verifier};
 
 mod answer_by;
@@ -17,6 +16,7 @@ mod caller;
 mod decision;
 mod follow;
 mod form;
+mod login;
 mod note;
 mod peer;
 mod permission_status;
@@ -33,6 +33,7 @@ pub use caller::Caller;
 pub use decision::DecisionResult;
 pub use follow::{CertificateFollower, VerifierFollower};
 pub use form::{Field, Kind};
+pub use login::{Challenge, SessionInfo};
 pub use peer::{Peer, Source};
 pub use resource::Resource;
 pub use revoke_token::RevokeTokenResult;
@@ -65,22 +66,25 @@ impl Core {
         })
     }
 
-    /// Finds out who presents a key from where, on a connection whose answers
+    /// Finds out who presents a credential from where, on a connection whose answers
     /// can be limited.
     ///
     /// # Errors
-    /// `MACHINE_BANNED`, `MACHINE_EVICTED`, `UNAUTHENTICATED` for what is no key,
-    /// `API_KEY_UNKNOWN`, `API_KEY_EXPIRED`, `API_KEY_REVOKED`,
-    /// `SIGNATURE_INVALID`, `UNAVAILABLE`; `AGENT_MISMATCH` for a key beyond what
-    /// its user may use here.
+    /// `MACHINE_BANNED`, `MACHINE_EVICTED`, `UNAUTHENTICATED` for what is neither key nor session of
+    /// this machine, `API_KEY_UNKNOWN`, `API_KEY_EXPIRED`, `API_KEY_REVOKED`, `SESSION_EXPIRED`,
+    /// `SIGNATURE_INVALID`, `ZONE_FORBIDS`, `UNAVAILABLE`; `AGENT_MISMATCH` for a credential beyond
+    /// what its user may use here.
     pub async fn authenticate(
         &self,
-        key: PresentedKey,
+        credential: Credential,
         peer: Peer,
         answer: AnswerBy,
     ) -> Result<Caller, Problem> {
         self.upstream.feed().standing().check()?;
-        let login = self.upstream.log_in(key, peer.zone()).await?;
+        let login = self
+            .upstream
+            .log_in(credential, peer.zone(), peer.address())
+            .await?;
         peer.may_present(&login.session().agent_ids)?;
         Ok(Caller::new(login, peer, answer))
     }
@@ -134,14 +138,6 @@ impl Core {
     pub fn watch(&self, caller: &Caller) -> Watch {
         let agents = caller.session().agent_ids.clone();
         Watch::new(self.upstream.feed().subscribe(), agents, self.machine_id)
-    }
-
-    /// Returns when the credential that a caller began a stream with has ended.
-    /// The key's secret is wiped at once; whether the key still counts is heard
-    /// on the `identity` stream, and asked for where that may have missed it.
-    pub async fn credential_ended(&self, caller: &Caller) {
-        caller.forget_key();
-        self.key_ended(caller.session().api_key_id).await;
     }
 
     /// How this edge stands with the control plane.

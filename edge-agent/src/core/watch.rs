@@ -68,6 +68,7 @@ impl Watch {
             Change::Everything => true,
             Change::ApiKeyRevoked(_)
             | Change::ApiKeyChanged(_)
+            | Change::SessionEnded(_)
             | Change::SigningKeysChanged
             | Change::Machine { .. } => false,
         };

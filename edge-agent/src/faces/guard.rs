@@ -4,7 +4,6 @@
 use std::{borrow::Cow, net::IpAddr, sync::Arc, time::Duration};
 
 use authguardian_proto::{
-    credential::PresentedKey,
     ids::ApiKeyId,
     network::Networks,
     reason::{Problem, Reason},
@@ -24,7 +23,7 @@ use super::{
 };
 use crate::{
     config::Config,
-    core::{AnswerBy, Caller, Core, Peer, Tool},
+    core::{AnswerBy, Caller, Core, Credential, Peer, Tool},
 };
 
 mod in_flight;
@@ -111,10 +110,10 @@ impl Guard {
         answer: AnswerBy,
     ) -> Result<Caller, (Problem, Option<ApiKeyId>)> {
         let credential = request.headers_mut().remove(header::AUTHORIZATION);
-        let key = presented_key(credential.as_ref()).map_err(|problem| (problem, None))?;
-        let claimed = key.claims();
-        let caller = self.core.authenticate(key, peer.clone(), answer).await;
-        caller.map_err(|problem| (problem, claimed))
+        let credential = presented(credential.as_ref()).map_err(|problem| (problem, None))?;
+        let claimed = credential.claims();
+        let caller = self.core.authenticate(credential, peer.clone(), answer);
+        caller.await.map_err(|problem| (problem, claimed))
     }
 
     /// Refuses a request, and notes it.
@@ -172,6 +171,14 @@ pub(super) async fn check(
         Ok(place) => place,
         Err(problem) => return problem::respond(&problem),
     };
+    if is_login(request.method(), request.uri().path()) {
+        // its credential is in its body
+        request.extensions_mut().insert(peer);
+        return match with_whole_body(request, guard.bodies).await {
+            Ok(request) => next.run(request).await,
+            Err(response) => response,
+        };
+    }
     let caller = match guard.authenticate(&mut request, &peer, answer).await {
         Ok(caller) => caller,
         Err((problem, claimed)) => {
@@ -203,9 +210,14 @@ fn is_open(method: &Method, path: &str) -> bool {
     matches!(*method, Method::GET | Method::HEAD) && matches!(path, "/livez" | "/readyz")
 }
 
-fn presented_key(credential: Option<&HeaderValue>) -> Result<PresentedKey, Problem> {
+/// What turns a key into a session, for whoever does not have one yet.
+fn is_login(method: &Method, path: &str) -> bool {
+    *method == Method::POST && matches!(path, "/auth/challenge" | "/auth/session")
+}
+
+fn presented(credential: Option<&HeaderValue>) -> Result<Credential, Problem> {
     let missing = || {
-        let detail = "present an API key: `Authorization: Bearer agk_…`";
+        let detail = "present an API key or a session token: `Authorization: Bearer agk_…`";
         Problem::new(Reason::Unauthenticated, detail)
     };
     let text = credential
@@ -215,7 +227,7 @@ fn presented_key(credential: Option<&HeaderValue>) -> Result<PresentedKey, Probl
     if !scheme.eq_ignore_ascii_case("bearer") {
         return Err(missing());
     }
-    Ok(PresentedKey::new(key.trim()))
+    Ok(Credential::new(key.trim()))
 }
 
 /// `rmcp` wants both media types spelt out; clients that take anything, or do
@@ -292,16 +304,17 @@ mod tests {
     };
     const KEY: &str = "agk_0000000000000000000001_0000000000000000000000000000000000000000001";
 
-    fn read(text: &str) -> Result<PresentedKey, Problem> {
-        presented_key(Some(&HeaderValue::from_str(text).unwrap()))
+    fn read(text: &str) -> Result<Credential, Problem> {
+        presented(Some(&HeaderValue::from_str(text).unwrap()))
     }
 
     #[test]
-    fn only_a_bearer_api_key_is_a_credential() {
+    fn only_a_bearer_of_something_is_a_credential() {
         for good in [format!("Bearer {KEY}"), format!("bearer  {KEY} ")] {
-            let key = read(&good).unwrap().read().unwrap();
-            assert_eq!(key.id().to_string(), "apk_0000000000000000000001");
+            let key = read(&good).unwrap().claims().unwrap();
+            assert_eq!(key.to_string(), "apk_0000000000000000000001");
         }
+        assert!(matches!(read("Bearer a.b.c"), Ok(Credential::Session(_))));
         for bad in ["", "Bearer", "Basic YTpi", KEY] {
             assert_eq!(
                 read(bad).unwrap_err().reason,
@@ -309,10 +322,7 @@ mod tests {
                 "{bad}"
             );
         }
-        assert_eq!(
-            presented_key(None).unwrap_err().reason,
-            Reason::Unauthenticated
-        );
+        assert_eq!(presented(None).unwrap_err().reason, Reason::Unauthenticated);
     }
 
     #[test]
@@ -377,5 +387,14 @@ mod tests {
         assert!(is_open(&Method::GET, "/readyz"));
         assert!(!is_open(&Method::POST, "/readyz"));
         assert!(!is_open(&Method::GET, "/mcp"));
+        assert!(is_login(&Method::POST, "/auth/session"));
+        for (method, path) in [
+            (Method::GET, "/auth/session"),
+            (Method::DELETE, "/auth/session"),
+            (Method::POST, "/auth/session/renew"),
+            (Method::POST, "/mcp"),
+        ] {
+            assert!(!is_login(&method, path), "{method} {path}");
+        }
     }
 }

@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{config::Config, core::Core};
 
+mod auth;
 mod guard;
 mod health;
 mod problem;
@@ -43,6 +44,21 @@ pub fn router(
         .route(
             "/mcp/resources/{*uri}",
             get(rest::read_resource).with_state(core.clone()),
+        )
+        .route(
+            "/auth/challenge",
+            post(auth::challenge).with_state(core.clone()),
+        )
+        .route(
+            "/auth/session",
+            post(auth::open)
+                .get(auth::read)
+                .delete(auth::end)
+                .with_state(core.clone()),
+        )
+        .route(
+            "/auth/session/renew",
+            post(auth::renew).with_state(core.clone()),
         )
         .route("/livez", get(health::live))
         .route("/readyz", get(health::ready).with_state(health))

@@ -3,7 +3,7 @@
 use authguardian_proto::{
     common::v1::Position,
     events::v1::{self as pb, change::Body, grants_revoked},
-    ids::{AgentId, ApiKeyId, GrantId, MachineId, ResourceTypeName},
+    ids::{AgentId, ApiKeyId, GrantId, MachineId, ResourceTypeName, SessionId},
     reason::Reason,
 };
 
@@ -37,6 +37,8 @@ pub enum Change {
     ApiKeyRevoked(ApiKeyId),
     /// The limits of an API key are others: its sessions are made anew.
     ApiKeyChanged(ApiKeyId),
+    /// A session was ended by its holder.
+    SessionEnded(SessionId),
     /// The keys that tokens are checked with are others.
     SigningKeysChanged,
     /// This machine's state, or what it is for, is another: its sessions have
@@ -95,6 +97,9 @@ impl Change {
             }
             Some(Body::ApiKeyChanged(body)) => {
                 Self::ApiKeyChanged(body.api_key_id.parse().map_err(|_| Unreadable)?)
+            }
+            Some(Body::SessionEnded(body)) => {
+                Self::SessionEnded(body.session_id.parse().map_err(|_| Unreadable)?)
             }
             Some(Body::SigningKeysChanged(_)) => Self::SigningKeysChanged,
             Some(Body::MachineChanged(body)) if body.machine_id.parse() == Ok(own) => {

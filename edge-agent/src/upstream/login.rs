@@ -1,15 +1,19 @@
-//! A presented key and the session it was exchanged for, for one request.
+//! A presented credential and the session that it stands for, for one request.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::{
+    net::IpAddr,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use arc_swap::ArcSwap;
 use authguardian_proto::{
-    credential::PresentedKey,
+    credential::{PresentedKey, SessionToken},
+    identity::v1::{EndSessionRequest, RenewSessionRequest},
     reason::{Problem, Reason},
     zone::Zone,
 };
 
-use super::{Session, Upstream};
+use super::{Credential, Session, Upstream, exchange::Told};
 
 /// Who is calling, as far as the control plane is concerned. It lives as long
 /// as its request; the key is wiped with it.
@@ -18,6 +22,9 @@ pub struct Login {
     session: ArcSwap<Session>,
     key: Mutex<Option<Arc<PresentedKey>>>,
     zone: Zone,
+    client: Option<IpAddr>,
+    /// Whether a session was presented, and no key.
+    by_session: bool,
 }
 
 impl Login {
@@ -26,12 +33,14 @@ impl Login {
         self.session.load_full()
     }
 
+    /// Whether a session was presented, rather than a key.
+    pub fn is_by_session(&self) -> bool {
+        self.by_session
+    }
+
     /// Wipes the key, before a request turns into a long stream.
     pub fn forget_key(&self) {
-        self.key
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
+        *self.key.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
     fn key(&self) -> Option<Arc<PresentedKey>> {
@@ -43,17 +52,32 @@ impl Login {
 }
 
 impl Upstream {
-    /// Exchanges a key for a session, or takes the kept one.
+    /// Finds the session of a credential: the presented one, the one kept for
+    /// the key, or a fresh one. `client` is where it was presented from;
+    /// `None` for the Unix socket.
     ///
     /// # Errors
-    /// As [`super::Sessions::of`].
-    pub async fn log_in(&self, key: PresentedKey, zone: Zone) -> Result<Login, Problem> {
-        let key = Arc::new(key);
-        let session = self.sessions.of(&key, zone).await?;
+    /// As [`super::Sessions::of`] and [`super::Sessions::of_token`].
+    pub async fn log_in(
+        &self,
+        credential: Credential,
+        zone: Zone,
+        client: Option<IpAddr>,
+    ) -> Result<Login, Problem> {
+        let by_session = matches!(credential, Credential::Session(_));
+        let (session, key) = match credential {
+            Credential::Key(key) => {
+                let key = Arc::new(key);
+                (self.sessions.of(&key, zone, client).await?, Some(key))
+            }
+            Credential::Session(token) => (self.sessions.of_token(&token, zone).await?, None),
+        };
         Ok(Login {
             session: ArcSwap::new(session),
-            key: Mutex::new(Some(key)),
+            key: Mutex::new(key),
             zone,
+            client,
+            by_session,
         })
     }
 
@@ -62,14 +86,53 @@ impl Upstream {
         let key = login.key().ok_or_else(|| {
             Problem::new(
                 Reason::SessionExpired,
-                "the session has ended; present the API key again",
+                "the session has ended; log in again",
             )
         })?;
         let session = self
             .sessions
-            .replace(&login.session(), &key, login.zone)
+            .replace(&login.session(), &key, login.zone, login.client)
             .await?;
         login.session.store(session);
+        Ok(())
+    }
+
+    /// Makes another token of a presented session.
+    ///
+    /// # Errors
+    /// `SESSION_EXPIRED`, `API_KEY_…`, `UNAVAILABLE`.
+    pub async fn renew(&self, login: &Login) -> Result<(Arc<Session>, SessionToken), Problem> {
+        let asked_at = self.ambient.clock.since_boot();
+        let request = RenewSessionRequest {
+            request_id: self.ambient.uuid().to_string(),
+        };
+        let renewed = self.renew_session(login, request).await?;
+        let told = Told::renewed(renewed, login.session().api_key_id);
+        self.sessions.take(told, asked_at)
+    }
+
+    /// Ends a presented session.
+    ///
+    /// # Errors
+    /// `UNAVAILABLE`, and `OUTCOME_UNKNOWN` when it may have ended.
+    pub async fn end(&self, login: &Login) -> Result<(), Problem> {
+        let session = login.session();
+        let request = EndSessionRequest {
+            request_id: self.ambient.uuid().to_string(),
+        };
+        match self.end_session(login, request).await {
+            Ok(_) => {}
+            // the reply was lost: whether it has ended can be asked for
+            Err(problem) if problem.reason == Reason::OutcomeUnknown => {
+                match self.sessions.session_stands(&session).await {
+                    Err(told) if told.reason == Reason::SessionExpired => {}
+                    _ => return Err(problem),
+                }
+            }
+            Err(problem) if problem.reason == Reason::SessionExpired => {}
+            Err(problem) => return Err(problem),
+        }
+        self.sessions.forget(session.id);
         Ok(())
     }
 }

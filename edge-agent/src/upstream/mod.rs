@@ -15,7 +15,11 @@ use authguardian_proto::{
         RevokeTokenResponse, ValidateTokenRequest, ValidateTokenResponse,
         grant_service_client::GrantServiceClient,
     },
-    identity::v1::{GetJwksRequest, key_service_client::KeyServiceClient},
+    identity::v1::{
+        EndSessionRequest, EndSessionResponse, GetJwksRequest, RenewSessionRequest,
+        RenewSessionResponse, key_service_client::KeyServiceClient,
+        session_service_client::SessionServiceClient,
+    },
     reason::{Problem, Reason},
     status::from_status,
 };
@@ -25,6 +29,7 @@ use crate::clock::Ambient;
 
 mod call;
 mod change;
+mod credential;
 mod exchange;
 mod feed;
 mod login;
@@ -33,6 +38,8 @@ mod session;
 mod standing;
 
 pub use change::{Change, Target};
+pub use credential::Credential;
+pub use exchange::SignedNonce;
 pub use feed::{Feed, Follower};
 pub use login::Login;
 pub use report::{Call, Outcome, Reports};
@@ -128,6 +135,10 @@ impl Upstream {
         revoke_token: GrantServiceClient.revoke_token, Change, RevokeTokenRequest => RevokeTokenResponse;
         /// Lists one page of active grants.
         list_active_grants: GrantServiceClient.list_active_grants, Read, ListActiveGrantsRequest => ListActiveGrantsResponse;
+        /// Makes another token of the caller's session.
+        renew_session: SessionServiceClient.renew_session, Change, RenewSessionRequest => RenewSessionResponse;
+        /// Ends the caller's session.
+        end_session: SessionServiceClient.end_session, Change, EndSessionRequest => EndSessionResponse;
         /// Lists one page of audit entries.
         list_own_entries: AuditServiceClient.list_own_entries, Read, ListOwnEntriesRequest => ListOwnEntriesResponse;
     }

@@ -1,8 +1,10 @@
-//! Sessions of presented API keys: made by a signed nonce, kept by the key's
-//! hash, and used without asking while the `identity` stream is fresh.
+//! Sessions, of presented API keys and presented themselves: kept by the hash
+//! of what was presented, and used without asking while the `identity` stream
+//! is fresh.
 
 use std::{
     collections::HashMap,
+    net::IpAddr,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -11,8 +13,8 @@ use std::{
 };
 
 use authguardian_proto::{
-    credential::PresentedKey,
-    ids::{AgentId, ApiKeyId},
+    credential::{PresentedKey, SessionToken},
+    ids::{AgentId, ApiKeyId, SessionId},
     reason::{Problem, Reason},
     zone::Zone,
 };
@@ -20,12 +22,13 @@ use futures::{
     FutureExt,
     future::{BoxFuture, Shared},
 };
+use time::OffsetDateTime;
 use tonic::{
     metadata::{Ascii, MetadataValue},
     transport::Channel,
 };
 
-use super::{Change, Follower};
+use super::{Change, Follower, exchange::Told};
 use crate::{clock::Ambient, freshness::Freshness};
 
 /// With more sessions than this, ended ones are dropped before one is added.
@@ -36,6 +39,8 @@ const CONFIRMATION: Duration = Duration::from_secs(1);
 
 /// What the control plane said about a key at this machine.
 pub struct Session {
+    /// Which session; renewals keep it.
+    pub id: SessionId,
     /// Which key.
     pub api_key_id: ApiKeyId,
     /// Whom it may speak for.
@@ -44,6 +49,10 @@ pub struct Session {
     pub validator: bool,
     /// The zone that counts.
     pub zone: Zone,
+    /// When it ends, by the control plane's clock.
+    pub expires_at: OffsetDateTime,
+    /// Since boot: when it ends.
+    pub ends: Duration,
     /// Since boot: when it is no longer used.
     pub usable_until: Duration,
     /// `Bearer …`, marked sensitive.
@@ -53,6 +62,7 @@ pub struct Session {
 impl std::fmt::Debug for Session {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Session")
+            .field("id", &self.id)
             .field("api_key_id", &self.api_key_id)
             .field("agent_ids", &self.agent_ids)
             .finish_non_exhaustive()
@@ -75,6 +85,10 @@ pub struct Sessions {
     pub(super) ambient: Ambient,
     freshness: Arc<Freshness>,
     known: papaya::HashMap<Presented, Arc<Session>>,
+    /// By the hash of a token that was presented, or made here for a client.
+    tokens: papaya::HashMap<[u8; 32], Arc<Session>>,
+    /// What a client's session has become by its last renewal.
+    latest: papaya::HashMap<SessionId, Arc<Session>>,
     /// Exchanges that are under way, each shared by all who wait for it.
     pending: Mutex<HashMap<Presented, Exchange>>,
     /// Counts revocations: a session that was asked for before one is not kept.
@@ -89,6 +103,8 @@ impl Sessions {
             ambient,
             freshness,
             known: papaya::HashMap::new(),
+            tokens: papaya::HashMap::new(),
+            latest: papaya::HashMap::new(),
             pending: Mutex::new(HashMap::new()),
             revocations: AtomicU64::new(0),
         })
@@ -106,21 +122,108 @@ impl Sessions {
         self: &Arc<Self>,
         key: &Arc<PresentedKey>,
         zone: Zone,
+        client: Option<IpAddr>,
     ) -> Result<Arc<Session>, Problem> {
         let presented = Presented {
             key_hash: key.hash(),
             zone,
         };
         let Some(session) = self.kept(presented) else {
-            return self.exchange(presented, key.clone()).await;
+            return self.exchange(presented, key.clone(), client).await;
         };
         if self.freshness.is_fresh() {
             return Ok(session);
         }
-        match tokio::time::timeout(CONFIRMATION, self.exchange(presented, key.clone())).await {
-            Ok(Err(problem)) if problem.reason == Reason::Unavailable => Ok(session),
-            Ok(outcome) => outcome,
-            Err(_) => Ok(session),
+        let exchange = self.exchange(presented, key.clone(), client);
+        confirmed(session, exchange).await
+    }
+
+    /// The session of a presented token: the kept one, else what the control
+    /// plane knows of it; as with keys, one that cannot be confirmed goes on.
+    ///
+    /// # Errors
+    /// `UNAUTHENTICATED` for what is no session of this machine,
+    /// `SESSION_EXPIRED`, `API_KEY_…`, `ZONE_FORBIDS` from a zone that is
+    /// trusted less than the one that it was made for, `UNAVAILABLE`.
+    pub async fn of_token(
+        &self,
+        token: &SessionToken,
+        zone: Zone,
+    ) -> Result<Arc<Session>, Problem> {
+        let session = match self.kept_token(token) {
+            None => self.look_up(token).await?,
+            Some(session) if self.freshness.is_fresh() => session,
+            Some(session) => confirmed(session, self.look_up(token)).await?,
+        };
+        if zone < session.zone {
+            let (made, used) = (session.zone.as_str(), zone.as_str());
+            let detail = format!(
+                "this session was made for the zone `{made}` and cannot be used from `{used}`"
+            );
+            return Err(Problem::new(Reason::ZoneForbids, detail));
+        }
+        Ok(session)
+    }
+
+    /// What a client's session has become by its last renewal here.
+    pub fn latest(&self, id: SessionId) -> Option<Arc<Session>> {
+        self.latest.pin().get(&id).cloned()
+    }
+
+    /// Takes a session that was made for a client.
+    pub(super) fn take(
+        &self,
+        told: Told,
+        asked_at: Duration,
+    ) -> Result<(Arc<Session>, SessionToken), Problem> {
+        let heard = self.revocations.load(Ordering::Acquire);
+        let token = told.token()?;
+        let session = Arc::new(told.session(asked_at, Duration::ZERO)?);
+        self.keep_token(&token, session.clone(), heard);
+        Ok((session, token))
+    }
+
+    /// Drops a session that has ended.
+    pub(super) fn forget(&self, id: SessionId) {
+        self.revoked(|session| session.id == id);
+    }
+
+    fn kept_token(&self, token: &SessionToken) -> Option<Arc<Session>> {
+        let tokens = self.tokens.pin();
+        let session = tokens.get(&token.hash())?;
+        (self.ambient.clock.since_boot() < session.usable_until).then(|| session.clone())
+    }
+
+    async fn look_up(&self, token: &SessionToken) -> Result<Arc<Session>, Problem> {
+        let heard = self.revocations.load(Ordering::Acquire);
+        let session = Arc::new(self.ask_about(token).await?);
+        self.keep_token(token, session.clone(), heard);
+        Ok(session)
+    }
+
+    fn keep_token(&self, token: &SessionToken, session: Arc<Session>, heard: u64) {
+        let (tokens, latest) = (self.tokens.pin(), self.latest.pin());
+        if tokens.len() > SWEEP_ABOVE {
+            let now = self.ambient.clock.since_boot();
+            tokens.retain(|_, session| now < session.ends);
+            latest.retain(|_, session| now < session.ends);
+        }
+        let id = session.id;
+        latest.update_or_insert(
+            id,
+            |known| {
+                let newer = if known.ends < session.ends {
+                    &session
+                } else {
+                    known
+                };
+                newer.clone()
+            },
+            session.clone(),
+        );
+        tokens.insert(token.hash(), session.clone());
+        if self.revocations.load(Ordering::Acquire) != heard {
+            tokens.remove(&token.hash());
         }
     }
 
@@ -133,6 +236,7 @@ impl Sessions {
         refused: &Arc<Session>,
         key: &Arc<PresentedKey>,
         zone: Zone,
+        client: Option<IpAddr>,
     ) -> Result<Arc<Session>, Problem> {
         let presented = Presented {
             key_hash: key.hash(),
@@ -140,7 +244,7 @@ impl Sessions {
         };
         match self.kept(presented) {
             Some(session) if !Arc::ptr_eq(&session, refused) => Ok(session),
-            _ => self.exchange(presented, key.clone()).await,
+            _ => self.exchange(presented, key.clone(), client).await,
         }
     }
 
@@ -157,22 +261,31 @@ impl Sessions {
         self: &Arc<Self>,
         presented: Presented,
         key: Arc<PresentedKey>,
+        client: Option<IpAddr>,
     ) -> Result<Arc<Session>, Problem> {
         let exchange = self
             .pending
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .entry(presented)
-            .or_insert_with(|| self.clone().begin_exchange(presented, key))
+            .or_insert_with(|| self.clone().begin_exchange(presented, key, client))
             .clone();
         exchange.await
     }
 
-    fn begin_exchange(self: Arc<Self>, presented: Presented, key: Arc<PresentedKey>) -> Exchange {
+    fn begin_exchange(
+        self: Arc<Self>,
+        presented: Presented,
+        key: Arc<PresentedKey>,
+        client: Option<IpAddr>,
+    ) -> Exchange {
         let task = tokio::spawn(async move {
             let heard = self.revocations.load(Ordering::Acquire);
             let outcome = match key.read() {
-                Ok(key) => self.log_in(&key, presented.zone).await.map(Arc::new),
+                Ok(key) => {
+                    let session = self.log_in(&key, presented.zone, client).await;
+                    session.map(Arc::new)
+                }
                 Err(error) => Err(Problem::new(Reason::Unauthenticated, error.to_string())),
             };
             if let Ok(session) = &outcome {
@@ -210,6 +323,19 @@ impl Sessions {
         // counted first: whoever keeps a session after this looks again
         self.revocations.fetch_add(1, Ordering::AcqRel);
         self.known.pin().retain(|_, session| !ended(session));
+        self.tokens.pin().retain(|_, session| !ended(session));
+    }
+}
+
+/// A session that goes on when nobody can confirm it in time.
+async fn confirmed(
+    session: Arc<Session>,
+    asking: impl Future<Output = Result<Arc<Session>, Problem>>,
+) -> Result<Arc<Session>, Problem> {
+    match tokio::time::timeout(CONFIRMATION, asking).await {
+        Ok(Err(problem)) if problem.reason == Reason::Unavailable => Ok(session),
+        Ok(outcome) => outcome,
+        Err(_) => Ok(session),
     }
 }
 
@@ -217,8 +343,9 @@ impl Follower for Sessions {
     fn follow(&self, change: &Change) {
         match change {
             Change::ApiKeyRevoked(id) | Change::ApiKeyChanged(id) => {
-                self.revoked(|session| session.api_key_id == *id)
+                self.revoked(|session| session.api_key_id == *id);
             }
+            Change::SessionEnded(id) => self.forget(*id),
             Change::Machine { .. } | Change::Everything => self.revoked(|_| true),
             _ => {}
         }
@@ -241,12 +368,16 @@ mod tests {
     }
 
     fn session(sessions: &Sessions) -> Arc<Session> {
+        let ends = sessions.ambient.clock.since_boot() + Duration::from_secs(10);
         Arc::new(Session {
+            id: "ses_0000000000000000000001".parse().unwrap(),
+            expires_at: OffsetDateTime::UNIX_EPOCH,
+            ends,
             api_key_id: "apk_0000000000000000000001".parse().unwrap(),
             agent_ids: Arc::new([]),
             validator: false,
             zone: Zone::LocalMachine,
-            usable_until: sessions.ambient.clock.since_boot() + Duration::from_secs(10),
+            usable_until: ends,
             bearer: MetadataValue::from_static("Bearer x"),
         })
     }
@@ -277,13 +408,37 @@ mod tests {
             asked_at: freshness.since_boot(),
             server_time_ms: 0,
         });
-        let of = async || sessions.of(&key(), Zone::LocalMachine).await;
+        let of = async || sessions.of(&key(), Zone::LocalMachine, None).await;
         assert!(Arc::ptr_eq(&of().await.unwrap(), &kept));
         clock.advance(Duration::from_secs(6));
         assert!(!freshness.is_fresh());
         assert!(Arc::ptr_eq(&of().await.unwrap(), &kept), "nobody answers");
         clock.advance(Duration::from_secs(4));
         assert_eq!(of().await.unwrap_err().reason, Reason::Unavailable);
+    }
+
+    #[tokio::test]
+    async fn a_presented_session_is_used_until_it_has_ended_and_from_no_lesser_zone() {
+        let (_, freshness, sessions) = sessions();
+        let token = SessionToken::new("a.b.c").unwrap();
+        let kept = session(&sessions);
+        sessions.keep_token(&token, kept.clone(), 0);
+        freshness.prove(crate::freshness::Proof {
+            asked_at: freshness.since_boot(),
+            server_time_ms: 0,
+        });
+        let of = async |zone| sessions.of_token(&token, zone).await;
+        assert!(Arc::ptr_eq(&of(Zone::LocalMachine).await.unwrap(), &kept));
+        for zone in [Zone::TrustedNetwork, Zone::External] {
+            assert_eq!(of(zone).await.unwrap_err().reason, Reason::ZoneForbids);
+        }
+        let ended = |id: &str| sessions.follow(&Change::SessionEnded(id.parse().unwrap()));
+        ended("ses_0000000000000000000002");
+        assert!(sessions.kept_token(&token).is_some(), "another session");
+        ended("ses_0000000000000000000001");
+        assert!(sessions.kept_token(&token).is_none());
+        sessions.keep_token(&token, kept, 1);
+        assert!(sessions.kept_token(&token).is_none(), "asked for before it");
     }
 
     #[tokio::test]

@@ -11,6 +11,7 @@ mod grants;
 mod guard;
 mod held;
 mod join;
+mod login;
 mod mcp;
 mod outage;
 mod rig;

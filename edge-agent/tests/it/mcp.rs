@@ -90,7 +90,7 @@ impl<'a> Raw<'a> {
 }
 
 /// The JSON-RPC answer, from JSON or from a stream.
-async fn answer(response: Response) -> Value {
+pub(crate) async fn answer(response: Response) -> Value {
     let text = tokio::time::timeout(DEADLINE, response.text())
         .await
         .unwrap()
@@ -104,7 +104,7 @@ async fn answer(response: Response) -> Value {
 }
 
 /// `_meta` of the revision without sessions.
-fn stateless(mut params: Value) -> Value {
+pub(crate) fn stateless(mut params: Value) -> Value {
     params["_meta"] = json!({
         "io.modelcontextprotocol/protocolVersion": "2026-07-28",
         "io.modelcontextprotocol/clientInfo": {"name": "test", "version": "1"},

@@ -128,6 +128,16 @@ impl ControlPlane {
         agents: &[&str],
         validator: bool,
     ) -> (ApiKeyId, String) {
+        self.api_key_until(agents, validator, None).await
+    }
+
+    /// A key that ends, with its id.
+    pub(crate) async fn api_key_until(
+        &self,
+        agents: &[&str],
+        validator: bool,
+        expires_at: Option<time::OffsetDateTime>,
+    ) -> (ApiKeyId, String) {
         static NUMBER: AtomicU64 = AtomicU64::new(0);
         let seed = self.app.ambient.entropy.bytes::<32>();
         let draft = ApiKey::new(ApiKeyId::from_uuid(self.app.ambient.uuid()), seed);
@@ -136,7 +146,7 @@ impl ControlPlane {
             public_key: draft.public_key().unwrap(),
             agent_ids: agents.iter().map(|agent| agent.parse().unwrap()).collect(),
             validator,
-            expires_at: None,
+            expires_at,
             rate_limits: RateLimits::default(),
             allowed_networks: Networks::default(),
         };

@@ -45,6 +45,18 @@ pub const TABLE: &[(&str, Access)] = &[
         Access::Machine,
     ),
     (
+        "/authguardian.identity.v1.SessionService/GetSession",
+        Access::Session,
+    ),
+    (
+        "/authguardian.identity.v1.SessionService/RenewSession",
+        Access::Session,
+    ),
+    (
+        "/authguardian.identity.v1.SessionService/EndSession",
+        Access::Session,
+    ),
+    (
         "/authguardian.identity.v1.RateService/LeaseRates",
         Access::Machine,
     ),

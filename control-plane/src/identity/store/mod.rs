@@ -2,6 +2,7 @@
 
 mod admin_token;
 mod api_key;
+mod ended_session;
 mod join_token;
 mod machine;
 mod nonce;
@@ -11,6 +12,7 @@ mod suspension;
 
 pub(super) use admin_token::*;
 pub(super) use api_key::*;
+pub(super) use ended_session::*;
 pub(super) use join_token::*;
 pub(super) use machine::*;
 pub(super) use nonce::*;

@@ -6,6 +6,8 @@ use anyhow::{Context, Result};
 use arc_swap::ArcSwap;
 use authguardian_proto::identity::v1::{
     CreateChallengeRequest, CreateChallengeResponse, CreateSessionRequest, CreateSessionResponse,
+    EndSessionRequest, EndSessionResponse, GetSessionRequest, GetSessionResponse,
+    RenewSessionRequest, RenewSessionResponse,
     session_service_client::SessionServiceClient,
     session_service_server::{SessionService, SessionServiceServer},
 };
@@ -52,6 +54,27 @@ impl SessionService for Answers {
         &self,
         _: Request<CreateSessionRequest>,
     ) -> Result<Response<CreateSessionResponse>, Status> {
+        Err(Status::unimplemented("not trivial"))
+    }
+
+    async fn get_session(
+        &self,
+        _: Request<GetSessionRequest>,
+    ) -> Result<Response<GetSessionResponse>, Status> {
+        Err(Status::unimplemented("not trivial"))
+    }
+
+    async fn renew_session(
+        &self,
+        _: Request<RenewSessionRequest>,
+    ) -> Result<Response<RenewSessionResponse>, Status> {
+        Err(Status::unimplemented("not trivial"))
+    }
+
+    async fn end_session(
+        &self,
+        _: Request<EndSessionRequest>,
+    ) -> Result<Response<EndSessionResponse>, Status> {
         Err(Status::unimplemented("not trivial"))
     }
 }
