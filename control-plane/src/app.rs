@@ -14,7 +14,11 @@ use crate::{
     events::{self, Publisher},
     grants::Grants,
     grpc::connections::Connections,
-    identity::{self, Identity, seal::MasterKey},
+    identity::{
+        self, Identity,
+        reseal::{Resealed, reseal},
+        seal::{MasterKeyId, MasterKeys},
+    },
     jobs::Jobs,
     policy::Policies,
     registry::Agents,
@@ -63,6 +67,19 @@ pub async fn migrate(url: &str) -> Result<usize> {
     Ok(MIGRATOR.iter().count())
 }
 
+/// Seals our own keys under the first master key of the configuration's file.
+///
+/// # Errors
+/// When the database cannot be reached or is not migrated, or a key is sealed
+/// under a master key that the file does not have.
+pub async fn rewrap_keys(config: &Config, ambient: &Ambient) -> Result<(MasterKeyId, Resealed)> {
+    let master = MasterKeys::from_file(&config.identity.master_key_file)?;
+    let db = open_database(config).await?;
+    let resealed = reseal(&db, ambient, &master).await?;
+    db.pools.close().await;
+    Ok((master.first().clone(), resealed))
+}
+
 impl App {
     /// Opens everything on a migrated database and starts background work.
     ///
@@ -70,17 +87,7 @@ impl App {
     /// When the database cannot be reached or is not migrated, or the master
     /// key does not open the stored keys.
     pub async fn open(config: &Config, ambient: Ambient) -> Result<Self> {
-        let pools = Pools::connect(
-            config.database.url.expose(),
-            config.database.max_connections,
-        )
-        .await?;
-        let db = Db::new(pools, Arc::new(Quorum::new(config.database.write_quorum)));
-        let mut connection = db.read().await?;
-        refuse_old_schema(&mut connection).await?;
-        db.quorum.observe(&mut connection).await?;
-        drop(connection);
-
+        let db = open_database(config).await?;
         let installation =
             events::epoch::open(&db, &ambient, &config.identity.trust_domain).await?;
         let settings = identity::Settings {
@@ -93,7 +100,7 @@ impl App {
                 config.identity.key_publication_seconds,
             )),
         };
-        let master = MasterKey::from_file(&config.identity.master_key_file)?;
+        let master = MasterKeys::from_file(&config.identity.master_key_file)?;
         let identity = Identity::open(db.clone(), ambient.clone(), settings, master).await?;
         let policies = Policies::open(db.clone(), ambient.clone()).await?;
         let agents = Agents::new(db.clone(), ambient.clone());
@@ -166,6 +173,21 @@ async fn follow_identity(
             () = stop.cancelled() => return,
         }
     }
+}
+
+/// A migrated database, whose promise has been looked at.
+async fn open_database(config: &Config) -> Result<Db> {
+    let pools = Pools::connect(
+        config.database.url.expose(),
+        config.database.max_connections,
+    )
+    .await?;
+    let db = Db::new(pools, Arc::new(Quorum::new(config.database.write_quorum)));
+    let mut connection = db.read().await?;
+    refuse_old_schema(&mut connection).await?;
+    db.quorum.observe(&mut connection).await?;
+    drop(connection);
+    Ok(db)
 }
 
 async fn refuse_old_schema(connection: &mut sqlx::PgConnection) -> Result<()> {

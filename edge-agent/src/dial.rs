@@ -1,5 +1,6 @@
 //! A gRPC channel to the control plane: TCP, TLS, HTTP/2, connected when it is
-//! first used and again after every break, at the first address that answers.
+//! first used and again after every break, at the first address that answers,
+//! and replaced when the machine has another certificate to show.
 
 use std::{
     fmt,
@@ -17,9 +18,12 @@ use futures::future::BoxFuture;
 use hyper_util::rt::TokioIo;
 use rustls::ClientConfig;
 use rustls_pki_types::ServerName;
-use tokio::net::TcpStream;
+use tokio::{net::TcpStream, sync::watch};
 use tokio_rustls::{TlsConnector, client::TlsStream};
-use tonic::transport::{Channel, Endpoint, Uri};
+use tonic::{
+    body::Body,
+    transport::{self, Endpoint, Uri},
+};
 
 /// TCP and TLS together, for one address.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
@@ -83,6 +87,19 @@ impl fmt::Display for ServerAddress {
     }
 }
 
+/// A channel to the control plane. Clones share one connection.
+pub struct Channel {
+    shared: Arc<Shared>,
+    /// Has said that it is ready for a call.
+    ready: Option<transport::Channel>,
+}
+
+struct Shared {
+    dialer: Dialer,
+    current: ArcSwap<transport::Channel>,
+    replaced: watch::Sender<()>,
+}
+
 /// A channel to the first of `addresses` that answers; the one that answered
 /// last is tried first. Nothing is connected yet.
 pub fn channel(addresses: &[ServerAddress], tls: TlsSource) -> Channel {
@@ -91,16 +108,69 @@ pub fn channel(addresses: &[ServerAddress], tls: TlsSource) -> Channel {
         preferred: Arc::new(AtomicUsize::new(0)),
         tls,
     };
-    // the scheme of the endpoint is `http`, since TLS is the dialer's work
-    Endpoint::from_static("http://control-plane")
-        .origin(Uri::from_static("https://control-plane"))
-        .connect_timeout(
-            CONNECT_TIMEOUT * u32::try_from(addresses.len().max(1)).unwrap_or(u32::MAX),
-        )
-        .http2_keep_alive_interval(PING_INTERVAL)
-        .keep_alive_timeout(PING_TIMEOUT)
-        .keep_alive_while_idle(true)
-        .connect_with_connector_lazy(dialer)
+    Channel {
+        shared: Arc::new(Shared {
+            current: ArcSwap::from_pointee(dialer.open()),
+            dialer,
+            replaced: watch::Sender::new(()),
+        }),
+        ready: None,
+    }
+}
+
+impl Channel {
+    /// Lets the next calls go over a connection that is made anew; those under
+    /// way end on the one that they began on, streams included: who holds one
+    /// learns of it by [`Channel::replacements`].
+    pub fn replace(&self) {
+        self.shared
+            .current
+            .store(Arc::new(self.shared.dialer.open()));
+        self.shared.replaced.send_replace(());
+    }
+
+    /// Changes with every [`Channel::replace`] from now on.
+    pub fn replacements(&self) -> watch::Receiver<()> {
+        self.shared.replaced.subscribe()
+    }
+
+    fn current(&self) -> transport::Channel {
+        self.shared.current.load().as_ref().clone()
+    }
+}
+
+impl fmt::Debug for Channel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Channel")
+            .field("addresses", &self.shared.dialer.addresses)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Clone for Channel {
+    /// Readiness is for one call.
+    fn clone(&self) -> Self {
+        Self {
+            shared: self.shared.clone(),
+            ready: None,
+        }
+    }
+}
+
+impl tower::Service<http::Request<Body>> for Channel {
+    type Response = http::Response<Body>;
+    type Error = transport::Error;
+    type Future = <transport::Channel as tower::Service<http::Request<Body>>>::Future;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        let current = self.current();
+        self.ready.get_or_insert(current).poll_ready(cx)
+    }
+
+    fn call(&mut self, request: http::Request<Body>) -> Self::Future {
+        let current = self.current();
+        self.ready.take().unwrap_or(current).call(request)
+    }
 }
 
 #[derive(Clone)]
@@ -126,6 +196,18 @@ impl tower::Service<Uri> for Dialer {
 }
 
 impl Dialer {
+    fn open(&self) -> transport::Channel {
+        let addresses = u32::try_from(self.addresses.len().max(1)).unwrap_or(u32::MAX);
+        // the scheme of the endpoint is `http`, since TLS is the dialer's work
+        Endpoint::from_static("http://control-plane")
+            .origin(Uri::from_static("https://control-plane"))
+            .connect_timeout(CONNECT_TIMEOUT * addresses)
+            .http2_keep_alive_interval(PING_INTERVAL)
+            .keep_alive_timeout(PING_TIMEOUT)
+            .keep_alive_while_idle(true)
+            .connect_with_connector_lazy(self.clone())
+    }
+
     async fn dial(&self) -> Result<TlsStream<TcpStream>, DialError> {
         let first = self.preferred.load(Ordering::Relaxed);
         let mut last = DialError {
@@ -179,6 +261,20 @@ pub fn dial_failure<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<
         next = error.source();
     }
     None
+}
+
+/// A channel to an address where nobody listens.
+#[cfg(test)]
+pub(crate) fn nobody() -> Channel {
+    let config = ClientConfig::builder_with_provider(Arc::new(
+        rustls::crypto::aws_lc_rs::default_provider(),
+    ))
+    .with_safe_default_protocol_versions()
+    .unwrap()
+    .with_root_certificates(rustls::RootCertStore::empty())
+    .with_no_client_auth();
+    let address = "https://127.0.0.1:1".parse().unwrap();
+    channel(&[address], Arc::new(ArcSwap::from_pointee(config)))
 }
 
 #[cfg(test)]

@@ -7,10 +7,7 @@ use authguardian_proto::reason::Problem;
 use rcgen::{CertificateParams, KeyPair, PKCS_ECDSA_P256_SHA256};
 use zeroize::Zeroizing;
 
-use super::{
-    failure::Failure,
-    files::{pem, write_private},
-};
+use super::{failure::Failure, files::write_private, pem::pem};
 
 /// A key that is not certified yet.
 pub(super) struct NewCertificate<'a> {

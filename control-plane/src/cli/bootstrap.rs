@@ -25,8 +25,8 @@ use super::{
     ambient,
     client::{RequestIdArgs, change, innermost},
     failure::Failure,
-    files::pem,
     output::{Format, note},
+    pem::pem,
     value::short_time,
 };
 

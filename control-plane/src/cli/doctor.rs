@@ -15,7 +15,7 @@ use crate::{
     config::{Config, Database},
     db::{self, Db, MIGRATOR, Pools, Quorum},
     error::Error,
-    identity::seal::MasterKey,
+    identity::seal::MasterKeys,
 };
 
 const EXAMPLES: &str = "\
@@ -132,9 +132,10 @@ async fn schema(db: &Db) -> Finding {
 }
 
 fn master_key(path: &Path) -> Finding {
-    if let Err(error) = MasterKey::from_file(path) {
-        return failed("master key", with_cause(&error));
-    }
+    let ids = match MasterKeys::from_file(path) {
+        Ok(keys) => keys.ids().map(ToString::to_string).collect::<Vec<_>>(),
+        Err(error) => return failed("master key", with_cause(&error)),
+    };
     match std::fs::metadata(path) {
         Ok(meta) if meta.mode() & 0o077 != 0 => failed(
             "master key",
@@ -144,7 +145,14 @@ fn master_key(path: &Path) -> Finding {
                 meta.mode() & 0o777
             ),
         ),
-        Ok(_) => ok("master key", format!("`{}`", path.display())),
+        Ok(_) => ok(
+            "master key",
+            format!(
+                "`{}` has {}; the first seals",
+                path.display(),
+                ids.join(", ")
+            ),
+        ),
         Err(error) => failed("master key", error.to_string()),
     }
 }

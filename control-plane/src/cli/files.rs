@@ -7,7 +7,6 @@ use std::{
     path::Path,
 };
 
-use base64::{Engine, prelude::BASE64_STANDARD};
 use zeroize::Zeroizing;
 
 use super::failure::Failure;
@@ -51,36 +50,7 @@ pub(super) fn remove_file(path: &Path) -> Result<(), Failure> {
     }
 }
 
-/// A certificate as text (RFC 7468).
-pub(super) fn pem(certificate: &[u8]) -> String {
-    let text = BASE64_STANDARD.encode(certificate);
-    let mut pem = String::from("-----BEGIN CERTIFICATE-----\n");
-    let mut rest = text.as_str();
-    while !rest.is_empty() {
-        let (line, after) = rest.split_at(rest.len().min(64));
-        pem.push_str(line);
-        pem.push('\n');
-        rest = after;
-    }
-    pem + "-----END CERTIFICATE-----\n"
-}
-
 /// What the system said of a path.
 pub(super) fn refused(path: &Path, error: &io::Error) -> Failure {
     Failure::internal(format!("`{}`: {error}", path.display()))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_certificate_is_written_as_pem() {
-        let text = pem(&[0; 60]);
-        let lines: Vec<_> = text.lines().collect();
-        assert_eq!(
-            lines.iter().map(|line| line.len()).collect::<Vec<_>>(),
-            [27, 64, 16, 25]
-        );
-    }
 }

@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use authguardian_proto::{
     identity::v1::{
-        ActivateSigningKeyRequest, ActivateSigningKeyResponse, ListSigningKeysRequest,
-        PrepareSigningKeyRequest, PrepareSigningKeyResponse, RetireSigningKeyRequest, SigningKey,
-        SigningKeyPurpose, signing_key_admin_service_client::SigningKeyAdminServiceClient,
+        ActivateSigningKeyRequest, ActivateSigningKeyResponse, GetCaBundleRequest,
+        ListSigningKeysRequest, PrepareSigningKeyRequest, PrepareSigningKeyResponse,
+        RetireSigningKeyRequest, SigningKey, SigningKeyPurpose,
+        signing_key_admin_service_client::SigningKeyAdminServiceClient,
     },
     ids::SigningKeyId,
 };
@@ -16,7 +17,8 @@ use serde::Serialize;
 use super::{
     client::{Authenticated, ClientArgs, RequestIdArgs, change, fresh_request_id, read},
     failure::Failure,
-    output::{Format, Page, Row, note},
+    output::{Format, Page, Row, note, write_stdout},
+    pem::pem,
     value::{enum_name, rfc3339, short_time},
 };
 
@@ -25,13 +27,17 @@ Examples:
   control-plane key list
   control-plane key rotate --purpose grant             # no valid token is refused
   control-plane key rotate --purpose session --force   # the old key has leaked
+  control-plane key rotate --purpose ca                # machines renew their certificates by themselves
+  control-plane key bundle > ca.pem                    # for AUTHGUARDIAN_CA_FILE
   control-plane key prepare --purpose grant            # the same in steps
   control-plane key activate key_…
   control-plane key retire key_… --force
 
-A key is published when it is prepared, and may sign once everybody who checks tokens can know it
-(`identity.key_publication_seconds`). The one before is retired then; its tokens are good until
-they end by themselves.";
+A key is published when it is prepared, and may sign once everybody who checks what it signs can
+know it (`identity.key_publication_seconds`). The one before is retired then; what it has signed
+is good until it ends by itself: certificates of a retired CA until they can no longer be renewed.
+Retiring a CA with `--force` closes the connections of all machines whose certificate is not yet
+of the next one, and each of them has to join again.";
 
 /// How often the wait for a publication is told.
 const TOLD_EVERY: u32 = 10;
@@ -51,7 +57,7 @@ enum Verb {
     List {
         /// Only those for this
         #[arg(long, value_enum)]
-        purpose: Option<ListedPurpose>,
+        purpose: Option<KeyPurpose>,
     },
     /// Make a key and publish it; it does not sign yet
     Prepare {
@@ -64,17 +70,17 @@ enum Verb {
     Activate {
         /// `key_…`
         key: SigningKeyId,
-        /// At once, although who checks tokens may not know the key yet
+        /// At once, although who checks what it signs may not know the key yet
         #[arg(long)]
         force: bool,
         #[command(flatten)]
         request_id: RequestIdArgs,
     },
-    /// Give up a prepared key, or refuse the tokens of a retired one
+    /// Give up a prepared key, or refuse what a retired one has signed
     Retire {
         /// `key_…`
         key: SigningKeyId,
-        /// Refuse all tokens of a retired key from now on
+        /// Refuse all tokens, or certificates, of a retired key from now on
         #[arg(long)]
         force: bool,
         #[command(flatten)]
@@ -84,31 +90,24 @@ enum Verb {
     Rotate {
         #[command(flatten)]
         purpose: PurposeArgs,
-        /// Do not wait, and refuse all tokens of the old key from now on
+        /// Do not wait, and refuse all that the old key has signed from now on
         #[arg(long)]
         force: bool,
     },
+    /// Print the certificates of all CAs that count, as PEM
+    Bundle,
 }
 
 #[derive(Debug, Args)]
 struct PurposeArgs {
     /// What it is for
     #[arg(long, value_enum)]
-    purpose: TokenPurpose,
-}
-
-/// What can be rotated.
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum TokenPurpose {
-    /// Grant tokens
-    Grant,
-    /// Session tokens
-    Session,
+    purpose: KeyPurpose,
 }
 
 /// What keys there are.
 #[derive(Debug, Clone, Copy, ValueEnum)]
-enum ListedPurpose {
+enum KeyPurpose {
     /// Certificates
     Ca,
     /// Grant tokens
@@ -152,20 +151,12 @@ impl KeyArgs {
                 output.one(&KeyView::from(retired))
             }
             Verb::Rotate { purpose, force } => rotate(client, &purpose, force, output).await,
+            Verb::Bundle => bundle(client, output).await,
         }
     }
 }
 
-impl PurposeArgs {
-    fn to_proto(&self) -> SigningKeyPurpose {
-        match self.purpose {
-            TokenPurpose::Grant => SigningKeyPurpose::Grant,
-            TokenPurpose::Session => SigningKeyPurpose::Session,
-        }
-    }
-}
-
-impl ListedPurpose {
+impl KeyPurpose {
     fn to_proto(self) -> SigningKeyPurpose {
         match self {
             Self::Ca => SigningKeyPurpose::Ca,
@@ -177,15 +168,30 @@ impl ListedPurpose {
 
 async fn list(
     mut client: Client,
-    purpose: Option<ListedPurpose>,
+    purpose: Option<KeyPurpose>,
     output: Format,
 ) -> Result<(), Failure> {
-    let purpose = purpose.map_or(SigningKeyPurpose::Unspecified, ListedPurpose::to_proto);
+    let purpose = purpose.map_or(SigningKeyPurpose::Unspecified, KeyPurpose::to_proto);
     let request = ListSigningKeysRequest {
         purpose: purpose.into(),
     };
     let listed = read(async || client.list_signing_keys(request).await).await?;
     output.page(&page(listed.signing_keys))
+}
+
+async fn bundle(mut client: Client, output: Format) -> Result<(), Failure> {
+    let found = read(async || client.get_ca_bundle(GetCaBundleRequest {}).await).await?;
+    let certificates: String = found
+        .ca_certificates_der
+        .iter()
+        .map(|der| pem(der))
+        .collect();
+    match output {
+        Format::Table => write_stdout(&certificates),
+        _ => output.one(&BundleView {
+            ca_certificates: certificates,
+        }),
+    }
 }
 
 async fn rotate(
@@ -203,7 +209,10 @@ async fn rotate(
     let changed = activate(&mut client, id, force, &fresh_request_id()?).await?;
     let mut retired = changed.retired;
     if let Some(old) = retired.take_if(|_| force) {
-        note(&format!("retiring `{}` with all of its tokens", old.id))?;
+        note(&format!(
+            "retiring `{}` with all that it has signed",
+            old.id
+        ))?;
         retired = Some(retire(&mut client, old.id, true, &fresh_request_id()?).await?);
     }
     output.page(&page([retired, changed.active].into_iter().flatten()))
@@ -228,7 +237,7 @@ async fn prepare(
     request_id: &str,
 ) -> Result<PrepareSigningKeyResponse, Failure> {
     let request = PrepareSigningKeyRequest {
-        purpose: purpose.to_proto().into(),
+        purpose: purpose.purpose.to_proto().into(),
         request_id: request_id.to_owned(),
     };
     change(request_id, async || {
@@ -277,6 +286,12 @@ fn page(keys: impl IntoIterator<Item = SigningKey>) -> Page<KeyView> {
         items: keys.into_iter().map(KeyView::from).collect(),
         next_page_token: None,
     }
+}
+
+#[derive(Debug, Serialize)]
+struct BundleView {
+    /// PEM, one after the other.
+    ca_certificates: String,
 }
 
 #[derive(Debug, Serialize)]

@@ -22,9 +22,11 @@ mod machine;
 mod migrate;
 mod output;
 mod page;
+mod pem;
 mod policy;
 mod public_key;
 mod resource_type;
+mod rewrap_keys;
 mod serve;
 mod status;
 mod suspend;
@@ -69,6 +71,8 @@ enum Command {
     Dev(dev::DevArgs),
     /// Bring the database's schema up to date
     Migrate(migrate::MigrateArgs),
+    /// Seal the control plane's own keys under another master key
+    RewrapKeys(rewrap_keys::RewrapKeysArgs),
     /// Look at what the control plane needs on this machine
     Doctor(doctor::DoctorArgs),
     /// Check a configuration and print what it comes to
@@ -153,6 +157,7 @@ impl Command {
             | Self::Migrate(_)
             | Self::ValidateConfig(_)
             | Self::Completions(_) => Format::Table,
+            Self::RewrapKeys(args) => args.output,
             Self::Doctor(args) => args.output,
             Self::Status(args) => args.client.output,
             Self::JoinToken(args) => args.client.output,
@@ -176,6 +181,7 @@ impl Command {
             Self::Serve(args) => args.run().await,
             Self::Dev(args) => args.run().await,
             Self::Migrate(args) => args.run().await,
+            Self::RewrapKeys(args) => args.run().await,
             Self::Doctor(args) => args.run().await,
             Self::ValidateConfig(args) => args.run(),
             Self::Completions(args) => args.run(),

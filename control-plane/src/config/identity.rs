@@ -19,13 +19,14 @@ pub struct Identity {
     /// SPIFFE trust domain: machines are `spiffe://<trust_domain>/machine/<id>`.
     /// Fixed at the first start.
     pub trust_domain: String,
-    /// File with the master key that our own keys are sealed under.
+    /// File with the master keys that our own keys are sealed under, one a line:
+    /// the first seals, all of them open.
     pub master_key_file: PathBuf,
     /// DNS names and addresses in the certificate of the gRPC listeners.
     pub server_names: Vec<String>,
     /// Seconds that a machine's certificate lives: 3,600 to 7,776,000.
     pub certificate_ttl_seconds: u32,
-    /// Seconds that a token signing key is published before it may sign: 1 to
+    /// Seconds that a key of ours is published before it may sign: 1 to
     /// 86,400. Longer than anybody keeps the key set without asking again.
     pub key_publication_seconds: u32,
 }

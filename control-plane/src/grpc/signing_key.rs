@@ -1,10 +1,10 @@
 //! `SigningKeyAdminService`.
 
 use authguardian_proto::identity::v1::{
-    ActivateSigningKeyRequest, ActivateSigningKeyResponse, ListSigningKeysRequest,
-    ListSigningKeysResponse, PrepareSigningKeyRequest, PrepareSigningKeyResponse,
-    RetireSigningKeyRequest, RetireSigningKeyResponse, SigningKey, SigningKeyPurpose,
-    SigningKeyState, signing_key_admin_service_server::SigningKeyAdminService,
+    ActivateSigningKeyRequest, ActivateSigningKeyResponse, GetCaBundleRequest, GetCaBundleResponse,
+    ListSigningKeysRequest, ListSigningKeysResponse, PrepareSigningKeyRequest,
+    PrepareSigningKeyResponse, RetireSigningKeyRequest, RetireSigningKeyResponse, SigningKey,
+    SigningKeyPurpose, SigningKeyState, signing_key_admin_service_server::SigningKeyAdminService,
 };
 use tonic::{Request, Response, Status};
 
@@ -75,6 +75,15 @@ impl SigningKeyAdminService for SigningKeys {
             signing_key: Some(message_of(&retired.await?)),
         }))
     }
+
+    async fn get_ca_bundle(
+        &self,
+        _: Request<GetCaBundleRequest>,
+    ) -> Result<Response<GetCaBundleResponse>, Status> {
+        Ok(Response::new(GetCaBundleResponse {
+            ca_certificates_der: self.0.trust_bundle().await?.certificates,
+        }))
+    }
 }
 
 /// `None`: not told.
@@ -89,7 +98,7 @@ fn purpose_of(purpose: i32) -> Outcome<Option<Purpose>> {
 }
 
 fn unknown_purpose() -> Error {
-    Error::invalid("purpose", "expected `grant` or `session`")
+    Error::invalid("purpose", "expected `ca`, `grant` or `session`")
 }
 
 fn message_of(key: &identity::SigningKey) -> SigningKey {

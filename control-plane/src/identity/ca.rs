@@ -26,6 +26,10 @@ use crate::{
 /// How long a CA certificate lives.
 const CA_LIFETIME: Duration = Duration::days(3650);
 
+/// How many CAs may stand between a server's certificate and one that a peer
+/// trusts, each certified by the one before it.
+pub const LONGEST_CROSSING: u8 = 4;
+
 /// How far back certificates begin, for clocks that run behind.
 const BACKDATED: Duration = Duration::minutes(5);
 
@@ -81,17 +85,8 @@ pub fn generate(
     now: OffsetDateTime,
 ) -> Result<(CertificateDer<'static>, Zeroizing<Vec<u8>>)> {
     let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(Error::internal)?;
-    let mut params = CertificateParams::default();
-    params.distinguished_name.push(
-        DnType::CommonName,
-        format!("AuthGuardian CA {trust_domain}"),
-    );
+    let mut params = authority(trust_domain, entropy, now)?;
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
-    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-    params.subject_alt_names = vec![uri(&format!("spiffe://{trust_domain}"))?];
-    params.serial_number = Some(serial(entropy));
-    params.not_before = now - BACKDATED;
-    params.not_after = now + CA_LIFETIME;
     let certificate = params.self_signed(&key).map_err(Error::internal)?;
     Ok((
         certificate.der().clone(),
@@ -122,6 +117,29 @@ impl Ca {
     /// SHA-256 of the CA's certificate, as join tokens carry it.
     pub fn fingerprint(&self) -> [u8; 32] {
         sha256(&self.certificate)
+    }
+
+    /// Certifies the key of the CA that is to follow (RFC 4210 §4.4, "new with
+    /// old"): who trusts only this CA can trust the next one by it. All CAs of
+    /// an installation have one name, so that it counts as issued by itself,
+    /// which the bound on the path's length does not count (RFC 5280 §4.2.1.9).
+    ///
+    /// # Errors
+    /// When the crypto library fails.
+    pub fn vouch_for(
+        &self,
+        next: &Self,
+        trust_domain: &str,
+        entropy: &Entropy,
+        now: OffsetDateTime,
+    ) -> Result<CertificateDer<'static>> {
+        let mut params = authority(trust_domain, entropy, now)?;
+        params.is_ca = IsCa::Ca(BasicConstraints::Constrained(LONGEST_CROSSING));
+        params.use_authority_key_identifier_extension = true;
+        let certificate = params
+            .signed_by(next.issuer.key(), &self.issuer)
+            .map_err(Error::internal)?;
+        Ok(certificate.der().clone())
     }
 
     /// Certifies a machine's key as `spiffe://<trust domain>/machine/<id>` and,
@@ -264,6 +282,25 @@ fn named<T: FromStr>(certificate: &X509Certificate<'_>, prefix: &str) -> Option<
             GeneralName::URI(uri) => uri.strip_prefix(prefix)?.parse().ok(),
             _ => None,
         })
+}
+
+/// What all CA certificates of an installation have in common.
+fn authority(
+    trust_domain: &str,
+    entropy: &Entropy,
+    now: OffsetDateTime,
+) -> Result<CertificateParams> {
+    let mut params = CertificateParams::default();
+    params.distinguished_name.push(
+        DnType::CommonName,
+        format!("AuthGuardian CA {trust_domain}"),
+    );
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    params.subject_alt_names = vec![uri(&format!("spiffe://{trust_domain}"))?];
+    params.serial_number = Some(serial(entropy));
+    params.not_before = now - BACKDATED;
+    params.not_after = now + CA_LIFETIME;
+    Ok(params)
 }
 
 fn leaf(entropy: &Entropy, from: OffsetDateTime, until: OffsetDateTime) -> CertificateParams {

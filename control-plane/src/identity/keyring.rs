@@ -15,8 +15,8 @@ use zeroize::Zeroizing;
 
 use super::{
     Settings,
-    ca::{self, Ca},
-    seal::MasterKey,
+    ca::{self, Ca, LONGEST_CROSSING},
+    seal::{MasterKeys, Sealed},
     session,
     signing_key::{KeyState, Purpose, SigningKey},
     store,
@@ -34,7 +34,15 @@ pub(super) struct StoredKey {
     pub(super) state: KeyState,
     /// The CA's certificate (DER), or an Ed25519 public key.
     pub(super) public: Vec<u8>,
-    pub(super) sealed: Vec<u8>,
+    pub(super) sealed: Sealed,
+    pub(super) cross: Option<Cross>,
+}
+
+/// How a CA was vouched for by the one before it.
+pub(super) struct Cross {
+    /// DER.
+    pub(super) certificate: Vec<u8>,
+    pub(super) by: SigningKeyId,
 }
 
 /// A key that signs tokens.
@@ -69,7 +77,7 @@ impl Keyring {
         db: &Db,
         ambient: &Ambient,
         settings: &Settings,
-        master: &MasterKey,
+        master: &MasterKeys,
     ) -> Result<Self> {
         let mut tx = db.begin().await?;
         // a second control plane that starts at the same time waits here
@@ -88,7 +96,7 @@ impl Keyring {
     ///
     /// # Errors
     /// When one that has to be there is not, or is sealed under another master key.
-    pub(super) fn from_stored(keys: &[StoredKey], master: &MasterKey) -> Result<Self> {
+    pub(super) fn from_stored(keys: &[StoredKey], master: &MasterKeys) -> Result<Self> {
         let active = |purpose: Purpose| {
             keys.iter()
                 .find(|key| key.purpose == purpose && key.state == KeyState::Active)
@@ -118,7 +126,7 @@ impl Keyring {
         }
         Ok(Self {
             states: states(keys).collect(),
-            presented_authority: vec![CertificateDer::from(ca.public.clone())],
+            presented_authority: presented(ca, keys),
             ca: Ca::load(ca.public.clone(), &master.open(ca.id, &ca.sealed)?)?,
             ca_certificates: of(Purpose::Ca)
                 .map(|key| CertificateDer::from(key.public.clone()))
@@ -148,7 +156,9 @@ impl Keyring {
         &self.ca_certificates
     }
 
-    /// What servers present after their own certificate.
+    /// What servers present after their own certificate: for who trusts only a
+    /// CA of before, by which steps it leads to this one, and all of these CAs
+    /// themselves, since join tokens name theirs by fingerprint.
     pub fn presented_authority(&self) -> &[CertificateDer<'static>] {
         &self.presented_authority
     }
@@ -179,7 +189,7 @@ async fn create_all(
     connection: &mut PgConnection,
     ambient: &Ambient,
     settings: &Settings,
-    master: &MasterKey,
+    master: &MasterKeys,
 ) -> Result<()> {
     let now = ambient.clock.now();
     for purpose in Purpose::ALL {
@@ -192,11 +202,34 @@ async fn create_all(
             }
             Purpose::Grant | Purpose::Session => generate_ed25519(ambient)?,
         };
-        let sealed = master.seal(id, &secret)?;
         let key = SigningKey::first(id, purpose, now);
-        store::insert_own_key(connection, &key, &public, &sealed).await?;
+        let stored = StoredKey {
+            id,
+            purpose,
+            state: key.state,
+            public,
+            sealed: master.seal(id, &secret)?,
+            cross: None,
+        };
+        store::insert_own_key(connection, &key, &stored).await?;
     }
     Ok(())
+}
+
+/// See [`Keyring::presented_authority`]; steps to CAs that count no more end it.
+fn presented(active: &StoredKey, keys: &[StoredKey]) -> Vec<CertificateDer<'static>> {
+    let (mut steps, mut authorities) = (Vec::new(), vec![&active.public]);
+    let mut next = active;
+    while let Some(cross) = &next.cross
+        && let Some(before) = keys.iter().find(|key| key.id == cross.by)
+        && steps.len() < usize::from(LONGEST_CROSSING)
+    {
+        steps.push(&cross.certificate);
+        authorities.push(&before.public);
+        next = before;
+    }
+    let all = steps.into_iter().chain(authorities);
+    all.map(|der| CertificateDer::from(der.clone())).collect()
 }
 
 fn states(keys: &[StoredKey]) -> impl Iterator<Item = (SigningKeyId, KeyState)> {

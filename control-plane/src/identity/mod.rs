@@ -13,6 +13,7 @@ pub mod membership;
 pub mod rates;
 mod reload;
 pub mod report;
+pub mod reseal;
 mod rotate;
 pub mod seal;
 pub mod session;
@@ -21,6 +22,7 @@ mod standing;
 mod store;
 pub mod suspension;
 pub mod terms;
+mod trust_bundle;
 
 use std::sync::Arc;
 
@@ -38,6 +40,7 @@ pub use suspension::Suspension;
 pub use terms::{ServerName, Serves, Terms, TermsChange};
 use time::OffsetDateTime;
 use tokio::sync::watch;
+pub use trust_bundle::TrustBundle;
 
 use crate::{
     clock::{Ambient, SharedClock},
@@ -64,7 +67,7 @@ pub struct Identity {
     db: Db,
     ambient: Ambient,
     settings: Arc<Settings>,
-    master: Arc<seal::MasterKey>,
+    master: Arc<seal::MasterKeys>,
     keyring: Arc<ArcSwap<Keyring>>,
     keyring_changed: watch::Sender<()>,
     ended: Arc<session::Ended>,
@@ -87,7 +90,7 @@ impl Identity {
         db: Db,
         ambient: Ambient,
         settings: Settings,
-        master: seal::MasterKey,
+        master: seal::MasterKeys,
     ) -> Result<Self> {
         let keyring = Keyring::open(&db, &ambient, &settings, &master).await?;
         let (master, keyring) = (Arc::new(master), Arc::new(ArcSwap::from_pointee(keyring)));

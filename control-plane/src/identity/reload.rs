@@ -18,7 +18,7 @@ use authguardian_proto::{
 };
 use tokio::sync::watch;
 
-use super::{Identity, Keyring, seal::MasterKey, store};
+use super::{Identity, Keyring, seal::MasterKeys, store};
 use crate::{
     clock::Ambient,
     db::{
@@ -102,7 +102,7 @@ impl Identity {
 /// Reads the keys: one reading at a time, so that none overtakes a later one.
 pub(super) struct Reload {
     pub(super) db: Db,
-    pub(super) master: Arc<MasterKey>,
+    pub(super) master: Arc<MasterKeys>,
     pub(super) keyring: Arc<ArcSwap<Keyring>>,
     pub(super) changed: watch::Sender<()>,
 }

@@ -1,5 +1,5 @@
-//! Rotation of the keys that sign tokens, as operators do it, and what is
-//! taken out of the published keys by itself.
+//! Rotation of our own keys, as operators do it, and what is taken out of the
+//! published keys by itself.
 
 use authguardian_proto::{
     ids::SigningKeyId,
@@ -7,10 +7,12 @@ use authguardian_proto::{
 };
 use sqlx::PgConnection;
 use time::OffsetDateTime;
+use zeroize::Zeroizing;
 
 use super::{
     Identity, SigningKey,
-    keyring::generate_ed25519,
+    ca::{self, Ca},
+    keyring::{Cross, StoredKey, generate_ed25519},
     signing_key::{KeyState, Purpose, whole_seconds},
     store,
 };
@@ -43,14 +45,12 @@ impl Identity {
     /// Makes a key and publishes it; it does not sign yet.
     ///
     /// # Errors
-    /// `INVALID_ARGUMENT` (`purpose`) for the CA, `REVISION_CONFLICT` when one
-    /// is prepared already.
+    /// `REVISION_CONFLICT` when one is prepared already.
     pub async fn prepare_signing_key(
         &self,
         context: Context,
         purpose: Purpose,
     ) -> Result<SigningKey> {
-        purpose.check_rotates("purpose")?;
         let now = self.ambient.clock.now();
         let key = context.request_key(&self.ambient, "identity.prepare_signing_key", &purpose)?;
         let mut request = match self.db.begin_request(key, now).await? {
@@ -75,9 +75,26 @@ impl Identity {
         }
         let id = SigningKeyId::from_uuid(self.ambient.uuid());
         let made = SigningKey::prepared(id, purpose, now);
-        let (public, secret) = generate_ed25519(&self.ambient)?;
-        let sealed = self.master.seal(id, &secret)?;
-        store::insert_own_key(request.connection(), &made, &public, &sealed).await?;
+        let fresh = match purpose {
+            Purpose::Ca => self.next_ca(request.connection(), now).await?,
+            Purpose::Grant | Purpose::Session => {
+                let (public, secret) = generate_ed25519(&self.ambient)?;
+                Fresh {
+                    public,
+                    secret,
+                    cross: None,
+                }
+            }
+        };
+        let stored = StoredKey {
+            id,
+            purpose,
+            state: made.state,
+            public: fresh.public,
+            sealed: self.master.seal(id, &fresh.secret)?,
+            cross: fresh.cross,
+        };
+        store::insert_own_key(request.connection(), &made, &stored).await?;
         let entry = Entry::ok(context, "signing_key.prepare", id.to_string());
         tell(request.connection(), now, &[entry]).await?;
         request.finish(&made).await?;
@@ -114,7 +131,7 @@ impl Identity {
         let mut entries = Vec::new();
         let retired = match retired {
             Some(mut active) => {
-                active.supersede(now);
+                active.supersede(now, self.settings.certificate_ttl);
                 store::update_own_key(request.connection(), &active).await?;
                 let subject = active.id.to_string();
                 entries.push(Entry::ok(context.clone(), "signing_key.retire", subject));
@@ -131,8 +148,8 @@ impl Identity {
         Ok(outcome)
     }
 
-    /// Gives up a prepared key, or with `force` refuses all tokens of a
-    /// retired one at once. Retiring a retired key again succeeds.
+    /// Gives up a prepared key, or with `force` refuses all that a retired one
+    /// has signed at once. Retiring a retired key again succeeds.
     ///
     /// # Errors
     /// `KEY_NOT_FOUND`, `REVISION_CONFLICT` (`key_id`) when it is active.
@@ -166,7 +183,7 @@ impl Identity {
         Ok(key)
     }
 
-    /// Takes retired keys whose last token has ended out of the published
+    /// Takes retired keys, when the last of what they signed has ended, out of the published
     /// ones; returns how many.
     ///
     /// # Errors
@@ -189,6 +206,29 @@ impl Identity {
         Ok(dropped.len() as u64)
     }
 
+    /// A CA to follow the active one, which vouches for it.
+    async fn next_ca(&self, connection: &mut PgConnection, now: OffsetDateTime) -> Result<Fresh> {
+        let keys = store::own_keys(connection).await?;
+        let active = keys
+            .iter()
+            .find(|key| key.purpose == Purpose::Ca && key.state == KeyState::Active)
+            .ok_or_else(|| Error::internal("no active `ca` key is stored"))?;
+        let secret = self.master.open(active.id, &active.sealed)?;
+        let before = Ca::load(active.public.clone(), &secret)?;
+        let (trust_domain, entropy) = (&self.settings.trust_domain, &self.ambient.entropy);
+        let (certificate, secret) = ca::generate(trust_domain, entropy, now)?;
+        let next = Ca::load(certificate.to_vec(), &secret)?;
+        let cross = before.vouch_for(&next, trust_domain, entropy, now)?;
+        Ok(Fresh {
+            public: certificate.to_vec(),
+            secret,
+            cross: Some(Cross {
+                certificate: cross.to_vec(),
+                by: active.id,
+            }),
+        })
+    }
+
     /// What was done stands, whether this process can read it back now or only
     /// with its next look.
     async fn reload_soon(&self) {
@@ -198,16 +238,21 @@ impl Identity {
     }
 }
 
-/// The key of this id, if it is one that signs tokens.
+/// A key that was just made.
+struct Fresh {
+    public: Vec<u8>,
+    secret: Zeroizing<Vec<u8>>,
+    cross: Option<Cross>,
+}
+
+/// The key of this id.
 fn take(keys: &mut Vec<SigningKey>, id: SigningKeyId) -> Result<SigningKey> {
     let found = keys.iter().position(|key| key.id == id).ok_or_else(|| {
         Error::from(
             Problem::new(Reason::KeyNotFound, format!("there is no key `{id}`")).at("key_id"),
         )
     })?;
-    let key = keys.swap_remove(found);
-    key.purpose.check_rotates("key_id")?;
-    Ok(key)
+    Ok(keys.swap_remove(found))
 }
 
 /// Audit entries, and the change that lets everybody read the keys again.

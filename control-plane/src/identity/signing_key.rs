@@ -1,7 +1,7 @@
 //! The life of a key of ours: prepared, active, retired. A key is published
-//! from its preparation on, and signs only when everybody who checks tokens
-//! has had the time to learn of it; a retired one is accepted until the last
-//! token that it signed has ended.
+//! from its preparation on, and signs only when everybody who checks tokens,
+//! or certificates, has had the time to learn of it; a retired one is accepted
+//! until the last of what it signed has ended.
 
 use std::fmt;
 
@@ -12,7 +12,7 @@ use authguardian_proto::{
 use serde::{Deserialize, Serialize};
 use time::{Duration, OffsetDateTime};
 
-use super::session::SESSION_TTL;
+use super::{machine::RENEWABLE, session::SESSION_TTL};
 use crate::{
     error::{Error, Result},
     policy::resource_type::LONGEST_TTL_SECONDS,
@@ -54,27 +54,14 @@ impl Purpose {
             .find(|purpose| purpose.as_str() == text)
     }
 
-    /// How long after a key's last signature what it signed can live. `None`:
-    /// it signs no tokens, and is not rotated in this way.
-    fn longest_token(self) -> Option<Duration> {
+    /// How long after a key's last signature what it signed can count; a
+    /// machine's certificate, which lives for `certificate_ttl`, may be renewed
+    /// for some time after its end.
+    fn lives_on(self, certificate_ttl: Duration) -> Duration {
         match self {
-            Self::Ca => None,
-            Self::Grant => Some(Duration::seconds(i64::from(LONGEST_TTL_SECONDS))),
-            Self::Session => Some(SESSION_TTL),
-        }
-    }
-
-    /// Refuses what signs no tokens.
-    ///
-    /// # Errors
-    /// `INVALID_ARGUMENT` (`field`).
-    pub(super) fn check_rotates(self, field: &str) -> Result<()> {
-        match self.longest_token() {
-            Some(_) => Ok(()),
-            None => Err(Error::invalid(
-                field,
-                "the CA cannot be rotated: expected a key that signs tokens, `grant` or `session`",
-            )),
+            Self::Ca => certificate_ttl + RENEWABLE,
+            Self::Grant => Duration::seconds(i64::from(LONGEST_TTL_SECONDS)),
+            Self::Session => SESSION_TTL,
         }
     }
 }
@@ -112,7 +99,7 @@ impl KeyState {
 /// A key of ours, without its secret.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SigningKey {
-    /// The `kid` of its tokens.
+    /// The `kid` of its tokens, where it signs tokens.
     pub id: SigningKeyId,
     /// What it is for.
     pub purpose: Purpose,
@@ -127,10 +114,10 @@ pub struct SigningKey {
     /// `None`: not retired.
     #[serde(with = "time::serde::rfc3339::option")]
     pub retired_at: Option<OffsetDateTime>,
-    /// Until when its tokens may live; `None` before it is retired.
+    /// Until when what it signed may count; `None` before it is retired.
     #[serde(with = "time::serde::rfc3339::option")]
     pub accepted_until: Option<OffsetDateTime>,
-    /// When it was taken out of the published keys; its tokens are refused
+    /// When it was taken out of the published keys; what it signed is refused
     /// from then on. `None`: it is published.
     #[serde(with = "time::serde::rfc3339::option")]
     pub dropped_at: Option<OffsetDateTime>,
@@ -198,15 +185,11 @@ impl SigningKey {
         Ok(())
     }
 
-    /// Ends its signing, as another one takes over: its tokens live on.
-    pub(super) fn supersede(&mut self, now: OffsetDateTime) {
-        let lived_on = self
-            .purpose
-            .longest_token()
-            .map_or(Duration::ZERO, |longest| longest + STRAGGLERS);
+    /// Ends its signing, as another one takes over: what it signed lives on.
+    pub(super) fn supersede(&mut self, now: OffsetDateTime, certificate_ttl: Duration) {
         self.state = KeyState::Retired;
         self.retired_at = Some(now);
-        self.accepted_until = Some(now + lived_on);
+        self.accepted_until = Some(now + self.purpose.lives_on(certificate_ttl) + STRAGGLERS);
     }
 
     /// Gives up a prepared key, or with `force` ends the tokens of a retired
@@ -251,6 +234,7 @@ mod tests {
 
     const START: OffsetDateTime = datetime!(2026-11-23 09:30 UTC);
     const PUBLICATION: Duration = Duration::seconds(60);
+    const CERTIFICATE_TTL: Duration = Duration::days(1);
 
     fn key() -> SigningKey {
         let id = SigningKeyId::from_uuid(uuid::Uuid::from_u128(7));
@@ -286,7 +270,7 @@ mod tests {
         key.activate(START, PUBLICATION, true).unwrap();
         assert!(key.retire(START, true).is_err());
         assert_eq!(key.state, KeyState::Active);
-        key.supersede(START);
+        key.supersede(START, CERTIFICATE_TTL);
         assert_eq!(
             key.accepted_until,
             Some(START + Duration::days(1) + STRAGGLERS),
@@ -312,9 +296,10 @@ mod tests {
     }
 
     #[test]
-    fn the_ca_is_not_rotated_like_this() {
-        let refused = Purpose::Ca.check_rotates("purpose").unwrap_err();
-        assert_eq!(refused.problem().field.as_deref(), Some("purpose"));
-        assert!(Purpose::Session.check_rotates("purpose").is_ok());
+    fn a_retired_ca_is_trusted_until_its_last_certificate_can_no_longer_be_renewed() {
+        let mut ca = SigningKey::first(key().id, Purpose::Ca, START);
+        ca.supersede(START, CERTIFICATE_TTL);
+        let trusted = CERTIFICATE_TTL + Duration::days(30) + STRAGGLERS;
+        assert_eq!(ca.accepted_until, Some(START + trusted));
     }
 }

@@ -217,20 +217,23 @@ impl Handshake {
 }
 
 /// Closes the connections whose CA was dropped, whenever one is, until `stop`.
-pub(super) async fn close_distrusted(app: Arc<App>, stop: CancellationToken) {
+pub(super) fn close_distrusted(app: Arc<App>, stop: CancellationToken) -> impl Future<Output = ()> {
+    // from now on, and not from when this is polled first
     let mut changes = app.identity.keyring_changes();
-    loop {
-        tokio::select! {
-            changed = changes.changed() => if changed.is_err() { return },
-            () = stop.cancelled() => return,
-        }
-        let keyring = app.identity.keyring();
-        let closed = app.connections.close(|peer| {
-            let certificate = peer.certificate.as_ref();
-            certificate.is_some_and(|certificate| !is_among(&certificate.issuer, &keyring))
-        });
-        if closed > 0 {
-            tracing::info!(closed, "closed connections of a CA that no longer counts");
+    async move {
+        loop {
+            tokio::select! {
+                changed = changes.changed() => if changed.is_err() { return },
+                () = stop.cancelled() => return,
+            }
+            let keyring = app.identity.keyring();
+            let closed = app.connections.close(|peer| {
+                let certificate = peer.certificate.as_ref();
+                certificate.is_some_and(|certificate| !is_among(&certificate.issuer, &keyring))
+            });
+            if closed > 0 {
+                tracing::info!(closed, "closed connections of a CA that no longer counts");
+            }
         }
     }
 }

@@ -95,6 +95,34 @@ async fn another_master_key_refuses_the_start() {
 }
 
 #[tokio::test]
+async fn another_master_key_takes_over_when_the_keys_are_rewrapped() {
+    let (database, files) = (TestDatabase::new().await, tempfile::tempdir().unwrap());
+    let mut child = command("serve", &database.url(), &files).spawn().unwrap();
+    http_when_ready(&mut child).await;
+    let path = files.path().join("master.key");
+    let (old, new) = (fs::read_to_string(&path).unwrap(), "08".repeat(32));
+    fs::write(&path, format!("{new}\n{old}\n")).unwrap();
+    let rewrap = async || {
+        let mut rewrap = command("rewrap-keys", &database.url(), &files);
+        let output = rewrap.args(["-o", "json"]).output().await.unwrap();
+        assert_eq!(output.status.code(), Some(0));
+        let told: Value = serde_json::from_slice(&output.stdout).unwrap();
+        (told["rewrapped"].clone(), told["unchanged"].clone())
+    };
+    assert_eq!(rewrap().await, (3.into(), 0.into()));
+    assert_eq!(rewrap().await, (0.into(), 3.into()));
+    send(&child, Signal::TERM);
+    child.wait().await.unwrap();
+
+    fs::write(&path, old).unwrap();
+    let refused = command("serve", &database.url(), &files).output().await;
+    assert_eq!(refused.unwrap().status.code(), Some(1));
+    fs::write(&path, new).unwrap();
+    let mut child = command("serve", &database.url(), &files).spawn().unwrap();
+    http_when_ready(&mut child).await;
+}
+
+#[tokio::test]
 async fn a_fresh_database_has_to_be_migrated_first_and_the_doctor_says_so() {
     let files = tempfile::tempdir().unwrap();
     let postgres = PrivatePostgres::start(Options::new(files.path().join("postgres"))).await;

@@ -8,6 +8,7 @@
 mod admins;
 mod architecture;
 mod authorisation;
+mod ca_rotation;
 mod certificates;
 mod daemon;
 mod dev;
@@ -15,6 +16,7 @@ mod events;
 mod fake_edge;
 mod grants;
 mod identity;
+mod master_keys;
 mod operator;
 mod policy;
 mod private_postgres;

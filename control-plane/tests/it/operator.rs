@@ -493,8 +493,41 @@ async fn a_signing_key_is_rotated_in_steps_in_one_go_and_by_force() {
     assert_eq!(listed["items"].as_array().unwrap().len(), 3);
     let listed = operator.run(&["key", "list"]).await;
     assert!(listed.stdout.contains("PURPOSE"), "{}", listed.stdout);
-    let ca = operator.run(&["key", "rotate", "--purpose", "ca"]).await;
-    assert_eq!(ca.code, 2, "{}", ca.stderr);
+}
+
+#[tokio::test]
+async fn the_ca_is_rotated_and_its_bundle_is_what_operators_trust_meanwhile() {
+    let operator = Operator::start().await;
+    let bundle = async || {
+        let told = operator.run(&["key", "bundle"]).await;
+        assert_eq!(told.code, 0, "{}", told.stderr);
+        let certificates = told.stdout.matches("BEGIN CERTIFICATE").count();
+        (told.stdout, certificates)
+    };
+    let first = fs::read_to_string(operator.path("ca.pem")).unwrap();
+    assert_eq!(bundle().await.1, 1);
+    let prepared = operator.json(&["key", "prepare", "--purpose", "ca"]).await;
+    let (pem, certificates) = bundle().await;
+    assert_eq!(certificates, 2, "the one that is prepared is published");
+    let id = prepared["id"].as_str().unwrap();
+    let activate = ["key", "activate", id, "--force"];
+    let activated = operator.json(&activate).await;
+    let old = activated["items"][0]["id"].as_str().unwrap();
+
+    // who has not read the bundle yet is led to the new one, until the old one is dropped
+    operator.json(&["status"]).await;
+    fs::write(operator.path("ca.pem"), pem).unwrap();
+    operator.json(&["status"]).await;
+    let retired = operator.json(&["key", "retire", old, "--force"]).await;
+    assert!(retired["dropped_at"].is_string());
+    operator.json(&["status"]).await;
+    assert_eq!(bundle().await.1, 1);
+    let json = operator.json(&["key", "bundle"]).await;
+    let pem = json["ca_certificates"].as_str().unwrap();
+    assert!(pem.ends_with("-----END CERTIFICATE-----\n"));
+    fs::write(operator.path("ca.pem"), first).unwrap();
+    let distrusted = operator.run(&["status"]).await;
+    assert_eq!(distrusted.code, 6, "{}", distrusted.stderr);
 }
 
 #[tokio::test]

@@ -72,7 +72,8 @@ impl Serving {
         &self,
         identity: Option<Identity>,
     ) -> Result<Channel, tonic::transport::Error> {
-        connect(self.addresses.admin_grpc, self.tls(identity)).await
+        self.connect(self.addresses.admin_grpc, self.ca(), identity)
+            .await
     }
 
     /// A connection to the admin socket.
@@ -82,19 +83,32 @@ impl Serving {
         endpoint.connect().await.unwrap()
     }
 
-    fn tls(&self, identity: Option<Identity>) -> ClientTlsConfig {
-        let tls = ClientTlsConfig::new().ca_certificate(self.ca());
-        match identity {
-            Some(identity) => tls.identity(identity),
-            None => tls,
-        }
-    }
-
     pub(crate) async fn edge(
         &self,
         identity: Option<Identity>,
     ) -> Result<Channel, tonic::transport::Error> {
-        connect(self.addresses.edge_grpc, self.tls(identity)).await
+        self.connect(self.addresses.edge_grpc, self.ca(), identity)
+            .await
+    }
+
+    /// A connection to one of its listeners that trusts this CA alone.
+    pub(crate) async fn connect(
+        &self,
+        address: std::net::SocketAddr,
+        ca: Certificate,
+        identity: Option<Identity>,
+    ) -> Result<Channel, tonic::transport::Error> {
+        let mut tls = ClientTlsConfig::new().ca_certificate(ca);
+        if let Some(identity) = identity {
+            tls = tls.identity(identity);
+        }
+        let uri = format!("https://localhost:{}", address.port());
+        Endpoint::from_shared(uri)
+            .unwrap()
+            .tls_config(tls)
+            .unwrap()
+            .connect()
+            .await
     }
 
     /// Fails unless an edge with this certificate gets no connection.
@@ -163,19 +177,6 @@ fn pem_identity(chain: &[Vec<u8>], key: &rcgen::KeyPair) -> Identity {
         .map(|certificate| pem("CERTIFICATE", certificate))
         .collect();
     Identity::from_pem(chain, key.serialize_pem())
-}
-
-async fn connect(
-    address: std::net::SocketAddr,
-    tls: ClientTlsConfig,
-) -> Result<Channel, tonic::transport::Error> {
-    let uri = format!("https://localhost:{}", address.port());
-    Endpoint::from_shared(uri)
-        .unwrap()
-        .tls_config(tls)
-        .unwrap()
-        .connect()
-        .await
 }
 
 pub(crate) fn pem(label: &str, der: &[u8]) -> String {

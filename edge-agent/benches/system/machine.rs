@@ -17,13 +17,10 @@ use authguardian_proto::{
     zone::Zone,
 };
 use edge_agent::{
-    dial::{self, ServerAddress, TlsSource},
+    dial::{self, Channel, ServerAddress, TlsSource},
     identity::{self, Store},
 };
-use tonic::{
-    metadata::{Ascii, MetadataValue},
-    transport::Channel,
-};
+use tonic::metadata::{Ascii, MetadataValue};
 
 use crate::{
     load::{self, Client},

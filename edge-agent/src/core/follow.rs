@@ -51,13 +51,16 @@ impl Follower for VerifierFollower {
     }
 }
 
-/// Tells whoever keeps the machine's certificate that what it is to carry may
-/// be different.
+/// Tells whoever keeps the machine's certificate that what it is to carry, or
+/// the CAs, may be different.
 pub struct CertificateFollower(pub Arc<Notify>);
 
 impl Follower for CertificateFollower {
     fn follow(&self, change: &Change) {
-        if matches!(change, Change::Machine { .. } | Change::Everything) {
+        if matches!(
+            change,
+            Change::Machine { .. } | Change::SigningKeysChanged | Change::Everything
+        ) {
             self.0.notify_one();
         }
     }

@@ -7,6 +7,8 @@ use std::{
     path::Path,
 };
 
+use super::step;
+
 /// Makes a directory and its parents, mode 0700.
 pub(super) fn make_private_dir(path: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(path)
@@ -15,6 +17,7 @@ pub(super) fn make_private_dir(path: &Path) -> io::Result<()> {
 /// Replaces `path` by `bytes`, mode 0600: after a crash the file has the old
 /// content or the new, and what was reported as written stays written.
 pub(super) fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    step::reached();
     let temporary = path.with_extension("tmp");
     match fs::remove_file(&temporary) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -32,12 +35,16 @@ pub(super) fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
 
 /// Renames within one directory, durably.
 pub(super) fn rename(from: &Path, to: &Path) -> io::Result<()> {
+    step::reached();
     fs::rename(from, to)?;
-    sync_parent(to)
+    sync_parent(to)?;
+    step::reached();
+    Ok(())
 }
 
 /// Removes a file that may be missing, durably.
 pub(super) fn remove(path: &Path) -> io::Result<()> {
+    step::reached();
     match fs::remove_file(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         Err(error) => Err(error),

@@ -112,7 +112,7 @@ fn explain(status: &tonic::Status) -> Problem {
         .unwrap_or_default();
     if cause.contains("invalid peer certificate") {
         let detail = format!(
-            "the server at `{}` is not the one that the join token is for: {cause}",
+            "the server at `{}` is not the one that the join token is for, or its CA was replaced since: {cause}",
             failure.address
         );
         return Problem::new(Reason::JoinTokenInvalid, detail);

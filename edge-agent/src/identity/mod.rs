@@ -4,11 +4,11 @@
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use rustls::{ClientConfig, RootCertStore, crypto::aws_lc_rs, sign::CertifiedKey};
+use rustls::{ClientConfig, crypto::aws_lc_rs, sign::CertifiedKey};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use time::OffsetDateTime;
 
-use authguardian_proto::ids::MachineId;
+use authguardian_proto::{credential::sha256, ids::MachineId};
 
 use crate::dial::ServerAddress;
 
@@ -18,6 +18,7 @@ mod key;
 mod names;
 mod record;
 mod renew;
+mod step;
 mod store;
 mod verifier;
 
@@ -31,6 +32,7 @@ use key::MachineKey;
 pub type CertificateSource = Arc<ArcSwap<CertifiedKey>>;
 
 /// What a machine calls itself, and how it proves that.
+#[derive(Clone)]
 pub struct Identity {
     /// `mch_…`
     pub machine_id: MachineId,
@@ -79,25 +81,19 @@ impl Identity {
     /// # Errors
     /// When key, chain or CA are not what they should be.
     pub fn tls(&self) -> Result<ClientConfig, IdentityError> {
-        let unusable = |error: &dyn std::fmt::Display| IdentityError(error.to_string());
-        let mut roots = RootCertStore::empty();
-        for authority in &self.authorities {
-            roots
-                .add(authority.clone())
-                .map_err(|error| unusable(&error))?;
-        }
         let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(self.key.pkcs8().to_vec()));
-        let mut config = verifier::builder()
-            .map_err(|error| unusable(&error))?
-            .with_root_certificates(roots)
-            .with_client_auth_cert(self.chain.clone(), key)
-            .map_err(|error| unusable(&error))?;
-        config.alpn_protocols = vec![b"h2".to_vec()];
-        Ok(config)
+        verifier::known(&self.authorities, &self.trust_domain)
+            .and_then(|builder| builder.with_client_auth_cert(self.chain.clone(), key))
+            .map(verifier::finish)
+            .map_err(|error| IdentityError(error.to_string()))
     }
-}
 
-impl Identity {
+    /// Whether the CA whose certificate has this SHA-256 has issued its own.
+    fn is_of(&self, ca_fingerprint: &[u8]) -> bool {
+        let mut issuers = self.chain.iter().skip(1);
+        issuers.any(|authority| sha256(authority) == ca_fingerprint)
+    }
+
     /// The certificate with its key, for showing it to clients.
     ///
     /// # Errors

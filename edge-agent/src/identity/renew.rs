@@ -1,41 +1,45 @@
-//! Keeping the certificate fresh.
+//! Keeping the certificate fresh, and the CAs that servers are trusted by.
 
 use std::{sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
 use authguardian_proto::{
     identity::v1::{
-        GetJwksRequest, GetOwnMachineRequest, RenewCertificateRequest,
+        GetJwksRequest, GetOwnMachineRequest, GetTrustBundleRequest, RenewCertificateRequest,
         enrolment_service_client::EnrolmentServiceClient, key_service_client::KeyServiceClient,
     },
-    reason::{Problem, Reason},
+    reason::Reason,
     status::from_status,
 };
 use time::OffsetDateTime;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
-use tonic::transport::Channel;
 
 use super::{
     CertificateSource, Identity, IdentityError, Store, StoreError, Validity, join::certificates,
-    names,
+    names, step,
 };
 use crate::{
     clock::Ambient,
-    dial::{self, ServerAddress, TlsSource},
+    dial::{self, Channel, ServerAddress, TlsSource},
 };
 
 const TIMEOUT: Duration = Duration::from_secs(10);
 /// After a failure, doubled up to [`RETRY_MAX`].
 const RETRY_MIN: Duration = Duration::from_secs(5);
 const RETRY_MAX: Duration = Duration::from_mins(5);
+/// Between looks at what the certificate is to be that no change has asked for.
+const LOOK: Duration = Duration::from_mins(10);
+/// See [`spread`].
+const SPREAD_MAX: Duration = Duration::from_mins(5);
 /// How long one wait may be, since timers stand still while a machine sleeps.
 const LOOK_AGAIN: Duration = Duration::from_mins(1);
 
-/// Renews the identity at half-life, and when its certificate is to carry other
-/// names. The new key is stored before a
-/// certificate is asked for; the old identity stays in use, and on disk, until
-/// a connection with the new one has worked.
+/// Renews the identity at half-life, soon when another CA is active than the one
+/// that it is of, at once when its certificate is to carry other names, and
+/// follows the CAs that servers are trusted by. The new key is stored before a
+/// certificate is asked for; the old identity stays in use, and on disk, until a
+/// connection with the new one has worked.
 pub struct Renewal {
     /// Where identities are kept.
     pub store: Store,
@@ -45,13 +49,14 @@ pub struct Renewal {
     pub tls: TlsSource,
     /// Of the faces, where they show the machine's certificate.
     pub shown: CertificateSource,
-    /// To the control plane.
+    /// To the control plane; replaced once there is another certificate to show.
     pub channel: Channel,
     /// Addresses for the trial connection.
     pub addresses: Vec<ServerAddress>,
     /// Time and jitter.
     pub ambient: Ambient,
-    /// Told when the names that the certificate is to carry may be others.
+    /// Told when the CAs, or the names that the certificate is to carry, may be
+    /// others.
     pub changed: Arc<Notify>,
 }
 
@@ -65,63 +70,136 @@ enum RenewError {
     Identity(#[from] IdentityError),
 }
 
+/// When something is to be tried next, and how long to wait after a failure.
+struct Due {
+    at: OffsetDateTime,
+    retry: Duration,
+}
+
+impl Due {
+    fn at(at: OffsetDateTime) -> Self {
+        Self {
+            at,
+            retry: RETRY_MIN,
+        }
+    }
+
+    /// After a failure.
+    fn again(&mut self, ambient: &Ambient) {
+        self.at = ambient.clock.now() + ambient.jittered(self.retry);
+        self.retry = (self.retry * 2).min(RETRY_MAX);
+    }
+}
+
 impl Renewal {
-    /// Renews whenever it is time, until told to stop.
+    /// Renews and follows whenever it is time, until told to stop.
     pub async fn run(mut self, stop: CancellationToken) {
-        let mut due = due(self.identity.validity, &self.ambient);
-        let mut retry = RETRY_MIN;
-        let mut unsure = false;
+        let mut renewal = Due::at(due(self.identity.validity, &self.ambient));
+        let mut look = Due::at(self.ambient.clock.now());
         loop {
-            let wait = Duration::try_from(due - self.ambient.clock.now()).unwrap_or_default();
-            let longest = if unsure { RETRY_MIN } else { LOOK_AGAIN };
+            let next = renewal.at.min(look.at);
+            let wait = Duration::try_from(next - self.ambient.clock.now()).unwrap_or_default();
             tokio::select! {
                 () = stop.cancelled() => return,
-                () = tokio::time::sleep(wait.min(longest)) => {}
-                () = self.changed.notified() => unsure = true,
+                () = tokio::time::sleep(wait.min(LOOK_AGAIN)) => {}
+                () = self.changed.notified() => look = Due::at(self.ambient.clock.now()),
             }
-            if unsure {
-                match self.has_other_names().await {
-                    Ok(other) => {
-                        unsure = false;
-                        if other {
-                            due = self.ambient.clock.now();
-                        }
-                    }
-                    // what refuses this machine tells of a change when it does no more
-                    Err(problem) => unsure = problem.reason == Reason::Unavailable,
-                }
+            if renewal.at <= self.ambient.clock.now() {
+                self.renew_now(&mut renewal, &mut look).await;
             }
-            if self.ambient.clock.now() < due {
-                continue;
-            }
-            let outcome = self.renew().await;
-            let ends = self.identity.validity.ends;
-            match outcome {
-                Ok(()) => {
-                    let earliest = self.ambient.clock.now() + RETRY_MIN;
-                    due = self::due(self.identity.validity, &self.ambient).max(earliest);
-                    retry = RETRY_MIN;
-                    tracing::info!(%ends, "renewed the machine's certificate");
-                }
-                Err(error) => {
-                    due = self.ambient.clock.now() + self.ambient.jittered(retry);
-                    retry = (retry * 2).min(RETRY_MAX);
-                    tracing::warn!(%error, %ends, "cannot renew the machine's certificate");
-                }
+            if look.at <= self.ambient.clock.now() {
+                self.look_now(&mut renewal, &mut look).await;
             }
         }
     }
 
+    async fn renew_now(&mut self, renewal: &mut Due, look: &mut Due) {
+        let outcome = self.renew().await;
+        let (now, ends) = (self.ambient.clock.now(), self.identity.validity.ends);
+        match outcome {
+            Ok(()) => {
+                let next = due(self.identity.validity, &self.ambient);
+                *renewal = Due::at(next.max(now + RETRY_MIN));
+                // it has come with the CAs of when it was asked for
+                *look = Due::at(now + RETRY_MIN);
+                tracing::info!(%ends, "renewed the machine's certificate");
+            }
+            Err(error) => {
+                renewal.again(&self.ambient);
+                tracing::warn!(%error, %ends, "cannot renew the machine's certificate");
+            }
+        }
+    }
+
+    /// Looks whether another certificate is to be asked for.
+    async fn look_now(&mut self, renewal: &mut Due, look: &mut Due) {
+        let looked = async {
+            let active = self.follow_authorities().await?;
+            Ok::<_, RenewError>((active, self.has_other_names().await?))
+        };
+        let outcome = looked.await;
+        let now = self.ambient.clock.now();
+        match outcome {
+            Ok((_, true)) => renewal.at = now,
+            Ok((active, false)) if !self.identity.is_of(&active) => {
+                let soon = self.ambient.part_of(spread(self.identity.validity));
+                renewal.at = renewal.at.min(now + soon);
+            }
+            Ok(_) => {}
+            Err(error) => {
+                look.again(&self.ambient);
+                tracing::debug!(%error, "cannot learn what the certificate is to be");
+                return;
+            }
+        }
+        *look = Due::at(now + self.ambient.jittered(LOOK));
+    }
+
     /// Whether the certificate is to carry other names than it does.
-    async fn has_other_names(&self) -> Result<bool, Problem> {
+    async fn has_other_names(&self) -> Result<bool, RenewError> {
         let own = EnrolmentServiceClient::new(self.channel.clone())
             .get_own_machine(timed(GetOwnMachineRequest {}))
             .await
-            .map_err(|status| from_status(&status))?
+            .map_err(|status| RenewError::Refused(from_status(&status)))?
             .into_inner();
         let leaf = self.identity.chain.first();
         let carried = leaf.map(names::carried).unwrap_or_default();
         Ok(carried != own.server_names.into_iter().collect())
+    }
+
+    /// Reads the CAs and trusts them for new connections; returns the
+    /// fingerprint of the active one.
+    async fn follow_authorities(&mut self) -> Result<Vec<u8>, RenewError> {
+        let bundle = KeyServiceClient::new(self.channel.clone())
+            .get_trust_bundle(timed(GetTrustBundleRequest {}))
+            .await
+            .map_err(|status| RenewError::Refused(from_status(&status)))?
+            .into_inner();
+        let told = certificates(bundle.ca_certificates_der);
+        if told.is_empty() {
+            let detail = "the control plane named no CA to trust".to_owned();
+            return Err(IdentityError(detail).into());
+        }
+        let known = &self.identity.authorities;
+        if told != *known {
+            let distrusted = known.iter().any(|authority| !told.contains(authority));
+            let next = Identity {
+                authorities: told,
+                ..self.identity.clone()
+            };
+            let tls = next.tls()?;
+            self.store.keep(&next)?;
+            tracing::info!(
+                authorities = next.authorities.len(),
+                "other CAs are trusted"
+            );
+            self.identity = next;
+            self.tls.store(Arc::new(tls));
+            if distrusted {
+                self.channel.replace();
+            }
+        }
+        Ok(bundle.active_ca_sha256)
     }
 
     async fn renew(&mut self) -> Result<(), RenewError> {
@@ -141,6 +219,8 @@ impl Renewal {
         self.tls.store(Arc::new(next.tls()?));
         self.shown.store(Arc::new(next.certified_key()?));
         self.identity = next;
+        // the connection of before ends with the certificate that it was made with
+        self.channel.replace();
         Ok(())
     }
 
@@ -149,11 +229,13 @@ impl Renewal {
         let request = RenewCertificateRequest {
             csr_der: key.signing_request()?,
         };
+        step::reached();
         let response = EnrolmentServiceClient::new(self.channel.clone())
             .renew_certificate(timed(request))
             .await
             .map_err(|status| RenewError::Refused(from_status(&status)))?
             .into_inner();
+        step::reached();
         let chain = certificates(response.certificate_chain_der);
         let validity = chain
             .first()
@@ -189,6 +271,13 @@ fn timed<T>(message: T) -> tonic::Request<T> {
     let mut request = tonic::Request::new(message);
     request.set_timeout(TIMEOUT);
     request
+}
+
+/// Machines whose CA was replaced renew within this time of learning it: a small
+/// part of the certificate's life, so that they do not all come at once.
+fn spread(validity: Validity) -> Duration {
+    let life = Duration::try_from(validity.ends - validity.begins).unwrap_or_default();
+    (life / 300).min(SPREAD_MAX)
 }
 
 /// Half-life, give or take a fifth of it, so that machines that joined

@@ -98,6 +98,11 @@ impl Store {
         self.forget_pending()
     }
 
+    /// Replaces the identity in use by the same one that trusts other CAs.
+    pub(super) fn keep(&self, identity: &Identity) -> Result<(), StoreError> {
+        self.write(&self.dir.join("machine.json"), &record::write(identity))
+    }
+
     /// Keeps a renewed identity beside the one in use.
     pub(super) fn stage(&self, identity: &Identity) -> Result<(), StoreError> {
         self.write(&self.dir.join("next.json"), &record::write(identity))?;

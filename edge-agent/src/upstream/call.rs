@@ -8,11 +8,11 @@ use authguardian_proto::{
     status::from_status,
 };
 use tokio::time::Instant;
-use tonic::{Code, Request, Response, Status, transport::Channel};
+use tonic::{Code, Request, Response, Status};
 use tonic_types::StatusExt;
 
 use super::{Login, Upstream};
-use crate::dial;
+use crate::dial::{self, Channel};
 
 /// For one try of one call.
 const TRY_TIMEOUT: Duration = Duration::from_secs(4);

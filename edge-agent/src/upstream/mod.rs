@@ -3,6 +3,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use crate::{clock::Ambient, dial::Channel};
 use authguardian_proto::{
     audit::v1::{
         ListOwnEntriesRequest, ListOwnEntriesResponse, audit_service_client::AuditServiceClient,
@@ -23,9 +24,6 @@ use authguardian_proto::{
     reason::{Problem, Reason},
     status::from_status,
 };
-use tonic::transport::Channel;
-
-use crate::clock::Ambient;
 
 mod call;
 mod change;

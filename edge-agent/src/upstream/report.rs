@@ -19,9 +19,8 @@ use authguardian_proto::{
     zone::Zone,
 };
 use tokio_util::sync::CancellationToken;
-use tonic::transport::Channel;
 
-use crate::clock::Ambient;
+use crate::{clock::Ambient, dial::Channel};
 
 /// Between reports.
 const EVERY: Duration = Duration::from_secs(1);
@@ -268,7 +267,7 @@ mod tests {
 
     fn reports() -> (Arc<ManualClock>, Arc<Reports>) {
         let (clock, ambient) = ManualClock::ambient();
-        let channel = tonic::transport::Endpoint::from_static("http://127.0.0.1:1").connect_lazy();
+        let channel = crate::dial::nobody();
         (clock, Reports::new(channel, ambient))
     }
 

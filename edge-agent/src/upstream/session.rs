@@ -23,13 +23,10 @@ use futures::{
     future::{BoxFuture, Shared},
 };
 use time::OffsetDateTime;
-use tonic::{
-    metadata::{Ascii, MetadataValue},
-    transport::Channel,
-};
+use tonic::metadata::{Ascii, MetadataValue};
 
 use super::{Change, Follower, exchange::Told};
-use crate::{clock::Ambient, freshness::Freshness};
+use crate::{clock::Ambient, dial::Channel, freshness::Freshness};
 
 /// With more sessions than this, ended ones are dropped before one is added.
 const SWEEP_ABOVE: usize = 1024;
@@ -362,7 +359,7 @@ mod tests {
     fn sessions() -> (Arc<ManualClock>, Arc<Freshness>, Arc<Sessions>) {
         let (clock, ambient) = ManualClock::ambient();
         let freshness = Freshness::new(ambient.clock.clone());
-        let channel = tonic::transport::Endpoint::from_static("http://127.0.0.1:1").connect_lazy();
+        let channel = crate::dial::nobody();
         let sessions = Sessions::new(channel, ambient, freshness.clone());
         (clock, freshness, sessions)
     }

@@ -3,6 +3,7 @@
 use std::{
     ffi::OsString,
     fs::File,
+    os::unix::process::ExitStatusExt,
     path::{Path, PathBuf},
     process::{Output, Stdio},
 };
@@ -15,7 +16,7 @@ use tokio::process::{Child, Command};
 
 use crate::{
     rig::{ControlPlane, JUSTIFICATION},
-    wait::{DEADLINE, until},
+    wait::{DEADLINE, until, until_async},
 };
 
 pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_edge-agent");
@@ -48,6 +49,28 @@ impl Launch {
             ..Self::default()
         }
     }
+
+    fn spawn(&self, dir: &Path, token: Option<&str>, listen: &str) -> Child {
+        let mut command = command();
+        command
+            .arg("run")
+            .arg("--data-dir")
+            .arg(dir)
+            .arg("--ready-file")
+            .arg(dir.join("ready.json"));
+        command.args(["--listen", listen, "--exit-with-parent"]);
+        for server in &self.servers {
+            command.args(["--server", server]);
+        }
+        if let Some(token) = token {
+            command.args(["--join-token", token]);
+        }
+        command.envs(self.environment.iter().cloned());
+        if let Some(log) = &self.log {
+            command.stderr(File::create(log).unwrap());
+        }
+        command.stdin(Stdio::piped()).spawn().unwrap()
+    }
 }
 
 impl Edge {
@@ -66,6 +89,15 @@ impl Edge {
         let token = control_plane.join_token(machine).await;
         let dir = tempfile::tempdir().unwrap();
         Self::run(dir, launch, Some(&token), "127.0.0.1:0").await
+    }
+
+    /// Joins with this token and runs, and waits until it is ready.
+    pub(crate) async fn join(control_plane: &ControlPlane, token: &str) -> Self {
+        let (dir, launch) = (
+            tempfile::tempdir().unwrap(),
+            Launch::at(&[control_plane.url()]),
+        );
+        Self::run(dir, launch, Some(token), "127.0.0.1:0").await
     }
 
     /// Kills it, as `kill -9` does, and runs it again on the same directory and
@@ -102,25 +134,7 @@ impl Edge {
     async fn run(dir: TempDir, launch: Launch, token: Option<&str>, listen: &str) -> Self {
         let ready = dir.path().join("ready.json");
         let _ = std::fs::remove_file(&ready);
-        let mut command = command();
-        command
-            .arg("run")
-            .arg("--data-dir")
-            .arg(dir.path())
-            .arg("--ready-file")
-            .arg(&ready);
-        command.args(["--listen", listen, "--exit-with-parent"]);
-        for server in &launch.servers {
-            command.args(["--server", server]);
-        }
-        if let Some(token) = token {
-            command.args(["--join-token", token]);
-        }
-        command.envs(launch.environment.iter().cloned());
-        if let Some(log) = &launch.log {
-            command.stderr(File::create(log).unwrap());
-        }
-        let mut child = command.stdin(Stdio::piped()).spawn().unwrap();
+        let mut child = launch.spawn(dir.path(), token, listen);
         until("the edge is ready", || {
             assert!(child.try_wait().unwrap().is_none(), "the edge has ended");
             ready.exists()
@@ -180,6 +194,51 @@ pub(crate) struct Killed {
 }
 
 impl Killed {
+    /// As if an edge had joined in this directory and was killed then.
+    pub(crate) fn joined(dir: TempDir, launch: Launch) -> Self {
+        Self {
+            dir,
+            launch,
+            address: "127.0.0.1:0".to_owned(),
+        }
+    }
+
+    /// Runs it again on the same directory and port, and waits only until it
+    /// listens.
+    pub(crate) async fn run_unready(self) -> Edge {
+        let child = self.launch.spawn(self.dir.path(), None, &self.address);
+        let url = format!("http://{}", self.address);
+        let livez = format!("{url}/livez");
+        until_async("the edge listens", async || {
+            http().get(&livez).send().await.is_ok()
+        })
+        .await;
+        Edge {
+            url,
+            socket: self.dir.path().join("edge.sock"),
+            dir: self.dir,
+            launch: self.launch,
+            child,
+        }
+    }
+
+    /// Runs it again until it kills itself at a step of its renewal.
+    pub(crate) async fn run_until_step(self, step: u32) -> Self {
+        let mut launch = self.launch.clone();
+        let kill = ("AUTHGUARDIAN_TEST_KILL_AT_STEP", step.to_string().into());
+        launch.environment.push(kill);
+        let mut child = launch.spawn(self.dir.path(), None, &self.address);
+        let ended = tokio::time::timeout(DEADLINE, child.wait()).await;
+        let status = ended.expect("it comes to this step").unwrap();
+        assert_eq!(status.signal(), Some(Signal::KILL.as_raw()), "{status}");
+        self
+    }
+
+    /// Where its identity is.
+    pub(crate) fn identity(&self) -> PathBuf {
+        self.dir.path().join("identity/machine.json")
+    }
+
     /// Runs it again on the same directory and port.
     pub(crate) async fn run_again(self) -> Edge {
         Edge::run(self.dir, self.launch, None, &self.address).await

@@ -25,6 +25,18 @@ impl<'a> Held<'a> {
         Self { db, lock, holder }
     }
 
+    /// A lock that every renewal and login of a machine has to wait for.
+    pub(crate) async fn machine(db: &'a Db, name: &str) -> Self {
+        let mut lock = db.begin().await.unwrap();
+        let holder =
+            sqlx::query_scalar("SELECT pg_backend_pid() FROM machine WHERE name = $1 FOR UPDATE")
+                .bind(name)
+                .fetch_one(&mut *lock)
+                .await
+                .unwrap();
+        Self { db, lock, holder }
+    }
+
     /// Waits until somebody waits for it.
     pub(crate) async fn is_waited_for(&self) {
         until_async("a request is held", async || {

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod audit;
+mod ca_rotation;
 mod cli;
 mod clients;
 mod edge;
@@ -14,6 +15,8 @@ mod join;
 mod login;
 mod mcp;
 mod outage;
+mod proxy;
+mod renewal;
 mod rig;
 mod stdio;
 mod validation;

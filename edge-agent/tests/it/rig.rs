@@ -20,7 +20,7 @@ use control_plane::{
     audit::{Context, Tail},
     clock::{Ambient, Clock, Entropy, SystemClock},
     config::Config,
-    identity::{api_key::NewApiKey, join::NewJoinToken},
+    identity::{Purpose, SigningKey, api_key::NewApiKey, join::NewJoinToken},
     metrics::Metrics,
     registry::PutAgent,
     serve::Server,
@@ -162,6 +162,16 @@ impl ControlPlane {
         )
     }
 
+    /// Replaces the CA at once, although not everybody can know the next one;
+    /// returns the one before.
+    pub(crate) async fn rotate_ca(&self) -> SigningKey {
+        let identity = &self.app.identity;
+        let made = identity.prepare_signing_key(Context::system(), Purpose::Ca);
+        let made = made.await.unwrap().id;
+        let changed = identity.activate_signing_key(Context::system(), made, true);
+        changed.await.unwrap().1.unwrap()
+    }
+
     /// How often an RPC was called since this one was started, such as
     /// `grants.v1.GrantService/ValidateToken`.
     pub(crate) fn calls(&self, rpc: &str) -> u64 {
@@ -231,6 +241,12 @@ impl Stopped {
             _database: database,
             _files: files,
         }
+    }
+
+    /// The same, configured differently.
+    pub(crate) fn configured(mut self, configure: impl FnOnce(&mut Config)) -> Self {
+        configure(&mut self.config);
+        self
     }
 
     /// Serves in this process, always at the same edge port.

@@ -25,7 +25,8 @@ use zeroize::Zeroizing;
 use crate::{
     cli::{
         failure::Failure,
-        files::{pem, refused, remove_file, write_private},
+        files::{refused, remove_file, write_private},
+        pem::pem,
     },
     clock::Ambient,
 };
@@ -221,7 +222,7 @@ mod tests {
             .permissions()
             .mode();
         assert_eq!(mode & 0o777, 0o600);
-        crate::identity::seal::MasterKey::from_file(&directory.master_key()).unwrap();
+        crate::identity::seal::MasterKeys::from_file(&directory.master_key()).unwrap();
     }
 
     #[test]

@@ -65,6 +65,10 @@ pub const TABLE: &[(&str, Access)] = &[
         Access::Machine,
     ),
     (
+        "/authguardian.identity.v1.KeyService/GetTrustBundle",
+        Access::Machine,
+    ),
+    (
         "/authguardian.events.v1.EventService/Watch",
         Access::Machine,
     ),
@@ -195,6 +199,10 @@ pub const TABLE: &[(&str, Access)] = &[
     (
         "/authguardian.identity.v1.SigningKeyAdminService/RetireSigningKey",
         Access::Role(Role::Admin),
+    ),
+    (
+        "/authguardian.identity.v1.SigningKeyAdminService/GetCaBundle",
+        Access::Role(Role::Viewer),
     ),
     (
         "/authguardian.identity.v1.SuspensionService/Suspend",

@@ -9,7 +9,8 @@ use super::unreadable;
 use crate::{
     error::{Error, Result},
     identity::{
-        keyring::StoredKey,
+        keyring::{Cross, StoredKey},
+        seal::{MasterKeyId, Sealed},
         signing_key::{KeyState, Purpose, SigningKey},
     },
 };
@@ -54,7 +55,8 @@ pub(in crate::identity) async fn lock_own_keys(connection: &mut PgConnection) ->
 /// All that count, with their sealed secrets, by id.
 pub(in crate::identity) async fn own_keys(connection: &mut PgConnection) -> Result<Vec<StoredKey>> {
     let rows = sqlx::query!(
-        "SELECT id, purpose, state, public, sealed FROM own_key WHERE dropped_at IS NULL ORDER BY id"
+        "SELECT id, purpose, state, public, sealed, master_key_id, cross_certificate, cross_certified_by
+         FROM own_key WHERE dropped_at IS NULL ORDER BY id"
     )
     .fetch_all(connection)
     .await?;
@@ -65,10 +67,72 @@ pub(in crate::identity) async fn own_keys(connection: &mut PgConnection) -> Resu
                 purpose: purpose(&row.purpose)?,
                 state: state(&row.state)?,
                 public: row.public,
-                sealed: row.sealed,
+                sealed: Sealed {
+                    bytes: row.sealed,
+                    master_key: row.master_key_id.map(MasterKeyId::from_stored),
+                },
+                cross: row.cross_certificate.zip(row.cross_certified_by).map(
+                    |(certificate, by)| Cross {
+                        certificate,
+                        by: SigningKeyId::from_uuid(by),
+                    },
+                ),
             })
         })
         .collect()
+}
+
+/// The secrets that are there, by id; those of retired keys were wiped.
+pub(in crate::identity) async fn sealed_keys(
+    connection: &mut PgConnection,
+) -> Result<Vec<(SigningKeyId, Sealed)>> {
+    let rows = sqlx::query!(
+        "SELECT id, sealed, master_key_id FROM own_key WHERE sealed <> '' ORDER BY id"
+    )
+    .fetch_all(connection)
+    .await?;
+    let keys = rows.into_iter().map(|row| {
+        let sealed = Sealed {
+            bytes: row.sealed,
+            master_key: row.master_key_id.map(MasterKeyId::from_stored),
+        };
+        (SigningKeyId::from_uuid(row.id), sealed)
+    });
+    Ok(keys.collect())
+}
+
+/// Replaces a secret by the same one, sealed anew.
+pub(in crate::identity) async fn reseal_own_key(
+    connection: &mut PgConnection,
+    id: SigningKeyId,
+    sealed: &Sealed,
+) -> Result<()> {
+    sqlx::query!(
+        "UPDATE own_key SET sealed = $2, master_key_id = $3 WHERE id = $1",
+        id.as_uuid(),
+        sealed.bytes,
+        sealed.master_key.as_ref().map(MasterKeyId::as_str),
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// The CA certificates that count, DER, by id, and whether each is the active
+/// one.
+pub(in crate::identity) async fn ca_certificates(
+    connection: &mut PgConnection,
+) -> Result<Vec<(bool, Vec<u8>)>> {
+    let rows = sqlx::query!(
+        r#"SELECT public, state = 'active' AS "active!"
+           FROM own_key WHERE purpose = 'ca' AND dropped_at IS NULL ORDER BY id"#
+    )
+    .fetch_all(connection)
+    .await?;
+    Ok(rows
+        .into_iter()
+        .map(|row| (row.active, row.public))
+        .collect())
 }
 
 /// Those of a purpose that count, without their secrets, by id.
@@ -105,19 +169,23 @@ pub(in crate::identity) async fn signing_keys(
 pub(in crate::identity) async fn insert_own_key(
     connection: &mut PgConnection,
     key: &SigningKey,
-    public: &[u8],
-    sealed: &[u8],
+    stored: &StoredKey,
 ) -> Result<()> {
+    let cross = stored.cross.as_ref();
     sqlx::query!(
-        "INSERT INTO own_key (id, purpose, state, public, sealed, created_at, activated_at)
-         VALUES ($1, $2, $3, $4, $5, $6, $7)",
+        "INSERT INTO own_key (id, purpose, state, public, sealed, created_at, activated_at,
+             master_key_id, cross_certificate, cross_certified_by)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
         key.id.as_uuid(),
         key.purpose.as_str(),
         key.state.as_str(),
-        public,
-        sealed,
+        stored.public,
+        stored.sealed.bytes,
         key.created_at,
         key.activated_at,
+        stored.sealed.master_key.as_ref().map(MasterKeyId::as_str),
+        cross.map(|cross| cross.certificate.as_slice()),
+        cross.map(|cross| cross.by.as_uuid()),
     )
     .execute(connection)
     .await?;
@@ -133,7 +201,8 @@ pub(in crate::identity) async fn update_own_key(
     let updated = sqlx::query!(
         "UPDATE own_key
          SET state = $2, activated_at = $3, retired_at = $4, accepted_until = $5, dropped_at = $6,
-             sealed = CASE WHEN $2 = 'retired' THEN '' ELSE sealed END
+             sealed = CASE WHEN $2 = 'retired' THEN '' ELSE sealed END,
+             master_key_id = CASE WHEN $2 = 'retired' THEN NULL ELSE master_key_id END
          WHERE id = $1",
         key.id.as_uuid(),
         key.state.as_str(),

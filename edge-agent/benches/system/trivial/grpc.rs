@@ -11,7 +11,7 @@ use authguardian_proto::identity::v1::{
     session_service_client::SessionServiceClient,
     session_service_server::{SessionService, SessionServiceServer},
 };
-use edge_agent::dial::{self, ServerAddress};
+use edge_agent::dial::{self, Channel, ServerAddress};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use rustls::{
     ClientConfig, RootCertStore,
@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::{
     Request, Response, Status,
-    transport::{Certificate, Channel, Identity, Server, ServerTlsConfig},
+    transport::{Certificate, Identity, Server, ServerTlsConfig},
 };
 
 use super::{Ready, listen, tell_ready};

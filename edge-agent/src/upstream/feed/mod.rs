@@ -20,12 +20,12 @@ use authguardian_proto::{
 };
 use tokio::sync::{Notify, broadcast, watch};
 use tokio_util::sync::CancellationToken;
-use tonic::transport::Channel;
 
 use self::position::Followed;
 use super::{Change, Standing, standing::is_of_machine};
 use crate::{
     clock::Ambient,
+    dial::Channel,
     freshness::{Freshness, Proof},
 };
 
@@ -114,12 +114,15 @@ impl Feed {
     }
 
     async fn keep_following(&self, channel: Channel, stop: &CancellationToken) {
+        let mut replacements = channel.replacements();
         let mut client = EventServiceClient::new(channel);
         let mut retry = RETRY_MIN;
         loop {
             let began = self.ambient.clock.since_boot();
             let problem = tokio::select! {
                 () = stop.cancelled() => return,
+                // resumed at once where it stands, on the connection that is used now
+                Ok(()) = replacements.changed() => continue,
                 problem = self.follow(&mut client) => problem,
             };
             self.hear(&problem);

@@ -8,10 +8,9 @@ use authguardian_proto::{
     status::from_status,
 };
 use tokio_util::sync::CancellationToken;
-use tonic::transport::Channel;
 
 use super::{Feed, REFUSED, is_of_machine, position::PROVED};
-use crate::freshness::Proof;
+use crate::{dial::Channel, freshness::Proof};
 
 /// Between questions.
 const EVERY: Duration = Duration::from_secs(1);

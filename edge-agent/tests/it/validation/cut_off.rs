@@ -11,10 +11,10 @@ use tokio::time::Instant;
 use super::{
     BOUND,
     held::{Held, becomes, verdict},
-    proxy::Proxy,
 };
 use crate::{
     edge::{Edge, Launch, RestClient},
+    proxy::Proxy,
     rig::ControlPlane,
 };
 

@@ -6,7 +6,6 @@ mod cut_off;
 mod fleet;
 mod held;
 mod paused;
-mod proxy;
 mod races;
 mod restart;
 mod rotation;

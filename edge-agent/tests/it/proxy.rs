@@ -15,42 +15,67 @@ use tokio::{
 
 /// Forwards connections to one address until it is cut, and again once it is
 /// mended: what was sent meanwhile arrives late.
-pub(super) struct Proxy {
+pub(crate) struct Proxy {
     address: SocketAddr,
     open: watch::Sender<bool>,
+    answering: watch::Sender<bool>,
+    hung_up: watch::Sender<()>,
     accepting: JoinHandle<()>,
 }
 
 impl Proxy {
-    pub(super) async fn to(target: SocketAddr) -> Self {
+    pub(crate) async fn to(target: SocketAddr) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (open, gate) = watch::channel(true);
+        let (answering, answers) = watch::channel(true);
+        let (hung_up, hang_up) = watch::channel(());
         let accepting = tokio::spawn(async move {
             while let Ok((near, _)) = listener.accept().await {
-                tokio::spawn(connect(near, target, gate.clone()));
+                let connection = connect(near, target, gate.clone(), answers.clone());
+                let mut hang_up = hang_up.clone();
+                hang_up.mark_unchanged();
+                tokio::spawn(async move {
+                    tokio::select! {
+                        () = connection => {}
+                        _ = hang_up.changed() => {}
+                    }
+                });
             }
         });
         Self {
             address,
             open,
+            answering,
+            hung_up,
             accepting,
         }
     }
 
     /// Where edges find it.
-    pub(super) fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!("https://{}", self.address)
     }
 
     /// Nothing passes any more, and no connection is closed.
-    pub(super) fn cut(&self) {
+    pub(crate) fn cut(&self) {
         self.open.send_replace(false);
     }
 
     /// Everything passes again.
-    pub(super) fn mend(&self) {
+    pub(crate) fn mend(&self) {
         self.open.send_replace(true);
+        self.answering.send_replace(true);
+    }
+
+    /// What the control plane sends passes no more; what it is sent does.
+    pub(crate) fn hold_answers(&self) {
+        self.answering.send_replace(false);
+    }
+
+    /// Closes every connection; what is on its way is lost.
+    pub(crate) fn hang_up(&self) {
+        self.hung_up.send_replace(());
     }
 }
 
@@ -60,7 +85,12 @@ impl Drop for Proxy {
     }
 }
 
-async fn connect(near: TcpStream, target: SocketAddr, mut gate: watch::Receiver<bool>) {
+async fn connect(
+    near: TcpStream,
+    target: SocketAddr,
+    mut gate: watch::Receiver<bool>,
+    answers: watch::Receiver<bool>,
+) {
     if gate.wait_for(|open| *open).await.is_err() {
         return;
     }
@@ -70,18 +100,25 @@ async fn connect(near: TcpStream, target: SocketAddr, mut gate: watch::Receiver<
     let (near_reads, near_writes) = near.into_split();
     let (far_reads, far_writes) = far.into_split();
     tokio::join!(
-        forward(near_reads, far_writes, gate.clone()),
-        forward(far_reads, near_writes, gate),
+        forward(near_reads, far_writes, [gate.clone(), gate.clone()]),
+        forward(far_reads, near_writes, [gate, answers]),
     );
 }
 
 /// Ends with its connection, or with the proxy.
-async fn forward(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut gate: watch::Receiver<bool>) {
+async fn forward(
+    mut from: OwnedReadHalf,
+    mut to: OwnedWriteHalf,
+    mut gates: [watch::Receiver<bool>; 2],
+) {
     let mut buffer = vec![0; 64 * 1024];
     while let Ok(read @ 1..) = from.read(&mut buffer).await {
-        if gate.wait_for(|open| *open).await.is_err()
-            || to.write_all(&buffer[..read]).await.is_err()
-        {
+        for gate in &mut gates {
+            if gate.wait_for(|open| *open).await.is_err() {
+                return;
+            }
+        }
+        if to.write_all(&buffer[..read]).await.is_err() {
             return;
         }
     }
