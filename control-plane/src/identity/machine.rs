@@ -348,14 +348,14 @@ mod tests {
     #[test]
     fn a_ban_ends_sessions_and_an_unban_does_not_bring_them_back() {
         let mut machine = machine();
-        assert_eq!(machine.undergo(&Act::Unban).unwrap(), false);
-        assert_eq!(machine.undergo(&Act::Ban).unwrap(), true);
-        assert_eq!(machine.undergo(&Act::Ban).unwrap(), false, "twice");
+        assert!(!machine.undergo(&Act::Unban).unwrap());
+        assert!(machine.undergo(&Act::Ban).unwrap());
+        assert!(!machine.undergo(&Act::Ban).unwrap(), "twice");
         assert_eq!(
             machine.state.check().unwrap_err().reason(),
             Reason::MachineBanned
         );
-        assert_eq!(machine.undergo(&Act::Unban).unwrap(), true);
+        assert!(machine.undergo(&Act::Unban).unwrap());
         machine.state.check().unwrap();
         assert_eq!(machine.session_generation, 1);
     }
@@ -364,8 +364,8 @@ mod tests {
     fn an_evicted_machine_stays_so() {
         let mut machine = machine();
         machine.undergo(&Act::Ban).unwrap();
-        assert_eq!(machine.undergo(&Act::Evict).unwrap(), true);
-        assert_eq!(machine.undergo(&Act::Evict).unwrap(), false, "twice");
+        assert!(machine.undergo(&Act::Evict).unwrap());
+        assert!(!machine.undergo(&Act::Evict).unwrap(), "twice");
         for act in [Act::Ban, Act::Unban, Act::Update(TermsChange::default())] {
             let error = machine.undergo(&act).unwrap_err();
             assert_eq!(error.reason(), Reason::MachineEvicted, "{act:?}");

@@ -17,6 +17,7 @@ mod fake_edge;
 mod grants;
 mod identity;
 mod master_keys;
+mod machines;
 mod operator;
 mod policy;
 mod private_postgres;

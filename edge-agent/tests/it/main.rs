@@ -13,6 +13,7 @@ mod guard;
 mod held;
 mod join;
 mod login;
+mod machine;
 mod mcp;
 mod outage;
 mod proxy;
