@@ -48,7 +48,10 @@ impl JoinTokenService for JoinTokens {
         };
         let terms = Terms {
             max_zone: machine::max_zone(message.max_zone)?.unwrap_or(Zone::LocalMachine),
-            agents: message.agents.map_or(Ok(Serves::Any), machine::agents)?,
+            agents: message
+                .agents
+                .as_ref()
+                .map_or(Ok(Serves::Any), machine::agents)?,
             server_names: machine::server_names(&message.server_names)?,
         };
         let new = NewJoinToken {

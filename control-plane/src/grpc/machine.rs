@@ -121,7 +121,7 @@ impl MachineService for Machines {
         let named: MachineRef = message.machine.parse()?;
         let change = TermsChange {
             max_zone: max_zone(message.max_zone)?,
-            agents: message.agents.map(agents).transpose()?,
+            agents: message.agents.as_ref().map(agents).transpose()?,
             server_names: message
                 .server_names
                 .map(|names| server_names(&names.names))
@@ -174,7 +174,7 @@ pub(super) fn max_zone(zone: i32) -> DomainResult<Option<Zone>> {
         .ok_or_else(|| Error::invalid("max_zone", "expected a zone"))
 }
 
-pub(super) fn agents(message: MachineAgents) -> DomainResult<Serves> {
+pub(super) fn agents(message: &MachineAgents) -> DomainResult<Serves> {
     match (message.any, message.agent_ids.as_slice()) {
         (true, []) => Ok(Serves::Any),
         (true, _) => Err(Error::invalid(

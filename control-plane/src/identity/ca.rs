@@ -52,6 +52,17 @@ pub struct ServerIdentity {
 /// RFC 2986) whose signature was good. Nothing else of the request counts.
 pub struct RequestedKey(rcgen::PublicKey);
 
+/// What a machine's certificate is good for.
+#[derive(Debug, Clone, Copy)]
+pub struct MachineNames<'a> {
+    /// Whose machine it is.
+    pub trust_domain: &'a str,
+    /// The machine itself.
+    pub machine: MachineId,
+    /// What those that call it call it.
+    pub server_names: &'a [ServerName],
+}
+
 impl RequestedKey {
     /// Reads and verifies a request.
     ///
@@ -150,9 +161,7 @@ impl Ca {
     /// When the crypto library fails.
     pub fn certify_machine(
         &self,
-        trust_domain: &str,
-        machine: MachineId,
-        server_names: &[ServerName],
+        names: &MachineNames<'_>,
         key: &RequestedKey,
         entropy: &Entropy,
         from: OffsetDateTime,
@@ -161,9 +170,9 @@ impl Ca {
         let mut params = leaf(entropy, from, until);
         params
             .distinguished_name
-            .push(DnType::CommonName, machine.to_string());
-        params.subject_alt_names = vec![uri(&spiffe_id(trust_domain, machine))?];
-        for name in server_names {
+            .push(DnType::CommonName, names.machine.to_string());
+        params.subject_alt_names = vec![uri(&spiffe_id(names.trust_domain, names.machine))?];
+        for name in names.server_names {
             params.subject_alt_names.push(san(name)?);
         }
         // an edge also answers other edges
@@ -356,14 +365,15 @@ mod tests {
         assert_eq!(requested.spki(), machine_key.subject_public_key_info());
 
         let machine = MachineId::from_uuid(uuid::Uuid::from_u128(7));
+        let server_names =
+            ["build-7.example.org", "10.0.0.7"].map(|name| ServerName::parse(name).unwrap());
         let chain = ca
             .certify_machine(
-                "example.org",
-                machine,
-                &[
-                    ServerName::parse("build-7.example.org").unwrap(),
-                    ServerName::parse("10.0.0.7").unwrap(),
-                ],
+                &MachineNames {
+                    trust_domain: "example.org",
+                    machine,
+                    server_names: &server_names,
+                },
                 &requested,
                 &entropy,
                 now,

@@ -10,7 +10,11 @@ use serde::{Deserialize, Serialize};
 use sqlx::PgConnection;
 use time::{Duration, OffsetDateTime};
 
-use super::{Identity, Terms, TermsChange, ca::RequestedKey, store};
+use super::{
+    Identity, Terms, TermsChange,
+    ca::{MachineNames, RequestedKey},
+    store,
+};
 use crate::{
     audit::{self, Context, Entry},
     error::{Error, Result},
@@ -274,15 +278,14 @@ impl Identity {
     ) -> Result<IssuedCertificate> {
         let until = now + self.settings.certificate_ttl;
         let keyring = self.keyring();
-        let chain = keyring.ca().certify_machine(
-            &self.settings.trust_domain,
+        let names = MachineNames {
+            trust_domain: &self.settings.trust_domain,
             machine,
-            &terms.server_names,
-            key,
-            &self.ambient.entropy,
-            now,
-            until,
-        )?;
+            server_names: &terms.server_names,
+        };
+        let chain = keyring
+            .ca()
+            .certify_machine(&names, key, &self.ambient.entropy, now, until)?;
         Ok(IssuedCertificate {
             chain: chain
                 .iter()

@@ -14,12 +14,12 @@ pub(super) fn close_connections(
     stop: CancellationToken,
 ) -> impl Future<Output = ()> {
     // from now on, and not from when this is polled first
-    let mut changes = app.identity.standing_changes();
+    let mut news = app.identity.standing_changes();
     let mut seen = app.identity.standings();
     async move {
         loop {
             tokio::select! {
-                changed = changes.changed() => if changed.is_err() { return },
+                changed = news.changed() => if changed.is_err() { return },
                 () = stop.cancelled() => return,
             }
             let now = app.identity.standings();

@@ -2,7 +2,7 @@
 //! good: what it may not do is refused with its reason, and stands in the audit
 //! log, also where another control plane has decided.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use authguardian_proto::{
     common::v1::Zone as ZoneMessage,
@@ -29,6 +29,7 @@ use control_plane::{
     grpc::auth::{Access, TABLE},
     identity::{ServerName, Serves, Terms, TermsChange, join::NewJoinToken, membership::Expulsion},
 };
+use tokio::time::Instant;
 use tonic::{
     Request, Streaming,
     client::Grpc,
@@ -143,7 +144,7 @@ impl FakeEdge {
             signature: key.sign_nonce(&challenge.nonce).unwrap(),
             nonce: challenge.nonce,
             zone: zone.to_proto().into(),
-            ..CreateSessionRequest::default()
+            client_address: String::new(),
         };
         let created = client.create_session(request).await;
         Ok(created.map_err(|status| from_status(&status))?.into_inner())

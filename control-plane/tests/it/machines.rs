@@ -110,7 +110,7 @@ async fn evicted_machines_are_listed_when_asked_for_and_leave_their_name() {
     assert_eq!(names(&["--evicted"]).await, all);
     // page by page, over equal names
     let mut pages = Vec::new();
-    let mut token = String::new();
+    let mut after = String::new();
     loop {
         let page = [
             "machine",
@@ -120,11 +120,11 @@ async fn evicted_machines_are_listed_when_asked_for_and_leave_their_name() {
             "1",
             "--page-token",
         ];
-        let listed = operator.json(&[&page[..], &[&token]].concat()).await;
+        let listed = operator.json(&[&page[..], &[&after]].concat()).await;
         let ids = listed["items"].as_array().unwrap().iter();
         pages.extend(ids.map(|machine| machine["id"].as_str().unwrap().to_owned()));
         match listed["next_page_token"].as_str() {
-            Some(next) => next.clone_into(&mut token),
+            Some(next) => next.clone_into(&mut after),
             None => break,
         }
     }

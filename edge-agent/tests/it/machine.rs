@@ -1,7 +1,7 @@
 //! What an edge does when its machine is banned, evicted or changed, with two
 //! control planes, by either of which that may be done.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use authguardian_proto::zone::Zone;
 use base64::{Engine, prelude::BASE64_STANDARD};
@@ -14,6 +14,7 @@ use reqwest::{Response, StatusCode, header};
 use rustls::server::ParsedCertificate;
 use rustls_pki_types::CertificateDer;
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 use crate::{
     edge::{Edge, asking, content, http, read},
@@ -112,9 +113,7 @@ impl Streams {
             stream.unwrap();
             listening.unwrap();
         };
-        tokio::time::timeout(DEADLINE, both)
-            .await
-            .expect("the streams end");
+        tokio::time::timeout(DEADLINE, both).await.unwrap();
         self.session
     }
 }

@@ -141,7 +141,7 @@ fn a_refused_machine_ends_what_was_begun_once_and_is_heard_of_until_it_is_served
     let told = Change::Machine {
         refused: Some(Reason::MachineBanned),
     };
-    assert_eq!(*seen.0.lock().unwrap(), [told.clone()]);
+    assert_eq!(*seen.0.lock().unwrap(), std::slice::from_ref(&told));
     assert_eq!(changes.try_recv().unwrap(), told);
     assert!(changes.try_recv().is_err(), "once");
     clock.advance(Duration::from_secs(1));
