@@ -9,6 +9,7 @@ mod fuzz;
 pub mod grant_token;
 pub mod ids;
 pub mod network;
+pub mod places;
 pub mod rate;
 pub mod reason;
 #[cfg(any(feature = "client", feature = "server"))]

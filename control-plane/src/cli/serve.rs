@@ -31,7 +31,7 @@ impl ServeArgs {
         telemetry::keep_memory_private();
         let shutdown = Shutdown::on_signals()
             .map_err(|error| Failure::internal(format!("signals cannot be handled: {error}")))?;
-        let server = Server::bind(&config.listen).await?;
+        let server = Server::bind(&config).await?;
         let addresses = server.addresses;
         let mut control_plane = tokio::select! {
             started = ControlPlane::start(&config, ambient()?, server) => started?,

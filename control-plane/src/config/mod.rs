@@ -4,18 +4,22 @@
 
 mod database;
 mod identity;
+mod limits;
 mod listen;
 mod log;
 mod source;
+mod tls;
 
 use serde::{Deserialize, Serialize};
 
 pub use self::{
     database::{Database, DatabaseUrl},
     identity::Identity,
+    limits::Limits,
     listen::Listen,
     log::{Log, LogFormat},
     source::{ENVIRONMENT_PREFIX, Sources},
+    tls::{HttpTls, Tls, TlsVersion},
 };
 
 /// Everything that can be configured; `deploy/control-plane.toml` documents
@@ -25,6 +29,10 @@ pub use self::{
 pub struct Config {
     /// Where it listens.
     pub listen: Listen,
+    /// How the listeners prove who they are.
+    pub tls: Tls,
+    /// How many connections each listener takes.
+    pub limits: Limits,
     /// PostgreSQL.
     pub database: Database,
     /// Trust domain, keys and certificates.
@@ -50,7 +58,9 @@ impl Config {
     /// # Errors
     /// The first finding, with its key.
     pub fn validate(&self) -> Result<(), ConfigError> {
-        self.listen.validate()?;
+        self.tls.validate()?;
+        self.listen.validate(self.tls.http != HttpTls::Off)?;
+        self.limits.validate()?;
         self.database.validate()?;
         self.identity.validate()?;
         self.log.validate()

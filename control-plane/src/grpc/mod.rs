@@ -24,6 +24,7 @@ mod report;
 pub mod resource_type;
 pub mod session;
 pub mod signing_key;
+pub mod socket;
 pub mod status;
 pub mod suspension;
 pub mod system;

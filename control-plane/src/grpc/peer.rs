@@ -10,14 +10,11 @@ use std::{
 use authguardian_memory::{Wiping, wipe_spare};
 use authguardian_proto::ids::MachineId;
 use time::OffsetDateTime;
-use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::TcpStream,
-};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_rustls::server::TlsStream;
 use tonic::transport::server::Connected;
 
-use super::connections::Registered;
+use super::{connections::Registered, socket::Socket};
 use crate::identity::{AdminCertificate, machine::RENEWABLE};
 
 /// Who is at the other end, as TCP and TLS know it.
@@ -63,13 +60,13 @@ impl Peer {
 /// the registry of connections is told to close it.
 #[derive(Debug)]
 pub struct Connection {
-    stream: TlsStream<Wiping<TcpStream>>,
+    stream: TlsStream<Wiping<Socket>>,
     registered: Registered,
 }
 
 impl Connection {
     /// Takes a connection after its handshake.
-    pub fn new(stream: TlsStream<Wiping<TcpStream>>, registered: Registered) -> Self {
+    pub fn new(stream: TlsStream<Wiping<Socket>>, registered: Registered) -> Self {
         Self { stream, registered }
     }
 

@@ -1,13 +1,18 @@
 //! The listeners: gRPC for edges, gRPC for admins, HTTP.
 
+mod accept;
 mod client_verifier;
 mod expulsion;
+mod handshakes;
+mod https;
 mod server_certificate;
 mod socket;
 mod tls;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
+use accept::{Door, accept};
+use authguardian_proto::network::Networks;
 use authguardian_proto::{
     DESCRIPTORS,
     audit::v1::{
@@ -37,6 +42,7 @@ use authguardian_proto::{
     registry::v1::agent_service_server::AgentServiceServer,
     status_api::v1::status_service_server::StatusServiceServer,
 };
+use https::Incoming;
 use tokio::net::{TcpListener, UnixListener};
 use tokio_stream::wrappers::{ReceiverStream, UnixListenerStream};
 use tokio_util::task::TaskTracker;
@@ -47,7 +53,7 @@ use tower::layer::util::{Identity as NoLayer, Stack};
 use self::server_certificate::ServerCertificate;
 use crate::{
     app::App,
-    config::Listen,
+    config::{Config, Limits, Listen, Tls},
     error::{Error, Result},
     grpc::{
         admin_token::AdminTokens, agent::AgentAdmin, api_key::ApiKeys, audit::Audit,
@@ -72,6 +78,10 @@ pub struct Server {
     /// `None`: not wanted.
     socket: Option<UnixListener>,
     edge: TcpListener,
+    /// For whom.
+    listen: Listen,
+    tls: Tls,
+    limits: Limits,
     /// Where they are.
     pub addresses: Addresses,
 }
@@ -91,8 +101,11 @@ impl Server {
     /// Binds all listeners.
     ///
     /// # Errors
-    /// Names the configuration key of the address that cannot be bound.
-    pub async fn bind(listen: &Listen) -> Result<Self> {
+    /// Names the configuration key of the address that cannot be bound, or of
+    /// the certificate that cannot be used.
+    pub async fn bind(config: &Config) -> Result<Self> {
+        let listen = &config.listen;
+        https::check_files(&config.tls)?;
         let bind = async |field: &str, address: SocketAddr| {
             TcpListener::bind(address).await.map_err(|error| {
                 Error::invalid(field, format!("cannot listen on `{address}`: {error}"))
@@ -123,6 +136,9 @@ impl Server {
             admin,
             socket,
             edge,
+            listen: listen.clone(),
+            tls: config.tls.clone(),
+            limits: config.limits.clone(),
             addresses,
         })
     }
@@ -141,10 +157,24 @@ impl Server {
             Arc::clone(&app),
             app.stop.clone(),
         ));
-        let edge = tls::edge(&app, Arc::clone(&certificate))?;
-        let edge = tls::accept(self.edge, edge, &app, &tasks, &app.stop);
-        let admin = tls::admin(&app, certificate)?;
-        let admin = tls::accept(self.admin, admin, &app, &tasks, &app.stop);
+        let door = |name, networks: &Networks| {
+            let refusals = Arc::clone(&app.refusals);
+            Door::new(name, networks.clone(), &self.limits, refusals)
+        };
+        let edge_door = door("listen.edge_grpc", &self.listen.edge_allowed_networks);
+        let edge = tls::edge(&app, Arc::clone(&certificate))?.handshake(&app);
+        let edge = accept(self.edge, edge_door, edge, &tasks, &app.stop);
+        let admin_door = door("listen.admin_grpc", &self.listen.admin_allowed_networks);
+        let admin = tls::admin(&app, Arc::clone(&certificate), self.tls.min_version)?;
+        let admin = accept(
+            self.admin,
+            admin_door,
+            admin.handshake(&app),
+            &tasks,
+            &app.stop,
+        );
+        let http_door = door("listen.http", &Networks::default());
+        let https = https::handshake(&self.tls, &certificate)?;
 
         let (health, health_service) = tonic_health::server::health_reporter();
         tasks.spawn(report_health(Arc::clone(&app), health));
@@ -182,7 +212,17 @@ impl Server {
                 },
                 async {
                     let router = http::router(http_state(&app, metrics));
-                    axum::serve(self.http, router)
+                    let Some(https) = https else {
+                        return axum::serve(self.http, router)
+                            .with_graceful_shutdown(stopped())
+                            .await
+                            .map_err(Error::internal);
+                    };
+                    let incoming = Incoming {
+                        connections: accept(self.http, http_door, https, &tasks, &app.stop),
+                        address: self.addresses.http,
+                    };
+                    axum::serve(incoming, router)
                         .with_graceful_shutdown(stopped())
                         .await
                         .map_err(Error::internal)

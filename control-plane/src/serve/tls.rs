@@ -9,33 +9,27 @@ use rustls::{
 };
 use rustls_pki_types::UnixTime;
 use time::OffsetDateTime;
-use tokio::{
-    net::{TcpListener, TcpStream},
-    sync::{Semaphore, mpsc},
-};
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::sync::CancellationToken;
 
 use super::{
+    accept::Handshake,
     client_verifier::{ClientVerifier, Ended, is_among},
+    https,
     server_certificate::ServerCertificate,
 };
 use crate::{
     app::App,
     clock::SharedClock,
+    config::TlsVersion,
     error::{Error, Result},
     grpc::{
         connections::Connections,
         peer::{ClientCertificate, Connection, Peer},
+        socket::Socket,
     },
     identity::{Identity, ca},
 };
-
-/// How long a handshake may take.
-const HANDSHAKE: Duration = Duration::from_secs(10);
-
-/// How many handshakes are under way at the most.
-const HANDSHAKES: usize = 256;
 
 /// What a listener needs for its handshakes.
 pub(super) struct Tls {
@@ -51,9 +45,13 @@ pub(super) fn edge(app: &App, certificate: Arc<ServerCertificate>) -> Result<Tls
 }
 
 /// TLS for admins, who show a certificate, or a token instead.
-pub(super) fn admin(app: &App, certificate: Arc<ServerCertificate>) -> Result<Tls> {
-    let versions = [&rustls::version::TLS13, &rustls::version::TLS12];
-    tls(app, certificate, Ended::Refused, &versions)
+pub(super) fn admin(
+    app: &App,
+    certificate: Arc<ServerCertificate>,
+    min_version: TlsVersion,
+) -> Result<Tls> {
+    let versions = https::versions(min_version);
+    tls(app, certificate, Ended::Refused, versions)
 }
 
 fn tls(
@@ -103,74 +101,32 @@ fn time_of(app: &App) -> Arc<ServerTime> {
     Arc::new(ServerTime(app.ambient.clock.clone()))
 }
 
-/// Accepts connections until `stop`; those whose handshake is done come out.
-/// A slow or broken handshake holds up nobody else.
-pub(super) fn accept(
-    listener: TcpListener,
-    tls: Tls,
-    app: &App,
-    tasks: &TaskTracker,
-    stop: &CancellationToken,
-) -> mpsc::Receiver<std::io::Result<Connection>> {
-    let (ready, connections) = mpsc::channel(64);
-    let handshake = Arc::new(Handshake {
-        acceptor: TlsAcceptor::from(Arc::new(tls.config)),
-        verifier: tls.verifier,
-        identity: app.identity.clone(),
-        connections: Arc::clone(&app.connections),
-    });
-    let (stop, handshakes) = (stop.clone(), Arc::new(Semaphore::new(HANDSHAKES)));
-    let tracker = tasks.clone();
-    tasks.spawn(async move {
-        loop {
-            let accepted = tokio::select! {
-                accepted = listener.accept() => accepted,
-                () = stop.cancelled() => return,
-            };
-            let (stream, address) = match accepted {
-                Ok(accepted) => accepted,
-                Err(error) => {
-                    // out of file descriptors and the like: let others finish first
-                    tracing::warn!(%error, "cannot accept a connection");
-                    tokio::time::sleep(Duration::from_millis(50)).await;
-                    continue;
-                }
-            };
-            let Ok(permit) = Arc::clone(&handshakes).acquire_owned().await else {
-                return;
-            };
-            let (handshake, ready) = (Arc::clone(&handshake), ready.clone());
-            tracker.spawn(async move {
-                let shaken = tokio::time::timeout(HANDSHAKE, handshake.make(stream, address)).await;
-                drop(permit);
-                match shaken {
-                    Ok(Ok(connection)) => {
-                        // closed only while stopping
-                        let _ = ready.send(Ok(connection)).await;
-                    }
-                    Ok(Err(error)) => {
-                        tracing::debug!(%error, peer = %address, "TLS handshake failed");
-                    }
-                    Err(_) => tracing::debug!(peer = %address, "TLS handshake took too long"),
-                }
-            });
+impl Tls {
+    /// How TCP connections become ones with TLS, known to the app.
+    pub(super) fn handshake(self, app: &App) -> MutualTls {
+        MutualTls {
+            acceptor: TlsAcceptor::from(Arc::new(self.config)),
+            verifier: self.verifier,
+            identity: app.identity.clone(),
+            connections: Arc::clone(&app.connections),
         }
-    });
-    connections
+    }
 }
 
 /// How TCP connections become TLS ones.
-struct Handshake {
+pub(super) struct MutualTls {
     acceptor: TlsAcceptor,
     verifier: Arc<ClientVerifier>,
     identity: Identity,
     connections: Arc<Connections>,
 }
 
-impl Handshake {
-    async fn make(&self, stream: TcpStream, address: SocketAddr) -> std::io::Result<Connection> {
-        stream.set_nodelay(true)?;
-        let stream = self.acceptor.accept(Wiping(stream)).await?;
+impl Handshake for MutualTls {
+    type Made = Connection;
+
+    async fn make(&self, socket: Socket, address: SocketAddr) -> std::io::Result<Connection> {
+        socket.set_nodelay(true)?;
+        let stream = self.acceptor.accept(Wiping(socket)).await?;
         let peer = self.peer(&stream, address)?;
         let registered = self.connections.register(peer);
         // a CA that was dropped meanwhile closed those that stood before it
@@ -183,10 +139,12 @@ impl Handshake {
         }
         Ok(Connection::new(stream, registered))
     }
+}
 
+impl MutualTls {
     fn peer(
         &self,
-        stream: &TlsStream<Wiping<TcpStream>>,
+        stream: &TlsStream<Wiping<Socket>>,
         address: SocketAddr,
     ) -> std::io::Result<Peer> {
         let chain = stream.get_ref().1.peer_certificates();

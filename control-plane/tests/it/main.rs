@@ -16,6 +16,7 @@ mod events;
 mod fake_edge;
 mod grants;
 mod identity;
+mod listeners;
 mod master_keys;
 mod machines;
 mod operator;

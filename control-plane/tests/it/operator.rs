@@ -42,7 +42,7 @@ pub(crate) struct Told {
 impl Operator {
     pub(crate) async fn start() -> Self {
         let rig = Rig::open_now().await;
-        let server = Server::bind(&rig.config.listen).await.unwrap();
+        let server = Server::bind(&rig.config).await.unwrap();
         let addresses = server.addresses;
         let (app, metrics) = (Arc::clone(&rig.app), Metrics::new(rig.app.started_at));
         tokio::spawn(async move { Box::pin(server.run(app, metrics)).await.unwrap() });

@@ -8,6 +8,7 @@ use authguardian_proto::{
     status::from_status,
 };
 use control_plane::{
+    config::Config,
     identity::{Role, join::NewJoinToken},
     metrics::Metrics,
     serve::{Addresses, Server},
@@ -31,7 +32,14 @@ pub(crate) struct Serving {
 
 impl Serving {
     pub(crate) async fn start() -> Self {
-        Self::of(Rig::open_now().await).await
+        Self::start_with(|_| {}).await
+    }
+
+    /// One whose listeners are configured differently.
+    pub(crate) async fn start_with(configure: impl FnOnce(&mut Config)) -> Self {
+        let mut rig = Rig::open_now().await;
+        configure(&mut rig.config);
+        Self::of(rig).await
     }
 
     /// A second one on the same database.
@@ -40,7 +48,7 @@ impl Serving {
     }
 
     async fn of(rig: Rig) -> Self {
-        let server = Server::bind(&rig.config.listen).await.unwrap();
+        let server = Server::bind(&rig.config).await.unwrap();
         let addresses = server.addresses;
         let (app, metrics) = (Arc::clone(&rig.app), Metrics::new(rig.app.started_at));
         let task = tokio::spawn(async move { Box::pin(server.run(app, metrics)).await.unwrap() });

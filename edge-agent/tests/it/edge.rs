@@ -37,6 +37,8 @@ pub(crate) struct Launch {
     pub(crate) servers: Vec<String>,
     /// Variables of its environment, which win over those of the tests.
     pub(crate) environment: Vec<(&'static str, OsString)>,
+    /// Its configuration file.
+    pub(crate) config: Option<PathBuf>,
     /// Where its log goes, instead of to the test's own.
     pub(crate) log: Option<PathBuf>,
 }
@@ -64,6 +66,9 @@ impl Launch {
         }
         if let Some(token) = token {
             command.args(["--join-token", token]);
+        }
+        if let Some(config) = &self.config {
+            command.arg("--config").arg(config);
         }
         command.envs(self.environment.iter().cloned());
         if let Some(log) = &self.log {
@@ -149,6 +154,16 @@ impl Edge {
             launch,
             child,
         }
+    }
+
+    /// Asks it to read its files again.
+    pub(crate) fn hang_up(&self) {
+        self.signal(Signal::HUP);
+    }
+
+    /// Asks it to end, without waiting for that.
+    pub(crate) fn ask_to_end(&self) {
+        self.signal(Signal::TERM);
     }
 
     /// Ends it as a supervisor does and returns its exit code.

@@ -7,6 +7,7 @@ mod ca_rotation;
 mod cli;
 mod clients;
 mod edge;
+mod faces;
 mod faults;
 mod grants;
 mod guard;

@@ -258,7 +258,7 @@ impl Stopped {
             entropy: Arc::new(Entropy::from_system().unwrap()),
         };
         let app = Arc::new(App::open(&self.config, ambient).await.unwrap());
-        let server = Server::bind(&self.config.listen).await.unwrap();
+        let server = Server::bind(&self.config).await.unwrap();
         let (edge_grpc, http) = (server.addresses.edge_grpc, server.addresses.http);
         self.config.listen.edge_grpc = edge_grpc;
         let metrics = Metrics::new(started_at);

@@ -106,7 +106,7 @@ impl DevArgs {
 impl Dev {
     /// Each level starts one part, runs what stands on it, and stops it again.
     async fn run(&mut self) -> Result<(), Failure> {
-        let server = Server::bind(&self.config.listen).await?;
+        let server = Server::bind(&self.config).await?;
         progress(&format!(
             "PostgreSQL in {}",
             self.directory.postgres().display()

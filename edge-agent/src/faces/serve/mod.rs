@@ -8,7 +8,10 @@ use std::{
 };
 
 use authguardian_memory::Wiping;
-use authguardian_proto::ids::AgentId;
+use authguardian_proto::{
+    ids::AgentId,
+    places::{Place, Places},
+};
 use axum::Router;
 use hyper::{server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
@@ -20,14 +23,12 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower::Service;
 
-mod admission;
 mod pace;
 mod stream;
 mod tls;
 
 pub use tls::{CertificateError, CertificateFiles};
 
-use admission::{Admission, Place};
 use pace::Pace;
 use stream::Stream;
 
@@ -64,6 +65,15 @@ pub(super) enum End {
     },
     /// An address.
     Address(IpAddr),
+}
+
+impl End {
+    fn address(&self) -> Option<IpAddr> {
+        match self {
+            Self::User { .. } => None,
+            Self::Address(address) => Some(*address),
+        }
+    }
 }
 
 /// The connection that a request came on, as one of its extensions.
@@ -132,7 +142,10 @@ impl Server {
     }
 
     async fn listen<L: Listen>(self: Arc<Self>, listener: L, tls: Option<TlsAcceptor>) {
-        let admission = Admission::new(&self.limits);
+        let places = Places::new(
+            self.limits.max_connections,
+            self.limits.max_connections_per_address,
+        );
         loop {
             let accepted = tokio::select! {
                 accepted = listener.accept(&self.users) => accepted,
@@ -149,13 +162,13 @@ impl Server {
                     continue;
                 }
             };
-            match admission.admit(&end) {
+            match places.take(end.address()) {
                 Ok(place) => {
                     let serving = self.clone().serve(socket, end, place, tls.clone());
                     self.connections.spawn(serving);
                 }
-                Err(refused) => {
-                    tracing::debug!(?end, reason = %refused, "a connection was closed at once");
+                Err(full) => {
+                    tracing::debug!(?end, reason = %full, "a connection was closed at once");
                 }
             }
         }

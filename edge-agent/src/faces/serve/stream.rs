@@ -10,12 +10,13 @@ use std::{
 };
 
 use authguardian_memory::wipe_spare;
+use authguardian_proto::places::Place;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     time::{Instant, Sleep, sleep},
 };
 
-use super::{admission::Place, pace::Pace};
+use super::pace::Pace;
 use crate::{clock::Clock, core::AnswerBy};
 
 /// A socket, beneath TLS where there is TLS: what passes here is sent.
@@ -130,13 +131,13 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Stream<S> {
 
 #[cfg(test)]
 mod tests {
+    use authguardian_proto::places::Places;
     use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 
     use super::*;
     use crate::{
         clock::{Ambient, manual::ManualClock},
         config::Limits,
-        faces::serve::{End, admission::Admission},
     };
 
     /// How long clients may take here.
@@ -144,10 +145,6 @@ mod tests {
 
     fn stream(ambient: &Ambient, socket: DuplexStream) -> Stream<DuplexStream> {
         let limits = Limits::default();
-        let end = End::User {
-            uid: 0,
-            agents: None,
-        };
         Stream {
             socket,
             clock: ambient.clock.clone(),
@@ -155,7 +152,7 @@ mod tests {
             pace: Pace::begin(&limits),
             send_timeout: PATIENCE,
             held_up: None,
-            _place: Admission::new(&limits).admit(&end).unwrap(),
+            _place: Places::new(1, 1).take(None).unwrap(),
         }
     }
 
