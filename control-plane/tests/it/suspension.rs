@@ -14,6 +14,7 @@ use control_plane::{
     events::{ChangeBody, Message, Position, Stream, SuspensionTarget},
     grants::{Decision, Filter, GrantState},
     identity::Session,
+    policy::{Engine, Suspensions, lock_active},
 };
 use serde_json::json;
 
@@ -21,7 +22,7 @@ use crate::{
     grants::refusal,
     operator::Operator,
     rig::{Rig, admin, ask, caller, with_id},
-    wait::until,
+    wait::{until, until_async},
 };
 
 const EVERYTHING: SuspensionTarget = SuspensionTarget::Everything;
@@ -228,11 +229,11 @@ async fn whoever_watches_hears_of_suspensions() {
             told.extend(more.into_iter().map(|change| change.body));
         }
     }
-    let changed = |suspended| ChangeBody::SuspensionChanged {
+    let body = |suspended| ChangeBody::SuspensionChanged {
         target: EVERYTHING,
         suspended,
     };
-    assert_eq!(told, [changed(true), changed(false)]);
+    assert_eq!(told, [body(true), body(false)]);
 }
 
 #[tokio::test]
@@ -253,6 +254,45 @@ async fn the_number_of_suspensions_is_bounded_but_everything_can_always_be_suspe
     assert_eq!(denial(&rig, &session).await, ["SUSPENDED"]);
     assert!(resume(&rig, EVERYTHING).await);
     assert_eq!(denial(&rig, &session).await, Vec::<String>::new());
+}
+
+/// Until so many transactions wait for those who judge, or who suspend.
+async fn until_waiting(rig: &Rig, count: i64) {
+    until_async("they wait", async || {
+        let waiting: i64 = sqlx::query_scalar(
+            "SELECT count(*) FROM pg_locks
+             WHERE NOT granted AND relation = 'active_suspensions'::regclass
+               AND database = (SELECT oid FROM pg_database WHERE datname = current_database())",
+        )
+        .fetch_one(rig.database.pool())
+        .await
+        .unwrap();
+        waiting == count
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_suspension_waits_for_who_judges_now_and_who_comes_later_waits_for_it() {
+    let rig = Rig::open().await;
+    let mut judging = rig.app.db.begin().await.unwrap();
+    let seen = lock_active(&mut judging, &Engine::default()).await.unwrap();
+    assert_eq!(seen.suspensions, Suspensions::default());
+    let suspending = tokio::spawn({
+        let grants = rig.app.grants.clone();
+        async move { grants.suspend(admin(), EVERYTHING, "").await }
+    });
+    until_waiting(&rig, 1).await;
+    // it does not join in, which could go on for ever
+    let later = tokio::spawn({
+        let db = rig.app.db.clone();
+        async move { lock_active(&mut db.begin().await.unwrap(), &Engine::default()).await }
+    });
+    until_waiting(&rig, 2).await;
+    rig.app.db.commit(judging).await.unwrap();
+    assert!(suspending.await.unwrap().unwrap().position.is_some());
+    let everything: Suspensions = [EVERYTHING].into_iter().collect();
+    assert_eq!(later.await.unwrap().unwrap().suspensions, everything);
 }
 
 /// Asks for grants as fast as it can, and keeps what it was told.
