@@ -138,6 +138,7 @@ pub async fn run(config: &Config, options: RunOptions, ambient: Ambient) -> Resu
     tasks.spawn(feed.clone().run(channel, background.clone()));
     tasks.spawn(core.clone().keep_keys(background.clone()));
     tasks.spawn(core.clone().keep_small(background.clone()));
+    tasks.spawn(core.clone().keep_leases(background.clone()));
     tasks.spawn(core.upstream().reports().clone().run(background.clone()));
     tasks.spawn(renewal.run(background.clone()));
 

@@ -1,7 +1,7 @@
 //! The AuthGuardian edge: a thin process on every host that exposes MCP
 //! locally and forwards what it cannot answer itself over mTLS.
 //!
-//! Who may import whom: `faces → mcp → core → {verify upstream identity}`,
+//! Who may import whom: `faces → mcp → core → {limits verify upstream identity}`,
 //! which never import each other; `freshness`, `dial`, `clock` and `config` stand
 //! below all of them.
 
@@ -15,6 +15,7 @@ pub mod faces;
 pub mod freshness;
 pub mod identity;
 pub mod lifecycle;
+pub mod limits;
 pub mod mcp;
 pub mod upstream;
 pub mod verify;

@@ -2,6 +2,7 @@
 //! No I/O and no runtime in here; the tonic code stands behind the features
 //! `client` and `server`.
 
+pub mod backoff;
 pub mod base62;
 pub mod credential;
 #[cfg(test)]

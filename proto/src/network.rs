@@ -1,7 +1,11 @@
 //! Networks that addresses may come from (CIDR blocks, RFC 4632 and RFC 4291
 //! §2.3).
 
-use std::{fmt, net::IpAddr, str::FromStr};
+use std::{
+    fmt,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    str::FromStr,
+};
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
@@ -72,6 +76,19 @@ impl Networks {
         self.0.iter().any(|network| network.contains(address))
     }
 
+    /// Whether a client may come, where none means all; the local socket has
+    /// no address and counts as loopback.
+    pub fn permit(&self, client: Option<IpAddr>) -> bool {
+        let within = match client {
+            Some(address) => self.contains(address),
+            None => {
+                self.contains(Ipv4Addr::LOCALHOST.into())
+                    || self.contains(Ipv6Addr::LOCALHOST.into())
+            }
+        };
+        within || self.is_empty()
+    }
+
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
@@ -95,6 +112,26 @@ mod tests {
 
     fn networks(texts: &[&str]) -> Networks {
         texts.iter().map(|text| text.parse().unwrap()).collect()
+    }
+
+    #[test]
+    fn no_networks_permit_everybody_and_the_local_socket_is_loopback() {
+        let address = |text: &str| Some(text.parse().unwrap());
+        for (allowed, client, permitted) in [
+            (&[][..], address("192.0.2.1"), true),
+            (&[], None, true),
+            (&["10.0.0.0/8"], address("10.1.2.3"), true),
+            (&["10.0.0.0/8"], address("192.0.2.1"), false),
+            (&["10.0.0.0/8"], None, false),
+            (&["127.0.0.0/8"], None, true),
+            (&["::1"], None, true),
+        ] {
+            assert_eq!(
+                networks(allowed).permit(client),
+                permitted,
+                "{allowed:?} {client:?}"
+            );
+        }
     }
 
     #[test]

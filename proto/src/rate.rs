@@ -1,7 +1,7 @@
 //! How often an API key may be used: limits as they are written, and the
 //! leased shares that edges keep them by.
 
-use std::{collections::BTreeMap, fmt, str::FromStr};
+use std::{collections::BTreeMap, fmt, str::FromStr, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
@@ -134,6 +134,21 @@ pub struct Use {
     pub tokens: f64,
     /// The share is given back with what is left.
     pub release: bool,
+}
+
+/// What a machine may let through of a limit, without asking.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Share {
+    /// Calls per second.
+    pub per_second: f64,
+    /// Size of its bucket, calls.
+    pub burst: u32,
+    /// Calls to put into it now, above those that are left.
+    pub tokens: f64,
+    /// How long it may be used, counted from before it was asked for.
+    pub lease: Duration,
+    /// When to ask again.
+    pub again: Duration,
 }
 
 #[cfg(test)]

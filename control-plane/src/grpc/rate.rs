@@ -7,14 +7,14 @@ use authguardian_proto::{
         LeaseRatesRequest, LeaseRatesResponse, RateLimit as PbLimit, RateShare, RateUse,
         rate_service_server::RateService,
     },
-    rate::{LimitId, RateLimit, RateLimits, TOOLS, Use},
+    rate::{LimitId, RateLimit, RateLimits, Share, TOOLS, Use},
 };
 use tonic::{Request, Response, Status};
 
 use super::{auth, convert::parse};
 use crate::{
     error::{Error, Result},
-    identity::{Identity, rates::Share},
+    identity::Identity,
 };
 
 /// Most limits that one call asks for.

@@ -177,10 +177,13 @@ impl Identity {
         let stored = store::admin_token(&mut *self.db.read().await?, token.id()).await?;
         match stored {
             Some((info, store::Proof::Token(hash)))
-                if verify_slices_are_equal(&hash, &token.hash()).is_ok()
-                    && info.is_good(self.ambient.clock.now()) =>
+                if verify_slices_are_equal(&hash, &token.hash()).is_ok() =>
             {
-                Ok((info.id, info.role))
+                if info.is_good(self.ambient.clock.now()) {
+                    Ok((info.id, info.role))
+                } else {
+                    Err(refused().caused_by("it was revoked or has expired"))
+                }
             }
             _ => Err(refused()),
         }

@@ -2,6 +2,7 @@
 //! certificate for its key.
 
 use authguardian_proto::{
+    backoff::network_of,
     credential,
     ids::{JoinTokenId, MachineId, MachineName},
     reason::Reason,
@@ -150,6 +151,7 @@ impl Identity {
     /// machine again, so that a lost reply can be asked for once more.
     ///
     /// # Errors
+    /// `RATE_LIMITED` after too many unknown tokens from an address,
     /// `JOIN_TOKEN_INVALID`, `JOIN_TOKEN_USED`, `MACHINE_BANNED`,
     /// `MACHINE_EVICTED`.
     pub async fn join(
@@ -159,11 +161,18 @@ impl Identity {
         key: &RequestedKey,
     ) -> Result<Joined> {
         let now = self.ambient.clock.now();
+        let source = context.peer.map(network_of);
+        if let Some(source) = &source {
+            self.attempts.joins.check(source, self.since_boot())?;
+        }
         let mut tx = self.db.begin().await?;
         let stored = store::join_token_for_update(&mut tx, token.id())
             .await?
             .filter(|stored| verify_slices_are_equal(&stored.secret_hash, &token.hash()).is_ok())
             .ok_or_else(|| {
+                if let Some(source) = &source {
+                    self.attempts.joins.failed(source, self.since_boot());
+                }
                 Error::new(
                     Reason::JoinTokenInvalid,
                     "this join token is not known here",

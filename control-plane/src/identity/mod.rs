@@ -3,6 +3,7 @@
 pub mod admin;
 pub mod admin_certificate;
 pub mod api_key;
+mod attempts;
 mod bootstrap;
 pub mod ca;
 pub mod join;
@@ -73,6 +74,7 @@ pub struct Identity {
     ended: Arc<session::Ended>,
     reloads: Batcher<reload::Reload>,
     lookups: Batcher<reload::Lookup>,
+    attempts: Arc<attempts::Attempts>,
     standings: Arc<ArcSwap<standing::Standings>>,
     standings_changed: watch::Sender<()>,
     standing_reloads: Batcher<standing::Reload>,
@@ -121,6 +123,7 @@ impl Identity {
             ended: Arc::default(),
             reloads,
             lookups,
+            attempts: Arc::new(attempts::Attempts::new()),
             standings,
             standings_changed,
             standing_reloads,

@@ -118,6 +118,7 @@ impl Identity {
     /// Makes a nonce for one key at one machine.
     ///
     /// # Errors
+    /// `RATE_LIMITED` after too many wrong signatures of the key at the machine,
     /// `API_KEY_UNKNOWN`, `API_KEY_REVOKED`, `API_KEY_EXPIRED`,
     /// `MACHINE_BANNED`, `MACHINE_EVICTED`.
     pub async fn create_challenge(
@@ -126,12 +127,15 @@ impl Identity {
         api_key: ApiKeyId,
     ) -> Result<([u8; 32], OffsetDateTime)> {
         let now = self.ambient.clock.now();
+        let (logins, source) = (&self.attempts.logins, (machine, api_key));
+        logins.check(&source, self.since_boot())?;
         let mut tx = self.db.begin().await?;
         active_machine(&mut tx, machine).await?;
-        store::api_key(&mut tx, api_key)
-            .await?
-            .ok_or_else(unknown)?
-            .check(now)?;
+        let Some(key) = store::api_key(&mut tx, api_key).await? else {
+            logins.failed(&source, self.since_boot());
+            return Err(unknown());
+        };
+        key.check(now)?;
         let nonce = self.ambient.entropy.bytes();
         let expires_at = now + NONCE_TTL;
         store::insert_nonce(&mut tx, &nonce, api_key, machine, expires_at).await?;
@@ -144,7 +148,8 @@ impl Identity {
     /// The nonce is spent whatever the signature.
     ///
     /// # Errors
-    /// `NONCE_EXPIRED`, `NONCE_USED`, `SIGNATURE_INVALID`, `AGENT_MISMATCH` when
+    /// `NONCE_EXPIRED`, `NONCE_USED`, `SIGNATURE_INVALID`, `ADDRESS_NOT_ALLOWED`
+    /// beyond the key's networks, `AGENT_MISMATCH` when
     /// no agent is left, and those of the key and the machine.
     pub async fn create_session(
         &self,
@@ -170,11 +175,21 @@ impl Identity {
         key.check(now)?;
         let verified = UnparsedPublicKey::new(&ED25519, key.public_key)
             .verify(&login_message(nonce), signature);
+        let (logins, source) = (&self.attempts.logins, (machine, api_key));
         if verified.is_err() {
+            logins.failed(&source, self.since_boot());
             self.db.commit(tx).await?;
             return Err(Error::new(
                 Reason::SignatureInvalid,
                 "the signature is not one of this API key over this nonce",
+            ));
+        }
+        logins.succeeded(&source);
+        if !key.allowed_networks.permit(context.peer) {
+            self.db.commit(tx).await?;
+            return Err(Error::new(
+                Reason::AddressNotAllowed,
+                "this API key may not be used from this address",
             ));
         }
         let mut agents = key.agent_ids;

@@ -7,6 +7,7 @@
 
 mod admins;
 mod architecture;
+mod attempts;
 mod authorisation;
 mod ca_rotation;
 mod certificates;
@@ -17,8 +18,8 @@ mod fake_edge;
 mod grants;
 mod identity;
 mod listeners;
-mod master_keys;
 mod machines;
+mod master_keys;
 mod operator;
 mod policy;
 mod private_postgres;

@@ -44,11 +44,17 @@ impl Core {
     /// Makes a nonce for a key.
     ///
     /// # Errors
-    /// `API_KEY_UNKNOWN`, `API_KEY_EXPIRED`, `API_KEY_REVOKED`, `UNAVAILABLE`.
+    /// `RATE_LIMITED` after too many wrong proofs, `API_KEY_UNKNOWN`,
+    /// `API_KEY_EXPIRED`, `API_KEY_REVOKED`, `UNAVAILABLE`.
     pub async fn challenge(&self, peer: &Peer, key: ApiKeyId) -> Result<Challenge, Problem> {
         let asked = async {
             self.upstream.feed().standing().check()?;
-            self.upstream.sessions().nonce(key).await
+            self.may_prove(peer, key)?;
+            let asked = self.upstream.sessions().nonce(key).await;
+            if asked.is_err() {
+                self.proved(peer, key, &asked);
+            }
+            asked
         };
         match asked.await {
             Ok((nonce, expires_at)) => Ok(Challenge {
@@ -66,8 +72,8 @@ impl Core {
     /// Trades a signed nonce for a session.
     ///
     /// # Errors
-    /// `NONCE_EXPIRED`, `NONCE_USED`, `SIGNATURE_INVALID`, `API_KEY_…`,
-    /// `UNAVAILABLE`.
+    /// `RATE_LIMITED` after too many wrong proofs, `NONCE_EXPIRED`, `NONCE_USED`,
+    /// `SIGNATURE_INVALID`, `ADDRESS_NOT_ALLOWED`, `API_KEY_…`, `UNAVAILABLE`.
     pub async fn open_session(
         &self,
         peer: &Peer,
@@ -76,8 +82,11 @@ impl Core {
         let key = signed.api_key_id;
         let opened = async {
             self.upstream.feed().standing().check()?;
+            self.may_prove(peer, key)?;
             let sessions = self.upstream.sessions();
-            sessions.open(signed, peer.zone(), peer.address()).await
+            let opened = sessions.open(signed, peer.zone(), peer.address()).await;
+            self.proved(peer, key, &opened);
+            opened
         };
         match opened.await {
             Ok((session, token)) => Ok((info(&session), token)),

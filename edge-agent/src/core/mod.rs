@@ -9,13 +9,16 @@ use authguardian_proto::{
 use serde_json::{Map, Value};
 
 pub use crate::upstream::{Credential, Outcome};
-use crate::{clock::Ambient, upstream::Upstream, verify::Verifier};
+use crate::{clock::Ambient, limits::Limits, upstream::Upstream, verify::Verifier};
+use attempts::Attempts;
 
 mod answer_by;
+mod attempts;
 mod caller;
 mod decision;
 mod follow;
 mod form;
+mod limit;
 mod login;
 mod note;
 mod peer;
@@ -46,6 +49,8 @@ pub use watch::Watch;
 pub struct Core {
     upstream: Upstream,
     verifier: Arc<Verifier>,
+    limits: Arc<Limits>,
+    attempts: Arc<Attempts>,
     machine_id: MachineId,
     ambient: Ambient,
 }
@@ -61,6 +66,8 @@ impl Core {
         Arc::new(Self {
             upstream,
             verifier,
+            limits: Limits::new(ambient.clock.clone()),
+            attempts: Arc::new(Attempts::new()),
             machine_id,
             ambient,
         })
@@ -72,8 +79,9 @@ impl Core {
     /// # Errors
     /// `MACHINE_BANNED`, `MACHINE_EVICTED`, `UNAUTHENTICATED` for what is neither key nor session of
     /// this machine, `API_KEY_UNKNOWN`, `API_KEY_EXPIRED`, `API_KEY_REVOKED`, `SESSION_EXPIRED`,
-    /// `SIGNATURE_INVALID`, `ZONE_FORBIDS`, `UNAVAILABLE`; `AGENT_MISMATCH` for a credential beyond
-    /// what its user may use here.
+    /// `SIGNATURE_INVALID`, `ZONE_FORBIDS`, `UNAVAILABLE`; `RATE_LIMITED` after too many wrong keys;
+    /// `ADDRESS_NOT_ALLOWED` where the key may not be used from; `AGENT_MISMATCH` for a credential
+    /// beyond what its user may use here.
     pub async fn authenticate(
         &self,
         credential: Credential,
@@ -81,11 +89,10 @@ impl Core {
         answer: AnswerBy,
     ) -> Result<Caller, Problem> {
         self.upstream.feed().standing().check()?;
-        let login = self
-            .upstream
-            .log_in(credential, peer.zone(), peer.address())
-            .await?;
-        peer.may_present(&login.session().agent_ids)?;
+        let login = self.log_in(credential, &peer).await?;
+        let session = login.session();
+        peer.may_present(&session.agent_ids)?;
+        peer.is_within(&session.allowed_networks)?;
         Ok(Caller::new(login, peer, answer))
     }
 
@@ -93,7 +100,7 @@ impl Core {
     ///
     /// # Errors
     /// `ZONE_FORBIDS`, `INVALID_ARGUMENT` and `TOO_LARGE` with the field at
-    /// fault, `AGENT_MISMATCH`, and what the control plane refuses.
+    /// fault, `RATE_LIMITED`, `AGENT_MISMATCH`, and what the control plane refuses.
     pub async fn call(
         &self,
         caller: &Caller,
@@ -108,6 +115,8 @@ impl Core {
                 return Err(problem);
             }
         };
+        self.admit(caller, Some(tool.name()), || tool.action())
+            .await?;
         let outcome = match tool {
             Tool::RequestPermission => self.request_permission(caller, &form).await.map(json),
             Tool::PermissionStatus => self.permission_status(caller, &form).await.map(json),
@@ -123,8 +132,10 @@ impl Core {
     /// Reads a resource as this caller may see it.
     ///
     /// # Errors
-    /// What the control plane refuses.
+    /// `RATE_LIMITED`, and what the control plane refuses.
     pub async fn read(&self, caller: &Caller, resource: Resource) -> Result<Value, Problem> {
+        self.admit(caller, None, || "resource.read".to_owned())
+            .await?;
         let outcome = match resource {
             Resource::ActiveGrants => self.active_grants(caller).await,
             Resource::AuditEntries => self.audit_entries(caller).await,

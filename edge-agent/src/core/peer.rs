@@ -4,6 +4,7 @@ use std::{net::IpAddr, sync::Arc};
 
 use authguardian_proto::{
     ids::AgentId,
+    network::Networks,
     reason::{Problem, Reason},
     zone::Zone,
 };
@@ -69,6 +70,16 @@ impl Peer {
     /// How far it is trusted.
     pub fn zone(&self) -> Zone {
         self.zone
+    }
+
+    /// Refuses a credential that may not be used from here; no networks mean
+    /// anywhere, and the Unix socket counts as loopback.
+    pub(super) fn is_within(&self, networks: &Networks) -> Result<(), Problem> {
+        if networks.permit(self.address()) {
+            return Ok(());
+        }
+        let detail = "this API key may not be used from your address";
+        Err(Problem::new(Reason::AddressNotAllowed, detail))
     }
 
     /// Refuses a credential that speaks for agents which the user at the other

@@ -228,6 +228,12 @@ mod tests {
     }
 
     #[test]
+    fn limits_can_be_set_for_every_tool() {
+        let names = Tool::ALL.map(Tool::name);
+        assert_eq!(names, authguardian_proto::rate::TOOLS);
+    }
+
+    #[test]
     fn every_changing_tool_takes_a_request_id() {
         for tool in Tool::ALL {
             let takes = tool.fields().iter().any(|field| field.name == "request_id");

@@ -1,15 +1,17 @@
 //! Trading a key for a session: challenge, signature, session.
 
-use std::{net::IpAddr, sync::Arc, time::Duration};
+use std::{collections::HashMap, net::IpAddr, sync::Arc, time::Duration};
 
 use authguardian_proto::{
     credential::{ApiKey, SessionToken},
     identity::v1::{
         CreateChallengeRequest, CreateChallengeResponse, CreateSessionRequest,
-        CreateSessionResponse, GetSessionRequest, GetSessionResponse, RenewSessionResponse,
-        session_service_client::SessionServiceClient,
+        CreateSessionResponse, GetSessionRequest, GetSessionResponse, RateLimit as PbLimit,
+        RenewSessionResponse, session_service_client::SessionServiceClient,
     },
     ids::{AgentId, ApiKeyId, SessionId},
+    network::{Network, Networks},
+    rate::{RateLimit, RateLimits},
     reason::{Problem, Reason},
     status::from_status,
     zone::Zone,
@@ -52,6 +54,9 @@ pub(super) struct Told {
     zone: i32,
     expires_at: Option<prost_types::Timestamp>,
     server_time: Option<prost_types::Timestamp>,
+    rate_limit: Option<PbLimit>,
+    tool_rate_limits: HashMap<String, PbLimit>,
+    allowed_networks: Vec<String>,
 }
 
 impl Told {
@@ -65,6 +70,9 @@ impl Told {
             zone: told.zone,
             expires_at: told.expires_at,
             server_time: told.server_time,
+            rate_limit: told.rate_limit,
+            tool_rate_limits: told.tool_rate_limits,
+            allowed_networks: told.allowed_networks,
         }
     }
 
@@ -78,6 +86,9 @@ impl Told {
             zone: told.zone,
             expires_at: told.expires_at,
             server_time: told.server_time,
+            rate_limit: told.rate_limit,
+            tool_rate_limits: told.tool_rate_limits,
+            allowed_networks: told.allowed_networks,
         }
     }
 
@@ -91,6 +102,23 @@ impl Told {
             zone: told.zone,
             expires_at: told.expires_at,
             server_time: told.server_time,
+            rate_limit: told.rate_limit,
+            tool_rate_limits: told.tool_rate_limits,
+            allowed_networks: told.allowed_networks,
+        })
+    }
+
+    /// Limits that cannot be read are not passed over.
+    fn rate_limits(&self) -> Result<RateLimits, Problem> {
+        let read = |limit: &PbLimit| {
+            RateLimit::new(limit.per_second, limit.burst).map_err(|_| not_understood())
+        };
+        let tools = self.tool_rate_limits.iter();
+        Ok(RateLimits {
+            all: self.rate_limit.as_ref().map(read).transpose()?,
+            tools: tools
+                .map(|(tool, limit)| Ok((tool.clone(), read(limit)?)))
+                .collect::<Result<_, Problem>>()?,
         })
     }
 
@@ -111,6 +139,8 @@ impl Told {
             agent_ids: agents(&self.agent_ids)?,
             validator: self.validator,
             zone: Zone::from_proto(self.zone).ok_or_else(not_understood)?,
+            rate_limits: Arc::new(self.rate_limits()?),
+            allowed_networks: networks(&self.allowed_networks)?,
             expires_at,
             ends: asked_at + life,
             usable_until: asked_at + life.saturating_sub(margin),
@@ -287,6 +317,11 @@ fn bearer(token: &str) -> Result<MetadataValue<Ascii>, Problem> {
         .map_err(|_| not_understood())?;
     bearer.set_sensitive(true);
     Ok(bearer)
+}
+
+fn networks(texts: &[String]) -> Result<Networks, Problem> {
+    let read = |text: &String| text.parse::<Network>().map_err(|_| not_understood());
+    texts.iter().map(read).collect()
 }
 
 fn agents(ids: &[String]) -> Result<Arc<[AgentId]>, Problem> {

@@ -31,6 +31,7 @@ mod credential;
 mod exchange;
 mod feed;
 mod login;
+mod rates;
 mod report;
 mod session;
 mod standing;

@@ -15,6 +15,8 @@ use std::{
 use authguardian_proto::{
     credential::{PresentedKey, SessionToken},
     ids::{AgentId, ApiKeyId, SessionId},
+    network::Networks,
+    rate::RateLimits,
     reason::{Problem, Reason},
     zone::Zone,
 };
@@ -46,6 +48,10 @@ pub struct Session {
     pub validator: bool,
     /// The zone that counts.
     pub zone: Zone,
+    /// How often the key may be used.
+    pub rate_limits: Arc<RateLimits>,
+    /// Where the key may be used from; none: anywhere.
+    pub allowed_networks: Networks,
     /// When it ends, by the control plane's clock.
     pub expires_at: OffsetDateTime,
     /// Since boot: when it ends.
@@ -245,6 +251,15 @@ impl Sessions {
         }
     }
 
+    /// Whether there is a session of a key, by its hash, that can be used.
+    pub fn knows(&self, key_hash: &[u8; 32], zone: Zone) -> bool {
+        let presented = Presented {
+            key_hash: *key_hash,
+            zone,
+        };
+        self.kept(presented).is_some()
+    }
+
     fn kept(&self, presented: Presented) -> Option<Arc<Session>> {
         let known = self.known.pin();
         let session = known.get(&presented)?;
@@ -374,6 +389,8 @@ mod tests {
             agent_ids: Arc::new([]),
             validator: false,
             zone: Zone::LocalMachine,
+            rate_limits: Arc::default(),
+            allowed_networks: Networks::default(),
             usable_until: ends,
             bearer: MetadataValue::from_static("Bearer x"),
         })

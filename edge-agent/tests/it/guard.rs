@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use crate::{
     edge::{asking, http, read},
     rig::Rig,
-    wait::until,
+    wait::{until, until_async},
 };
 
 #[tokio::test]
@@ -112,6 +112,55 @@ async fn a_missing_malformed_unknown_wrong_or_revoked_key_is_refused_with_its_re
             );
         }
     }
+}
+
+#[tokio::test]
+async fn wrong_secrets_again_and_again_have_to_wait_and_a_good_key_has_not() {
+    let rig = Rig::start().await;
+    let good = rig.edge.client(&rig.api_key);
+    let granted = good.granted().await;
+    let id = rig.api_key.rsplit_once('_').unwrap().0;
+    let wrong = rig
+        .edge
+        .client(&format!("{id}_0000000000000000000000000000000000000000001"));
+    let asked = || {
+        let rpc = "identity.v1.SessionService/CreateSession";
+        rig.control_plane.calls(rpc)
+    };
+    let show = async || {
+        let response = wrong.post("revoke_token").json(&json!({})).send().await;
+        let response = response.unwrap();
+        let wait = response.headers().get(header::RETRY_AFTER).cloned();
+        let (status, body) = read(response).await;
+        let wait = wait.map(|wait| wait.to_str().unwrap().parse::<u64>().unwrap());
+        (
+            status.as_u16(),
+            body["reason"].as_str().unwrap().to_owned(),
+            wait,
+        )
+    };
+    for _ in 0..6 {
+        assert_eq!(show().await, (401, "SIGNATURE_INVALID".to_owned(), None));
+    }
+    let asked_before = asked();
+    let waits = std::sync::Mutex::new(Vec::new());
+    until_async("it has waited twice", async || {
+        let (status, reason, wait) = show().await;
+        if status == 429 {
+            assert_eq!(reason, "RATE_LIMITED");
+            waits.lock().unwrap().push(wait.unwrap());
+        }
+        // nobody else is held up
+        good.validate(&granted.1).await;
+        waits.lock().unwrap().contains(&2)
+    })
+    .await;
+    assert_eq!(waits.lock().unwrap()[0], 1);
+    assert_eq!(
+        asked(),
+        asked_before,
+        "what is known to be wrong is not asked about"
+    );
 }
 
 #[tokio::test]

@@ -13,6 +13,7 @@ mod grants;
 mod guard;
 mod held;
 mod join;
+mod limits;
 mod login;
 mod machine;
 mod mcp;

@@ -138,6 +138,28 @@ impl ControlPlane {
         validator: bool,
         expires_at: Option<time::OffsetDateTime>,
     ) -> (ApiKeyId, String) {
+        let unlimited = (RateLimits::default(), Networks::default());
+        self.make_key(agents, validator, expires_at, unlimited)
+            .await
+    }
+
+    /// A key for these agents with limits, with its id.
+    pub(crate) async fn limited_key(
+        &self,
+        agents: &[&str],
+        limits: RateLimits,
+        networks: Networks,
+    ) -> (ApiKeyId, String) {
+        self.make_key(agents, false, None, (limits, networks)).await
+    }
+
+    async fn make_key(
+        &self,
+        agents: &[&str],
+        validator: bool,
+        expires_at: Option<time::OffsetDateTime>,
+        (rate_limits, allowed_networks): (RateLimits, Networks),
+    ) -> (ApiKeyId, String) {
         static NUMBER: AtomicU64 = AtomicU64::new(0);
         let seed = self.app.ambient.entropy.bytes::<32>();
         let draft = ApiKey::new(ApiKeyId::from_uuid(self.app.ambient.uuid()), seed);
@@ -147,8 +169,8 @@ impl ControlPlane {
             agent_ids: agents.iter().map(|agent| agent.parse().unwrap()).collect(),
             validator,
             expires_at,
-            rate_limits: RateLimits::default(),
-            allowed_networks: Networks::default(),
+            rate_limits,
+            allowed_networks,
         };
         let registered = self
             .app

@@ -134,7 +134,10 @@ async fn admin(identity: &Identity, shown: Shown) -> Result<(AdminTokenId, Role)
         }
         (_, Some(_), _) => refused("the certificate of a machine is no admin's"),
         (None, None, Some(token)) => match token.parse::<credential::AdminToken>() {
-            Ok(token) => identity.authenticate_admin(&token).await,
+            Ok(token) => {
+                let address = peer.map(|peer| peer.address);
+                identity.authenticate_admin_from(&token, address).await
+            }
             Err(_) => refused("an admin token is needed"),
         },
         (None, None, None) => {

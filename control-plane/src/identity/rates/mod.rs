@@ -7,9 +7,9 @@ use std::collections::HashMap;
 
 use authguardian_proto::{
     ids::MachineId,
-    rate::{LimitId, Use},
+    rate::{LimitId, Share, Use},
 };
-pub use shares::{LEASE, Share, Shares, Time};
+pub use shares::{LEASE, Shares, Time};
 
 use super::{Identity, store};
 use crate::error::{Error, Result};

@@ -32,7 +32,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use authguardian_proto::{
     ids::MachineId,
-    rate::{RateLimit, Use},
+    rate::{RateLimit, Share, Use},
 };
 use serde::{Deserialize, Serialize};
 
@@ -61,21 +61,6 @@ pub struct Time {
     /// From when on every share that is in use is known, microseconds since
     /// 1970: in the past, unless the table of shares was lost.
     pub whole_us: i64,
-}
-
-/// What a machine may let through.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Share {
-    /// Calls per second.
-    pub per_second: f64,
-    /// Size of its bucket, calls.
-    pub burst: u32,
-    /// Calls to put into it now, above those that are left.
-    pub tokens: f64,
-    /// How long it may be used, counted from before it was asked for.
-    pub lease: Duration,
-    /// When to ask again.
-    pub again: Duration,
 }
 
 /// Who holds which share of one limit.
