@@ -48,16 +48,13 @@ impl InFlight {
     /// A place among those of its key.
     pub(super) fn enter_with(&self, key: ApiKeyId) -> Result<OfKey, Problem> {
         let by_key = self.by_key.pin();
-        let count = match by_key.get(&key) {
-            Some(count) => count.clone(),
-            None => {
-                if by_key.len() > SWEEP_ABOVE {
-                    // one that is entered meanwhile is counted anew: a bound on memory costs that
-                    by_key.retain(|_, count| Arc::strong_count(count) > 1);
-                }
-                by_key.get_or_insert_with(key, Arc::default).clone()
+        let count = by_key.get(&key).cloned().unwrap_or_else(|| {
+            if by_key.len() > SWEEP_ABOVE {
+                // one that is entered meanwhile is counted anew: a bound on memory costs that
+                by_key.retain(|_, count| Arc::strong_count(count) > 1);
             }
-        };
+            by_key.get_or_insert_with(key, Arc::default).clone()
+        });
         // given back on every way out
         let place = OfKey(count);
         if place.0.fetch_add(1, Ordering::Relaxed) >= self.max_per_key {

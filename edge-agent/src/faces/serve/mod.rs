@@ -174,7 +174,7 @@ impl Server {
         }
     }
 
-    async fn serve<S>(self: Arc<Self>, socket: S, end: End, place: Place, tls: Option<TlsAcceptor>)
+    async fn serve<S>(self: Arc<Self>, socket: S, end: End, taken: Place, tls: Option<TlsAcceptor>)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
@@ -190,7 +190,7 @@ impl Server {
             pace: pace.clone(),
             send_timeout: self.limits.send_timeout(),
             held_up: None,
-            _place: place,
+            _place: taken,
         };
         let Some(acceptor) = tls else {
             return self.speak(stream, line, &pace).await;

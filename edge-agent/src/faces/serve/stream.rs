@@ -192,7 +192,7 @@ mod tests {
         let mut stream = stream(&ambient, socket);
         read_slowly(client, 1, Duration::from_millis(5));
         let began = Instant::now();
-        let slow = stream.write_all(&[b'x'; 100_000]).await.unwrap_err();
+        let slow = stream.write_all(&vec![b'x'; 100_000]).await.unwrap_err();
         assert_eq!(slow.kind(), io::ErrorKind::TimedOut);
         assert!(began.elapsed() >= PATIENCE);
     }
