@@ -243,7 +243,10 @@ impl Killed {
         let kill = ("AUTHGUARDIAN_TEST_KILL_AT_STEP", step.to_string().into());
         launch.environment.push(kill);
         let mut child = launch.spawn(self.dir.path(), None, &self.address);
+        // waiting would close it, and with it end the edge
+        let stdin = child.stdin.take();
         let ended = tokio::time::timeout(DEADLINE, child.wait()).await;
+        drop(stdin);
         let status = ended.expect("it comes to this step").unwrap();
         assert_eq!(status.signal(), Some(Signal::KILL.as_raw()), "{status}");
         self
