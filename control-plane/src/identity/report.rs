@@ -115,6 +115,11 @@ impl ReportedCall {
     }
 }
 
+#[expect(
+    clippy::ref_option,
+    clippy::trivially_copy_pass_by_ref,
+    reason = "the form that serde wants"
+)]
 fn as_text<S: Serializer>(
     reason: &Option<Reason>,
     serializer: S,

@@ -6,13 +6,18 @@ use clap::{Parser, Subcommand};
 
 mod client;
 mod completions;
+mod connect;
+mod edge;
 mod failure;
 mod join;
 mod logging;
+mod login;
+mod logout;
 mod output;
 mod request_permission;
 mod revoke_token;
 mod run;
+mod session;
 mod status;
 mod stdio;
 mod validate_token;
@@ -26,7 +31,8 @@ Exit codes: 0 ok, 1 failure, 2 usage, 3 not found, 4 denied, 5 conflict, 6 unava
 Examples:
   edge-agent join --server https://cp.example:3004 --token agj_…
   edge-agent run --config /etc/authguardian/edge-agent.toml
-  AUTHGUARDIAN_API_KEY=agk_… edge-agent request-permission --agent data_analyst \\
+  AUTHGUARDIAN_API_KEY=agk_… edge-agent login
+  edge-agent request-permission --agent data_analyst \\
       --resource SAP_API --justification \"Q4 analysis task\"";
 
 /// The AuthGuardian edge: time-bound permissions for the agents of this host.
@@ -45,6 +51,12 @@ enum Command {
     Join(join::Join),
     /// Bridge an MCP client on stdin and stdout to the running edge
     Stdio(stdio::Stdio),
+    /// Use an edge from now on, and log in
+    Connect(connect::Connect),
+    /// Trade the API key for a session at the edge
+    Login(login::Login),
+    /// End the session of `login`
+    Logout(logout::Logout),
     /// Show how the running edge is
     Status(status::Status),
     /// Ask for a grant
@@ -64,6 +76,9 @@ impl Cli {
             Command::Run(run) => run.run().await,
             Command::Join(join) => join.run().await,
             Command::Stdio(stdio) => stdio.run().await,
+            Command::Connect(connect) => connect.run().await,
+            Command::Login(login) => login.run().await,
+            Command::Logout(logout) => logout.run().await,
             Command::Status(status) => status.run().await,
             Command::RequestPermission(request) => request.run().await,
             Command::ValidateToken(validate) => validate.run().await,

@@ -156,11 +156,10 @@ async fn heard_end(changes: &mut Receiver<Change>, session: &Session) -> bool {
                 return true;
             }
             Ok(Change::SessionEnded(id)) if id == session.id => return true,
-            // all sessions that were made here have ended
-            Ok(Change::Machine { .. }) => return true,
             Ok(Change::Everything) | Err(RecvError::Lagged(_)) => return false,
+            // all sessions that were made here have ended, or the edge ends
+            Ok(Change::Machine { .. }) | Err(RecvError::Closed) => return true,
             Ok(_) => {}
-            Err(RecvError::Closed) => return true,
         }
     }
 }

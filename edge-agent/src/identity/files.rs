@@ -10,13 +10,13 @@ use std::{
 use super::step;
 
 /// Makes a directory and its parents, mode 0700.
-pub(super) fn make_private_dir(path: &Path) -> io::Result<()> {
+pub(crate) fn make_private_dir(path: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(path)
 }
 
 /// Replaces `path` by `bytes`, mode 0600: after a crash the file has the old
 /// content or the new, and what was reported as written stays written.
-pub(super) fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
+pub(crate) fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
     step::reached();
     let temporary = path.with_extension("tmp");
     match fs::remove_file(&temporary) {

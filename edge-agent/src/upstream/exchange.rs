@@ -192,7 +192,7 @@ impl Sessions {
     ) -> Result<(Arc<Session>, SessionToken), Problem> {
         let asked_at = self.ambient.clock.since_boot();
         let told = in_time(self.create(signed, zone, client)).await?;
-        self.take(told, asked_at)
+        self.take(&told, asked_at)
     }
 
     /// What the control plane knows of a presented token.

@@ -108,7 +108,7 @@ impl Upstream {
         };
         let renewed = self.renew_session(login, request).await?;
         let told = Told::renewed(renewed, login.session().api_key_id);
-        self.sessions.take(told, asked_at)
+        self.sessions.take(&told, asked_at)
     }
 
     /// Ends a presented session.

@@ -176,7 +176,7 @@ impl Sessions {
     /// Takes a session that was made for a client.
     pub(super) fn take(
         &self,
-        told: Told,
+        told: &Told,
         asked_at: Duration,
     ) -> Result<(Arc<Session>, SessionToken), Problem> {
         let heard = self.revocations.load(Ordering::Acquire);
@@ -224,7 +224,7 @@ impl Sessions {
             },
             session.clone(),
         );
-        tokens.insert(token.hash(), session.clone());
+        tokens.insert(token.hash(), session);
         if self.revocations.load(Ordering::Acquire) != heard {
             tokens.remove(&token.hash());
         }

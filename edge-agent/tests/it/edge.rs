@@ -271,6 +271,8 @@ pub(crate) fn command() -> Command {
     }
     command
         .env("AUTHGUARDIAN_LOG__LEVEL", "warn")
+        // not what somebody has logged in with on this machine
+        .env("AUTHGUARDIAN_SESSION_FILE", "/nonexistent/session.json")
         .kill_on_drop(true);
     command
 }

@@ -5,6 +5,7 @@ use base64::{
     Engine,
     engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD},
 };
+use control_plane::{audit::Context, events::SuspensionTarget};
 use reqwest::{Method, Response, StatusCode, header};
 use serde_json::{Value, json};
 
@@ -370,6 +371,77 @@ async fn a_stolen_session_is_of_no_use_at_another_machine() {
         (200, String::new()),
         "its own holder goes on"
     );
+}
+
+#[tokio::test]
+async fn a_session_is_of_no_use_from_a_zone_that_is_trusted_less() {
+    let rig = Rig::start().await;
+    let client = Client::new(&rig.edge, &rig.api_key);
+    let session = client.log_in().await;
+    // nobody has told the edge of this proxy
+    let from_beyond = |path: &str, body: Value| {
+        http()
+            .post(format!("{}{path}", rig.edge.url))
+            .header("x-forwarded-for", "192.0.2.7")
+            .json(&body)
+    };
+    let stolen = from_beyond("/mcp/tools/request_permission", asking("data_analyst"))
+        .bearer_auth(token(&session));
+    let (status, body) = read(stolen.send().await.unwrap()).await;
+    assert_eq!(
+        (status, &body["reason"]),
+        (StatusCode::FORBIDDEN, &json!("ZONE_FORBIDS"))
+    );
+    let told = entries(
+        &rig.control_plane,
+        ("tool.request_permission", "ZONE_FORBIDS"),
+        1,
+    )
+    .await;
+    assert_eq!(told[0].zone.as_deref(), Some("external"));
+    assert_eq!(told[0].subject, session["api_key_id"]);
+
+    let nonce = client.nonce().await;
+    let signed = json!({
+        "api_key_id": client.key.id(),
+        "nonce": STANDARD.encode(&nonce),
+        "signature": STANDARD.encode(client.key.sign_nonce(&nonce).unwrap()),
+    });
+    let made = from_beyond("/auth/session", signed);
+    let (status, session) = read(made.send().await.unwrap()).await;
+    assert_eq!(
+        (status, &session["zone"]),
+        (StatusCode::CREATED, &json!("external"))
+    );
+    let (_, who) =
+        read(with(&rig.edge, Method::GET, "/auth/session", &token(&session)).await).await;
+    assert_eq!(
+        who["zone"], "external",
+        "it gains nothing from a better place"
+    );
+}
+
+#[tokio::test]
+async fn a_suspended_agents_key_logs_in_and_gets_nothing() {
+    let rig = Rig::start().await;
+    let session = Client::new(&rig.edge, &rig.api_key).log_in().await;
+    let target = SuspensionTarget::Agent("data_analyst".parse().unwrap());
+    let grants = &rig.control_plane.app.grants;
+    let suspended = grants.suspend(Context::system(), target, "drill").await;
+    suspended.unwrap();
+    let later = Client::new(&rig.edge, &rig.api_key).log_in().await;
+    for credential in [token(&session), token(&later), rig.api_key.clone()] {
+        let client = rig.edge.client(&credential);
+        let denied = client
+            .call("request_permission", asking("data_analyst"))
+            .await;
+        assert_eq!(denied["decision"], "denied", "{denied}");
+        assert!(
+            denied["reasons"].to_string().contains("SUSPENDED"),
+            "{denied}"
+        );
+    }
+    entries(&rig.control_plane, ("grant.request", "SUSPENDED"), 3).await;
 }
 
 #[tokio::test]

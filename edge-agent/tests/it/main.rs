@@ -5,6 +5,7 @@
 mod audit;
 mod ca_rotation;
 mod cli;
+mod cli_login;
 mod clients;
 mod edge;
 mod faces;

@@ -158,30 +158,38 @@ impl ControlPlane {
         agents: &[&str],
         validator: bool,
         expires_at: Option<time::OffsetDateTime>,
-        (rate_limits, allowed_networks): (RateLimits, Networks),
+        bounds: (RateLimits, Networks),
     ) -> (ApiKeyId, String) {
-        static NUMBER: AtomicU64 = AtomicU64::new(0);
         let seed = self.app.ambient.entropy.bytes::<32>();
         let draft = ApiKey::new(ApiKeyId::from_uuid(self.app.ambient.uuid()), seed);
+        let public_key = draft.public_key().unwrap();
+        let id = self
+            .register(public_key, agents, validator, expires_at, bounds)
+            .await;
+        (id, ApiKey::new(id, seed).expose().to_string())
+    }
+
+    /// Registers a public key.
+    pub(crate) async fn register(
+        &self,
+        public_key: [u8; 32],
+        agents: &[&str],
+        validator: bool,
+        expires_at: Option<time::OffsetDateTime>,
+        (rate_limits, allowed_networks): (RateLimits, Networks),
+    ) -> ApiKeyId {
+        static NUMBER: AtomicU64 = AtomicU64::new(0);
         let new = NewApiKey {
             name: format!("key {}", NUMBER.fetch_add(1, Ordering::Relaxed)),
-            public_key: draft.public_key().unwrap(),
+            public_key,
             agent_ids: agents.iter().map(|agent| agent.parse().unwrap()).collect(),
             validator,
             expires_at,
             rate_limits,
             allowed_networks,
         };
-        let registered = self
-            .app
-            .identity
-            .create_api_key(Context::system(), new)
-            .await
-            .unwrap();
-        (
-            registered.id,
-            ApiKey::new(registered.id, seed).expose().to_string(),
-        )
+        let registered = self.app.identity.create_api_key(Context::system(), new);
+        registered.await.unwrap().id
     }
 
     /// Replaces the CA at once, although not everybody can know the next one;

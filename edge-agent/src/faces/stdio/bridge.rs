@@ -77,6 +77,11 @@ impl Bridge {
             .await;
     }
 
+    /// Renews the session at the edge in time, for ever.
+    pub(super) async fn stay_logged_in(&self) {
+        self.http.stay_logged_in().await;
+    }
+
     /// Ends what would never end by itself.
     pub(super) fn end_streams(&self) {
         self.end_stream();
@@ -116,7 +121,13 @@ impl Bridge {
                     .await;
             }
             Err(error) => {
-                self.write(message::error(id, SERVER_ERROR, &error.to_string(), None))
+                let data = match &error {
+                    HttpError::Refused(problem) => {
+                        Some(json!({ "reason": problem.reason.as_str(), "detail": problem.detail }))
+                    }
+                    _ => None,
+                };
+                self.write(message::error(id, SERVER_ERROR, &error.to_string(), data))
                     .await;
             }
         }

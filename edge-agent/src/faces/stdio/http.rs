@@ -2,15 +2,18 @@
 
 use std::path::PathBuf;
 
-use http::{HeaderValue, Method, Request, Response, header};
+use authguardian_proto::{credential::ApiKey, reason::Problem};
+use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
 use hyper_util::rt::TokioIo;
 use tokio::net::UnixStream;
 use zeroize::Zeroizing;
 
+use super::login::Login;
+
 /// Which headers a request carries, besides those that all have.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Headers {
     /// `Mcp-Session-Id`
     pub(super) session: Option<String>,
@@ -36,25 +39,56 @@ pub(super) enum HttpError {
     Broken(#[from] hyper::Error),
     #[error("a header cannot be sent: {0}")]
     Header(#[from] http::Error),
+    #[error("{}", .0.detail)]
+    Refused(Problem),
 }
 
 /// A client of one edge with one key.
 pub(super) struct Http {
     socket: PathBuf,
-    api_key: Zeroizing<String>,
+    pub(super) login: Login,
 }
 
 impl Http {
-    pub(super) fn new(socket: PathBuf, api_key: Zeroizing<String>) -> Self {
-        Self { socket, api_key }
+    pub(super) fn new(socket: PathBuf, api_key: ApiKey) -> Self {
+        let login = Login::new(api_key);
+        Self { socket, login }
     }
 
-    /// Sends one request and returns the head of the response.
+    /// Sends one request to `/mcp` and returns the head of the response.
     pub(super) async fn send(
         &self,
         method: Method,
         headers: Headers,
         body: String,
+    ) -> Result<Response<Incoming>, HttpError> {
+        let token = self.token().await?;
+        let response = self
+            .exchange(
+                method.clone(),
+                "/mcp",
+                headers.clone(),
+                body.clone(),
+                Some(&token),
+            )
+            .await?;
+        if response.status() != StatusCode::UNAUTHORIZED {
+            return Ok(response);
+        }
+        // refused before anything was done with it
+        let token = self.token_after(&token).await?;
+        self.exchange(method, "/mcp", headers, body, Some(&token))
+            .await
+    }
+
+    /// Sends one request, with a credential or without.
+    pub(super) async fn exchange(
+        &self,
+        method: Method,
+        path: &str,
+        headers: Headers,
+        body: String,
+        bearer: Option<&str>,
     ) -> Result<Response<Incoming>, HttpError> {
         let stream =
             UnixStream::connect(&self.socket)
@@ -74,7 +108,7 @@ impl Http {
         };
         let mut request = Request::builder()
             .method(method)
-            .uri("/mcp")
+            .uri(path)
             .header(header::HOST, "localhost")
             .header(header::ACCEPT, accept)
             .header(header::CONTENT_TYPE, "application/json");
@@ -91,10 +125,12 @@ impl Http {
             }
         }
         let mut request = request.body(Full::new(Bytes::from(body)))?;
-        let credential = Zeroizing::new(format!("Bearer {}", *self.api_key));
-        if let Ok(mut value) = HeaderValue::from_str(&credential) {
-            value.set_sensitive(true);
-            request.headers_mut().insert(header::AUTHORIZATION, value);
+        if let Some(token) = bearer {
+            let credential = Zeroizing::new(format!("Bearer {token}"));
+            if let Ok(mut value) = HeaderValue::from_str(&credential) {
+                value.set_sensitive(true);
+                request.headers_mut().insert(header::AUTHORIZATION, value);
+            }
         }
         Ok(sender.send_request(request).await?)
     }

@@ -4,16 +4,17 @@
 
 use std::{path::Path, sync::Arc};
 
+use authguardian_proto::credential::ApiKey;
 use serde_json::Value;
 use tokio::{
     io::{AsyncBufRead, AsyncBufReadExt, AsyncWrite, AsyncWriteExt},
     sync::mpsc,
     task::JoinSet,
 };
-use zeroize::Zeroizing;
 
 mod bridge;
 mod http;
+mod login;
 mod message;
 mod sse;
 
@@ -30,7 +31,7 @@ const PENDING_LINES: usize = 256;
 /// JSON-RPC errors.
 pub async fn run<R, W>(
     socket: &Path,
-    api_key: Zeroizing<String>,
+    api_key: ApiKey,
     input: R,
     mut output: W,
 ) -> std::io::Result<()>
@@ -48,6 +49,8 @@ where
         std::io::Result::Ok(())
     });
     let bridge = Arc::new(Bridge::new(Http::new(socket.to_owned(), api_key), lines));
+    let staying = bridge.clone();
+    let staying = tokio::spawn(async move { staying.stay_logged_in().await });
     let mut tasks = JoinSet::new();
     let mut input = input.lines();
     while let Some(line) = input.next_line().await? {
@@ -62,6 +65,9 @@ where
     }
     bridge.end_streams();
     while tasks.join_next().await.is_some() {}
+    staying.abort();
+    // it holds the way to stdout
+    let _ = staying.await;
     bridge.close().await;
     drop(bridge);
     writer.await.unwrap_or(Ok(()))

@@ -5,7 +5,7 @@ use serde_json::json;
 use tokio::process::Command;
 
 use super::{Script, source, tool};
-use crate::{edge::http, rig::Rig};
+use crate::{audit::entries, edge::http, rig::Rig};
 
 const UNKNOWN_KEY: &str = "agk_0000000000000000000001_0000000000000000000000000000000000000000001";
 
@@ -19,6 +19,10 @@ fn typescript(name: &str) -> Command {
     let mut node = tool("bin/node");
     node.arg(source("deploy/examples/typescript").join(name));
     node
+}
+
+fn shell() -> Command {
+    Command::new(source("deploy/examples/shell/login.sh"))
 }
 
 fn curl() -> Command {
@@ -59,6 +63,76 @@ async fn curl_alone_takes_a_grant_through_its_life() {
 }
 
 #[tokio::test]
+async fn a_key_logs_in_from_python_and_from_a_shell_without_ever_being_sent() {
+    let rig = Rig::start().await;
+    for login in [python("login.py"), shell()] {
+        let said = Script::run(login, &rig).await;
+        for told in ["local_machine", "granted", "logged out"] {
+            assert!(said.contains(told), "{said}");
+        }
+    }
+    for (action, calls) in [
+        ("session.create", 2),
+        ("session.renew", 2),
+        ("session.end", 2),
+    ] {
+        let told = entries(&rig.control_plane, (action, ""), calls).await;
+        assert_eq!(
+            told.len(),
+            2,
+            "{action}: no more than the two, and by nobody else: {told:#?}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_key_of_openssl_logs_in_once_its_public_half_is_registered() {
+    let rig = Rig::start().await;
+    let dir = tempfile::tempdir().unwrap();
+    let pem = dir.path().join("key.pem");
+    let openssl = async |arguments: &[&str]| {
+        let output = Command::new("openssl")
+            .args(arguments)
+            .output()
+            .await
+            .unwrap();
+        assert!(output.status.success(), "{output:?}");
+        output.stdout
+    };
+    let file = pem.to_str().unwrap();
+    openssl(&["genpkey", "-algorithm", "ed25519", "-out", file]).await;
+    let public = openssl(&["pkey", "-in", file, "-pubout", "-outform", "DER"]).await;
+    let public_key = public[public.len() - 32..].try_into().unwrap();
+    let id = rig
+        .control_plane
+        .register(
+            public_key,
+            &["data_analyst"],
+            false,
+            None,
+            Default::default(),
+        )
+        .await;
+    let with_pem = |mut login: Command| {
+        login
+            .env("AUTHGUARDIAN_API_KEY_ID", id.to_string())
+            .env("AUTHGUARDIAN_PRIVATE_KEY_FILE", &pem);
+        login
+    };
+    for login in [python("login.py"), shell()] {
+        let said = Script::run(with_pem(login), &rig).await;
+        assert!(
+            said.contains("granted") && said.contains("logged out"),
+            "{said}"
+        );
+    }
+    rig.control_plane.revoke_api_key(id).await;
+    for login in [python("login.py"), shell()] {
+        Script::fails(with_pem(login), &rig, UNKNOWN_KEY).await;
+    }
+}
+
+#[tokio::test]
 async fn without_a_good_key_every_example_fails() {
     let rig = Rig::start().await;
     for example in [
@@ -66,6 +140,8 @@ async fn without_a_good_key_every_example_fails() {
         typescript("agent.ts"),
         typescript("agent-sdk-1.ts"),
         curl(),
+        python("login.py"),
+        shell(),
     ] {
         Script::fails(example, &rig, UNKNOWN_KEY).await;
     }

@@ -138,7 +138,7 @@ impl Bridge {
         }
     }
 
-    /// Tells the edge that the session is over.
+    /// Tells the edge that the session is over, and logs out.
     pub(in super::super) async fn close(&self) {
         let session = self.sessions.state().current.take();
         if let Some(session) = session {
@@ -148,6 +148,7 @@ impl Bridge {
                 .send(Method::DELETE, headers_of(&session), String::new())
                 .await;
         }
+        self.http.log_out().await;
     }
 
     async fn keep_stream_open(self: Arc<Self>) {
