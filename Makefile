@@ -9,7 +9,7 @@ test: ## all tests, with a PostgreSQL server of their own; ARGS go to `cargo nex
 bench: ## every figure of the whole system in release, as a ratio to its baseline; ARGS="grants --rounds 5" and the like
 	deploy/scripts/bench $(ARGS)
 
-soak: ## kills every process under load, 20 times each, and prints figures; ARGS go to `cargo nextest run`
+soak: ## kills every process under load, 20 times each, and fuzzes for longer; prints figures; ARGS go to `cargo nextest run`
 	deploy/scripts/soak $(ARGS)
 
 check: ## formatting, lints, queries, documentation, dependencies, protocol

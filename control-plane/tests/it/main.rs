@@ -15,6 +15,7 @@ mod daemon;
 mod dev;
 mod events;
 mod fake_edge;
+mod fuzz;
 mod grants;
 mod identity;
 mod listeners;

@@ -18,6 +18,8 @@ mod caller;
 mod decision;
 mod follow;
 mod form;
+#[cfg(test)]
+mod fuzz;
 mod limit;
 mod login;
 mod note;

@@ -1,0 +1,69 @@
+//! A fuzz target: arguments of tools, whatever they are.
+
+use authguardian_proto::{reason::Reason, testing::Damage};
+use bolero::check;
+use serde_json::{Map, Value, json};
+
+use super::{
+    Tool,
+    form::{Form, Kind},
+};
+
+fn good(tool: Tool) -> Map<String, Value> {
+    let arguments = tool.fields().iter().map(|field| {
+        let value = match field.kind {
+            Kind::Agent => json!("data_analyst"),
+            Kind::Grant => json!("grt_0000000000000000000007"),
+            Kind::Token => json!("eyJ0eXAiOiJKV1QifQ.e30.AAAA"),
+            Kind::Request => json!("request 1"),
+            Kind::Text(_) => json!("Q4 analysis task"),
+            Kind::Whole(least, _) => json!(least),
+            Kind::OneOf(words) => json!(words[0]),
+        };
+        (field.name.to_owned(), value)
+    });
+    arguments.collect()
+}
+
+#[test]
+fn any_arguments_are_read_or_refused_with_the_field_at_fault() {
+    let texts = Tool::ALL.map(|tool| serde_json::to_string(&good(tool)).unwrap());
+    check!()
+        .with_type()
+        .for_each(|(damage, which): &(Damage, u8)| {
+            let which = usize::from(*which) % Tool::ALL.len();
+            let fields = Tool::ALL[which].fields();
+            let text = damage.to_bytes(texts[which].as_bytes());
+            let Ok(Value::Object(arguments)) = serde_json::from_slice(&text) else {
+                return;
+            };
+            match Form::read(fields, arguments) {
+                Ok(form) => {
+                    for field in fields {
+                        // what a message is made of is there, and of its kind
+                        let text = form.message_text(field.name);
+                        let number = form.message_number(field.name);
+                        match field.kind {
+                            Kind::Whole(least, most) => {
+                                let given = !field.required && number == 0;
+                                assert!(given || (least..=most).contains(&number));
+                            }
+                            Kind::OneOf(words) => {
+                                assert!(text.is_empty() || words.contains(&text.as_str()));
+                            }
+                            Kind::Text(most) => assert!(text.chars().count() <= most),
+                            _ => assert!(text.len() <= 16 * 1024),
+                        }
+                        assert!(!field.required || !text.is_empty() || number > 0);
+                    }
+                }
+                Err(problem) => {
+                    let known = [Reason::InvalidArgument, Reason::TooLarge];
+                    assert!(known.contains(&problem.reason), "{problem:?}");
+                    let field = problem.field.unwrap();
+                    assert!(field.chars().count() <= 64, "{field}");
+                    assert!(problem.detail.len() <= 400, "{}", problem.detail);
+                }
+            }
+        });
+}
