@@ -89,9 +89,14 @@ pub enum RunError {
 ///
 /// # Errors
 /// [`RunError`] when it cannot start.
-pub async fn run(config: &Config, options: RunOptions, ambient: Ambient) -> Result<(), RunError> {
+pub async fn run(
+    config: &Config,
+    mut options: RunOptions,
+    ambient: Ambient,
+) -> Result<(), RunError> {
     let store = Store::open(&config.data.dir)?;
-    let identity = enrolled(&store, config, options.join_token.as_deref(), &ambient).await?;
+    let token = options.join_token.take();
+    let identity = enrolled(&store, config, token, &ambient).await?;
     let users = Users::new(&config.socket)?;
     let shown = Arc::new(ArcSwap::from_pointee(identity.certified_key()?));
     let certificate = Shown::choose(config, &shown)?;
@@ -185,7 +190,7 @@ pub async fn run(config: &Config, options: RunOptions, ambient: Ambient) -> Resu
 async fn enrolled(
     store: &Store,
     config: &Config,
-    token: Option<&JoinToken>,
+    token: Option<Arc<JoinToken>>,
     ambient: &Ambient,
 ) -> Result<Identity, RunError> {
     if let Some(identity) = store.load()? {
@@ -194,7 +199,7 @@ async fn enrolled(
     let (Some(token), Some(server)) = (token, config.server.addresses()?.into_iter().next()) else {
         return Err(RunError::NotJoined);
     };
-    let joining = join_patiently(store, &server, token, ambient);
+    let joining = join_patiently(store, &server, &token, ambient);
     let identity = tokio::time::timeout(JOIN_PATIENCE, joining)
         .await
         .unwrap_or_else(|_| {

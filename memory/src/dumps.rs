@@ -19,6 +19,10 @@ pub fn keep_private() -> io::Result<()> {
     if std::env::var_os(CORE_DUMPS).is_some_and(|value| value == "1") {
         return Ok(());
     }
+    forbid()
+}
+
+fn forbid() -> io::Result<()> {
     let none = Rlimit {
         current: Some(0),
         maximum: Some(0),
@@ -27,4 +31,18 @@ pub fn keep_private() -> io::Result<()> {
     let limited = setrlimit(Resource::Core, none);
     set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
     Ok(limited?)
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::process::{dumpable_behavior, getrlimit};
+
+    use super::*;
+
+    #[test]
+    fn neither_core_files_nor_debuggers_get_at_the_memory() {
+        forbid().unwrap();
+        assert_eq!(dumpable_behavior().unwrap(), DumpableBehavior::NotDumpable);
+        assert_eq!(getrlimit(Resource::Core).current, Some(0));
+    }
 }

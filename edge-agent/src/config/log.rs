@@ -10,7 +10,8 @@ use super::ConfigError;
 #[serde(default, deny_unknown_fields)]
 pub struct Log {
     /// `error`, `warn`, `info`, `debug`, `trace`, or directives such as
-    /// `info,edge_agent=debug`.
+    /// `info,edge_agent=debug`. Of `rmcp`, which writes down whole messages,
+    /// never more than `warn`.
     pub level: String,
     /// How lines look.
     pub format: LogFormat,

@@ -131,6 +131,11 @@ impl Edge {
         self.signal(Signal::CONT);
     }
 
+    /// Its process.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id().unwrap()
+    }
+
     fn signal(&self, signal: Signal) {
         let pid = i32::try_from(self.child.id().unwrap()).unwrap();
         kill_process(Pid::from_raw(pid).unwrap(), signal).unwrap();
@@ -188,11 +193,7 @@ impl Edge {
 
     /// A client with a key.
     pub(crate) fn client(&self, api_key: &str) -> RestClient {
-        RestClient {
-            http: http(),
-            url: self.url.clone(),
-            api_key: api_key.to_owned(),
-        }
+        RestClient::at(&self.url, api_key)
     }
 
     /// Where its identity is.
@@ -298,11 +299,20 @@ pub(crate) fn http() -> Client {
 #[derive(Clone)]
 pub(crate) struct RestClient {
     http: Client,
-    url: String,
-    api_key: String,
+    pub(crate) url: String,
+    pub(crate) api_key: String,
 }
 
 impl RestClient {
+    /// Of the edge at this URL.
+    pub(crate) fn at(url: &str, api_key: &str) -> Self {
+        Self {
+            http: http(),
+            url: url.to_owned(),
+            api_key: api_key.to_owned(),
+        }
+    }
+
     /// A tool's result.
     pub(crate) async fn call(&self, tool: &str, arguments: Value) -> Value {
         let (status, body) = self.try_call(tool, arguments).await;
@@ -354,6 +364,39 @@ impl RestClient {
         (result, token)
     }
 
+    /// Sends an MCP message, in a session or without one.
+    pub(crate) async fn mcp(&self, session: Option<&str>, message: &Value) -> Response {
+        let mut request = self.http.post(format!("{}/mcp", self.url));
+        if let Some(session) = session {
+            request = request.header("mcp-session-id", session);
+        }
+        let request = request.bearer_auth(&self.api_key).json(message);
+        request.send().await.unwrap()
+    }
+
+    /// Begins an MCP session.
+    pub(crate) async fn mcp_session(&self) -> String {
+        let begin = json!({"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": {
+            "protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "t", "version": "1"}}});
+        let begun = self.mcp(None, &begin).await;
+        let session = begun.headers()["mcp-session-id"]
+            .to_str()
+            .unwrap()
+            .to_owned();
+        let begun = begun.text().await.unwrap();
+        assert!(begun.contains("serverInfo"), "{begun}");
+        let done = json!({"jsonrpc": "2.0", "method": "notifications/initialized"});
+        self.mcp(Some(&session), &done).await;
+        session
+    }
+
+    /// The answer to a tool's call in a session of its own, as it came.
+    pub(crate) async fn mcp_call(&self, tool: &str, arguments: Value) -> String {
+        let session = self.mcp_session().await;
+        let answer = self.mcp(Some(&session), &mcp_call(tool, &arguments)).await;
+        answer.text().await.unwrap()
+    }
+
     /// Whether a token is good for `data_analyst` and `SAP_API`.
     pub(crate) async fn validate(&self, token: &str) -> Value {
         self.call(
@@ -362,6 +405,11 @@ impl RestClient {
         )
         .await
     }
+}
+
+/// A tool's call as an MCP message.
+pub(crate) fn mcp_call(tool: &str, arguments: &Value) -> Value {
+    json!({"jsonrpc": "2.0", "id": 2, "method": "tools/call", "params": {"name": tool, "arguments": arguments}})
 }
 
 /// The roadmap's request.
