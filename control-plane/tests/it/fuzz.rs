@@ -82,7 +82,7 @@ impl WithSession {
                 )
                 .await
                 .unwrap();
-            (rig, machine, made)
+            (rig, machine, (made.token, made.session))
         });
         Self {
             runtime,

@@ -122,6 +122,15 @@ impl Target {
             requests.push(self.request("POST", "/mcp", &call));
         }
         requests.push(self.request("POST", "/mcp", &initialize()));
+        let login = json!({"api_key_id": "apk_0000000000000000000007", "nonce": "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=",
+            "signature": "A".repeat(86)});
+        requests.push(self.request("POST", "/auth/challenge", &login));
+        requests.push(self.request("POST", "/auth/session", &login));
+        requests.push(self.request("GET", "/auth/session", &json!({})));
+        // of a proxy that is none of ours
+        let (head, body) = requests[1].clone();
+        let forwarded = "x-forwarded-for: 192.0.2.1, [2001:db8::1]:443\r\nforwarded: for=\"[2001:db8::1]:443\", for=192.0.2.1\r\n";
+        requests.push((format!("{head}{forwarded}"), body));
         for uri in [
             "grants://active",
             "grants%3A%2F%2Faudit",

@@ -5,17 +5,12 @@ use std::{
     fs::{self, File},
     path::{Path, PathBuf},
     process::Stdio,
-    sync::Arc,
 };
 
-use base64::{Engine, engine::general_purpose::STANDARD};
 use control_plane::{
-    app::{self, App},
-    audit::Context,
-    clock::{Ambient, Entropy, SystemClock},
-    config::Config,
+    app,
+    clock::Entropy,
     db::private_postgres::{Options, PrivatePostgres},
-    identity::Role,
 };
 use serde_json::Value;
 use tempfile::TempDir;
@@ -92,14 +87,17 @@ impl System {
             .collect();
         let key_file = files.path().join("master.key");
         fs::write(&key_file, &master_key).unwrap();
-        let ca_file = files.path().join("ca.pem");
-        let admin_token = set_up(&postgres.url(), &key_file, entropy, &ca_file).await;
+        app::migrate(&postgres.url()).await.unwrap();
 
         let mut command = program("control-plane");
         command.arg("serve");
         for setting in [
             format!("database.url={}", postgres.url()),
             format!("identity.master_key_file={}", key_file.display()),
+            format!(
+                "listen.admin_socket={}",
+                files.path().join("admin.sock").display()
+            ),
             "identity.key_publication_seconds=1".to_owned(),
             "listen.http=127.0.0.1:0".to_owned(),
             "listen.admin_grpc=127.0.0.1:0".to_owned(),
@@ -118,6 +116,17 @@ impl System {
             })
         })
         .await;
+        let mut bootstrap = program("control-plane");
+        bootstrap.args(["bootstrap", "-o", "json", "--socket"]);
+        bootstrap.arg(files.path().join("admin.sock"));
+        bootstrap
+            .arg("--ca-file-out")
+            .arg(files.path().join("ca.pem"));
+        let made = output(bootstrap).await;
+        let said = String::from_utf8(made.stderr).unwrap();
+        assert!(made.status.success(), "{said}");
+        let made: Value = serde_json::from_slice(&made.stdout).unwrap();
+        let admin_token = made["admin_token"].as_str().unwrap().to_owned();
         Self {
             postgres,
             control_plane,
@@ -125,7 +134,7 @@ impl System {
             admin_token,
             master_key,
             addresses,
-            said: String::new(),
+            said,
             files,
         }
     }
@@ -199,29 +208,6 @@ impl System {
         let token = self.admin_token.clone();
         self.operate_as(&token, arguments).await
     }
-}
-
-/// Migrates, makes a first admin, and writes down the CA's certificate.
-async fn set_up(url: &str, master_key: &Path, entropy: Entropy, ca_file: &Path) -> String {
-    app::migrate(url).await.unwrap();
-    let mut config = Config::default();
-    config.database.url = url.to_owned().into();
-    config.identity.master_key_file = master_key.to_owned();
-    let ambient = Ambient {
-        clock: Arc::new(SystemClock::default()),
-        entropy: Arc::new(entropy),
-    };
-    let app = App::open(&config, ambient).await.unwrap();
-    let (token, _) = app
-        .identity
-        .create_admin_token(Context::system(), "first", Role::Admin, None)
-        .await
-        .unwrap();
-    let der = STANDARD.encode(app.identity.keyring().ca().certificate());
-    let pem = format!("-----BEGIN CERTIFICATE-----\n{der}\n-----END CERTIFICATE-----\n");
-    fs::write(ca_file, pem).unwrap();
-    app.close().await;
-    token.unwrap().to_string()
 }
 
 /// One of the two, without anything of the surrounding environment; it ends

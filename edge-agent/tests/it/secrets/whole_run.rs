@@ -3,8 +3,11 @@
 
 use std::{fs, path::Path};
 
+use authguardian_proto::credential::ApiKey;
 use base64::{Engine, engine::general_purpose::STANDARD};
 use control_plane::identity::seal::MasterKey;
+use reqwest::Method;
+use rustls_pki_types::{PrivatePkcs8KeyDer, pem::PemObject};
 use serde_json::{Value, json};
 use sqlx::{AssertSqlSafe, Connection, PgConnection, Row};
 
@@ -13,7 +16,10 @@ use super::{
     search::{Search, Secrets},
     system::System,
 };
-use crate::edge::{RestClient, asking};
+use crate::{
+    edge::{RestClient, asking, http, read},
+    wait::until_async,
+};
 
 #[tokio::test]
 async fn no_secret_of_a_whole_run_is_found_where_it_does_not_belong() {
@@ -143,6 +149,38 @@ async fn run(system: &mut System, used: &mut Used) -> String {
     for client in &clients {
         grants(client, &mut used.tokens).await;
     }
+    session(&url, &keys[0].0, used).await;
+    let pem = system.files.path().join("console.pem");
+    let pem = pem.to_str().unwrap();
+    let made = [
+        "admin-token",
+        "create",
+        "--name",
+        "console",
+        "--role",
+        "viewer",
+        "--certificate",
+        pem,
+    ];
+    system.operate(&made).await;
+    let text = fs::read(pem).unwrap();
+    let key = PrivatePkcs8KeyDer::from_pem_slice(&text).unwrap();
+    used.own_keys
+        .private_key("admin's key", key.secret_pkcs8_der());
+    for verb in ["suspend", "resume"] {
+        system
+            .operate(&[verb, "--agent", "orchestrator", "--yes"])
+            .await;
+    }
+    for verb in ["ban", "unban"] {
+        system.operate(&["machine", verb, "host"]).await;
+    }
+    // the edge logs in again when it may
+    until_async("the machine is served again", async || {
+        let call = clients[0].try_call("request_permission", asking("data_analyst"));
+        call.await.0.is_success()
+    })
+    .await;
     // those that are rotated out leave the database
     own_keys(system, &mut used.own_keys).await;
     for purpose in ["grant", "session"] {
@@ -174,6 +212,43 @@ async fn run(system: &mut System, used: &mut Used) -> String {
     }
     own_keys(system, &mut used.own_keys).await;
     keys.swap_remove(0).0
+}
+
+/// A session by challenge and response, used, renewed and ended.
+async fn session(url: &str, key: &str, used: &mut Used) {
+    let key: ApiKey = key.parse().unwrap();
+    let post = async |path: &str, body: Value| {
+        let request = http().post(format!("{url}{path}")).json(&body);
+        let (status, body) = read(request.send().await.unwrap()).await;
+        assert!(status.is_success(), "{body}");
+        body
+    };
+    let asked = json!({"api_key_id": key.id()});
+    let challenge = post("/auth/challenge", asked).await;
+    let nonce = STANDARD
+        .decode(challenge["nonce"].as_str().unwrap())
+        .unwrap();
+    let signature = key.sign_nonce(&nonce).unwrap();
+    let proof = json!({"api_key_id": key.id(), "nonce": challenge["nonce"], "signature": STANDARD.encode(&signature)});
+    used.credentials.bytes("signature over a nonce", &signature);
+    let made = post("/auth/session", proof).await;
+    let token = made["session_token"].as_str().unwrap();
+    used.tokens.token("session token", token);
+    RestClient::at(url, token).granted().await;
+    let at = |method: Method, path: &str, token: &str| {
+        http()
+            .request(method, format!("{url}{path}"))
+            .bearer_auth(token)
+            .send()
+    };
+    let renewed = at(Method::POST, "/auth/session/renew", token)
+        .await
+        .unwrap();
+    let (_, renewed) = read(renewed).await;
+    let renewed = renewed["session_token"].as_str().unwrap();
+    used.tokens.token("renewed session token", renewed);
+    let ended = at(Method::DELETE, "/auth/session", renewed).await.unwrap();
+    assert_eq!(ended.status(), 204);
 }
 
 /// A grant that is renewed, checked in both ways, and ended.
