@@ -30,6 +30,7 @@ mod registry;
 mod reports;
 mod requests;
 mod rig;
+mod security;
 mod serving;
 mod sessions;
 mod signing_keys;
