@@ -5,7 +5,7 @@ use std::{fs, path::Path};
 
 use authguardian_proto::credential::ApiKey;
 use base64::{Engine, engine::general_purpose::STANDARD};
-use control_plane::identity::seal::MasterKey;
+use control_plane::identity::seal::{MasterKeyId, MasterKeys, Sealed};
 use reqwest::Method;
 use rustls_pki_types::{PrivatePkcs8KeyDer, pem::PemObject};
 use serde_json::{Value, json};
@@ -283,16 +283,22 @@ async fn grants(client: &RestClient, tokens: &mut Secrets) {
 
 /// The keys of the control plane, opened, and of the machine.
 async fn own_keys(system: &System, secrets: &mut Secrets) {
-    let master = MasterKey::from_file(&system.files.path().join("master.key")).unwrap();
+    let master = MasterKeys::from_file(&system.files.path().join("master.key")).unwrap();
     let mut connection = PgConnection::connect(&system.postgres.url()).await.unwrap();
-    let rows = sqlx::query("SELECT id, purpose, sealed FROM own_key WHERE sealed <> ''")
-        .fetch_all(&mut connection)
-        .await
-        .unwrap();
+    let rows =
+        sqlx::query("SELECT id, purpose, sealed, master_key_id FROM own_key WHERE sealed <> ''")
+            .fetch_all(&mut connection)
+            .await
+            .unwrap();
     assert!(rows.len() >= 3, "{} keys", rows.len());
     for row in rows {
         let id = authguardian_proto::ids::SigningKeyId::from_uuid(row.get("id"));
-        let opened = master.open(id, row.get("sealed")).unwrap();
+        let under: Option<String> = row.get("master_key_id");
+        let sealed = Sealed {
+            master_key: under.map(MasterKeyId::from_stored),
+            bytes: row.get("sealed"),
+        };
+        let opened = master.open(id, &sealed).unwrap();
         secrets.private_key(&format!("{} key", row.get::<String, _>("purpose")), &opened);
     }
     connection.close().await.unwrap();
