@@ -56,7 +56,9 @@ impl<S: Hash + Eq + Clone> Backoff<S> {
     /// How long it has to wait.
     pub fn check(&self, source: &S, now: Duration) -> Result<(), Duration> {
         match self.known(source) {
-            Some(failures) if now < failures.held_until => Err(failures.held_until - now),
+            Some(failures) if now < failures.held_until => {
+                Err(failures.held_until.saturating_sub(now))
+            }
             _ => Ok(()),
         }
     }

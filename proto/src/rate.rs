@@ -73,13 +73,11 @@ impl FromStr for RateLimit {
             }
             text.parse().map_err(|_| RateError::Bounds)
         };
-        match text.split_once('/') {
-            Some((per_second, burst)) => Self::new(number(per_second)?, number(burst)?),
-            None => {
-                let per_second = number(text)?;
-                Self::new(per_second, per_second.saturating_mul(2).min(MAX))
-            }
+        if let Some((per_second, burst)) = text.split_once('/') {
+            return Self::new(number(per_second)?, number(burst)?);
         }
+        let per_second = number(text)?;
+        Self::new(per_second, per_second.saturating_mul(2).min(MAX))
     }
 }
 

@@ -317,7 +317,7 @@ fn limit_message(limit: RateLimit) -> PbLimit {
     }
 }
 
-fn limit_text(limit: &PbLimit) -> String {
+fn limit_text(limit: PbLimit) -> String {
     format!("{}/{}", limit.per_second, limit.burst)
 }
 
@@ -367,11 +367,11 @@ impl From<ApiKey> for ApiKeyView {
             name: key.name,
             agent_ids: key.agent_ids,
             validator: key.validator,
-            rate_limit: key.rate_limit.as_ref().map(limit_text),
+            rate_limit: key.rate_limit.map(limit_text),
             tool_rate_limits: key
                 .tool_rate_limits
                 .iter()
-                .map(|(tool, limit)| (tool.clone(), limit_text(limit)))
+                .map(|(tool, limit)| (tool.clone(), limit_text(*limit)))
                 .collect(),
             allowed_networks: key.allowed_networks,
         }

@@ -24,7 +24,7 @@ use crate::{
     error::{Error, Result as OurResult},
     identity::{
         self, Identity,
-        api_key::{KeyChanges, NewApiKey},
+        api_key::{KeyChanges, MaybeLimit, NewApiKey},
     },
 };
 
@@ -168,7 +168,7 @@ fn changes(message: &UpdateApiKeyRequest) -> OurResult<KeyChanges> {
 }
 
 /// `None`: nothing was said.
-fn limit_of_all(given: Option<PbLimit>, none: bool) -> OurResult<Option<Option<RateLimit>>> {
+fn limit_of_all(given: Option<PbLimit>, none: bool) -> OurResult<Option<MaybeLimit>> {
     match (given, none) {
         (Some(_), true) => Err(Error::invalid(
             "rate_limit",

@@ -38,7 +38,10 @@ impl RateService for Rates {
         let uses = uses.iter().map(read).collect::<Result<Vec<_>>>()?;
         let shares = self.0.lease_rates(machine, &uses).await?;
         Ok(Response::new(LeaseRatesResponse {
-            shares: shares.iter().map(share_message).collect(),
+            shares: shares
+                .iter()
+                .map(|share| share_message(share.as_ref()))
+                .collect(),
         }))
     }
 }
@@ -72,7 +75,7 @@ fn read(message: &RateUse) -> Result<(LimitId, Use)> {
     Ok((id, told))
 }
 
-fn share_message(share: &Option<Share>) -> RateShare {
+fn share_message(share: Option<&Share>) -> RateShare {
     let millis = |span: std::time::Duration| u32::try_from(span.as_millis()).unwrap_or(u32::MAX);
     match share {
         None => RateShare {

@@ -70,13 +70,16 @@ pub struct NewApiKey {
     pub allowed_networks: Networks,
 }
 
+/// A limit, or that there is to be none.
+pub type MaybeLimit = Option<RateLimit>;
+
 /// What is to become of a key's limits; what is `None`, or not named, stays.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct KeyChanges {
     /// The limit of all calls; `Some(None)`: there is to be none.
-    pub rate_limit: Option<Option<RateLimit>>,
+    pub rate_limit: Option<MaybeLimit>,
     /// Limits of single tools, by name; `None`: there is to be none.
-    pub tool_rate_limits: BTreeMap<String, Option<RateLimit>>,
+    pub tool_rate_limits: BTreeMap<String, MaybeLimit>,
     /// Where it may be used from, at most 100; none: anywhere.
     pub allowed_networks: Option<Networks>,
 }

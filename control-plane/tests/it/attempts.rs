@@ -10,8 +10,8 @@ use control_plane::{
 
 use crate::rig::{Rig, admin, anonymous, requested_key};
 
-fn address(text: &str) -> Option<IpAddr> {
-    Some(text.parse().unwrap())
+fn address(text: &str) -> IpAddr {
+    text.parse().unwrap()
 }
 
 #[tokio::test]
@@ -33,7 +33,7 @@ async fn wrong_admin_tokens_hold_up_their_address_but_nobody_who_was_right() {
         .unwrap();
     let here = address("192.0.2.1");
     let show = async |token: &credential::AdminToken, from| {
-        let shown = identity.authenticate_admin_from(token, from).await;
+        let shown = identity.authenticate_admin_from(token, Some(from)).await;
         shown.map(|_| ()).map_err(|error| error.problem().clone())
     };
     let reason = async |token: &credential::AdminToken, from| {
@@ -85,7 +85,7 @@ async fn unknown_join_tokens_hold_up_their_address() {
     let (_, key) = requested_key();
     let join = async |token: &credential::JoinToken, from| {
         let context = Context {
-            peer: from,
+            peer: Some(from),
             ..anonymous()
         };
         let joined = identity.join(context, token, &key).await;

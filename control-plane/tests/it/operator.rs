@@ -13,7 +13,7 @@ use control_plane::{
     metrics::Metrics,
     serve::{Addresses, Server},
 };
-use serde_json::Value;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::{
     io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
@@ -229,6 +229,84 @@ async fn a_made_api_key_is_complete_and_only_its_public_half_is_registered() {
     let unknown = AdminTokenId::from_uuid(uuid::Uuid::from_u128(7)).to_string();
     let refused = operator.refused(&["admin-token", "revoke", &unknown]).await;
     assert_eq!(refused, (3, "INVALID_ARGUMENT".to_owned()));
+}
+
+#[tokio::test]
+async fn limits_of_an_api_key_are_given_changed_and_shown() {
+    let operator = Operator::start().await;
+    let create = async |more: &[&str]| -> String {
+        let create = ["api-key", "create", "--name", "ci", "--agent", "scout"];
+        let made = operator.json(&[&create[..], more].concat()).await;
+        made["info"]["id"].as_str().unwrap().to_owned()
+    };
+    let id = create(&[]).await;
+    let shown = operator.json(&["api-key", "show", &id]).await;
+    assert_eq!(shown["rate_limit"], "100/200", "{shown}");
+    assert_eq!(shown["tool_rate_limits"], json!({}));
+    assert_eq!(shown["allowed_networks"], json!([]));
+    let id = create(&["--no-rate-limit"]).await;
+    let shown = operator.json(&["api-key", "show", &id]).await;
+    assert_eq!(shown["rate_limit"], Value::Null, "{shown}");
+
+    let more = [
+        "--rate=20/40",
+        "--tool-rate=validate_token=5",
+        "--allow-network=10.1.2.3/8",
+        "--allow-network=192.0.2.7",
+    ];
+    let id = create(&more).await;
+    let shown = operator.json(&["api-key", "show", &id]).await;
+    assert_eq!(shown["rate_limit"], "20/40", "{shown}");
+    assert_eq!(shown["tool_rate_limits"], json!({"validate_token": "5/10"}));
+    assert_eq!(
+        shown["allowed_networks"],
+        json!(["10.0.0.0/8", "192.0.2.7/32"])
+    );
+
+    let set = [
+        "api-key",
+        "set",
+        &id,
+        "--no-rate-limit",
+        "--no-tool-rate=validate_token",
+        "--tool-rate=revoke_token=1/1",
+        "--any-network",
+    ];
+    let changed = operator.json(&set).await;
+    assert_eq!(changed["rate_limit"], Value::Null, "{changed}");
+    assert_eq!(changed["tool_rate_limits"], json!({"revoke_token": "1/1"}));
+    assert_eq!(changed["allowed_networks"], json!([]));
+    let kept = operator.json(&["api-key", "set", &id, "--rate=7/9"]).await;
+    assert_eq!(kept["rate_limit"], "7/9");
+    assert_eq!(kept["tool_rate_limits"], json!({"revoke_token": "1/1"}));
+
+    for wrong in [
+        &["--rate=0/1"][..],
+        &["--rate=1"; 2],
+        &["--rate=1/2000000"],
+        &["--rate=1", "--no-rate-limit"],
+        &["--tool-rate=no_such_tool=1/1"],
+        &["--no-tool-rate=no_such_tool"],
+        &["--tool-rate=revoke_token=1", "--no-tool-rate=revoke_token"],
+        &["--tool-rate=revoke_token=1", "--tool-rate=revoke_token=2"],
+        &["--allow-network=10.0.0.0/33"],
+        &["--allow-network=::1", "--any-network"],
+        &[],
+    ] {
+        let told = operator
+            .run(&[&["api-key", "set", &id], wrong].concat())
+            .await;
+        assert_eq!(told.code, 2, "{wrong:?}: {}", told.stderr);
+    }
+    let unknown = ApiKeyId::from_uuid(uuid::Uuid::from_u128(7)).to_string();
+    for refused in [
+        operator.refused(&["api-key", "show", &unknown]).await,
+        operator
+            .refused(&["api-key", "set", &unknown, "--rate=1"])
+            .await,
+    ] {
+        assert_eq!(refused, (3, "API_KEY_UNKNOWN".to_owned()));
+    }
 }
 
 #[tokio::test]

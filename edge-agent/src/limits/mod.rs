@@ -321,7 +321,10 @@ impl Key {
     }
 
     fn hurry(&self, tool: Option<&str>, now: Duration) -> bool {
-        let missing = self.concerned(tool).filter(|bucket| !bucket.is_leased());
-        missing.fold(true, |hurries, bucket| bucket.hurry(now) && hurries)
+        let mut hurries = true;
+        for bucket in self.concerned(tool).filter(|bucket| !bucket.is_leased()) {
+            hurries &= bucket.hurry(now);
+        }
+        hurries
     }
 }

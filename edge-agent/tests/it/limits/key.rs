@@ -1,6 +1,6 @@
 //! One key at one edge: what its limits do to a call over each face.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use authguardian_proto::{
     network::Networks,
@@ -11,6 +11,7 @@ use control_plane::{audit::Context, identity::api_key::KeyChanges};
 use futures::future::join_all;
 use reqwest::header;
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 use super::{Tally, of_all, of_tool};
 use crate::{
@@ -152,8 +153,8 @@ async fn a_changed_limit_holds_at_once_and_a_removed_one_no_more() {
             ..KeyChanges::default()
         };
         let identity = &rig.control_plane.app.identity;
-        let changed = identity.update_api_key(Context::system(), id, changes);
-        assert_eq!(changed.await.unwrap().rate_limits.all, limit);
+        let updating = identity.update_api_key(Context::system(), id, changes);
+        assert_eq!(updating.await.unwrap().rate_limits.all, limit);
     };
     let hundred_pass = async || {
         let tally = Tally::default();

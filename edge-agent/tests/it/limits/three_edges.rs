@@ -1,12 +1,10 @@
 //! Three edges share a key's limit instead of multiplying it.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Duration};
 
 use authguardian_proto::network::Networks;
 use futures::future::join_all;
+use tokio::time::Instant;
 
 use super::{Made, Tally, of_all};
 use crate::{
