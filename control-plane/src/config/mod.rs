@@ -122,7 +122,7 @@ mod tests {
         );
         let defaults = toml::Table::try_from(Config::default()).unwrap();
         for (section, keys) in &defaults {
-            let body = SHIPPED.split_once(&format!("[{section}]")).unwrap().1;
+            let body = SHIPPED.split_once(&format!("\n[{section}]")).unwrap().1;
             let body = body.split("\n[").next().unwrap();
             for key in keys.as_table().unwrap().keys() {
                 assert!(

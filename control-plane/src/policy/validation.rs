@@ -123,7 +123,7 @@ mod tests {
     #[test]
     fn the_built_in_policies_are_valid_but_reserved() {
         let found = errors(include_str!("built_in.cedar"));
-        assert_eq!(found.len(), 2);
+        assert_eq!(found.len(), 3);
         assert!(
             found.iter().all(|finding| finding.contains("reserved")),
             "{found:?}"
