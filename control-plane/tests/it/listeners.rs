@@ -4,7 +4,7 @@ use std::{fs, sync::Arc, time::Duration};
 
 use authguardian_proto::network::Networks;
 use control_plane::{
-    audit::Tail,
+    audit::{Record, Tail},
     config::{HttpTls, TlsVersion},
 };
 use reqwest::{Certificate, Client, tls};
@@ -33,6 +33,23 @@ async fn is_closed(stream: &mut TcpStream) {
     assert!(text.is_empty());
 }
 
+/// Reads the log until so many connections are told of in it.
+async fn refused(serving: &Serving, connections: i64) -> Vec<Record> {
+    let mut tail = Tail::begin(serving.rig.app.db.clone(), 1000).await.unwrap();
+    let mut told: Vec<Record> = Vec::new();
+    let reading = async {
+        while told.iter().map(|entry| entry.count).sum::<i64>() < connections {
+            let read = tail.read().await.unwrap();
+            let of_address =
+                |entry: &Record| entry.reason.as_deref() == Some("ADDRESS_NOT_ALLOWED");
+            told.extend(read.into_iter().filter(of_address));
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(DEADLINE, reading).await.unwrap();
+    told
+}
+
 #[tokio::test]
 async fn a_listener_takes_in_the_networks_that_it_is_for_and_tells_the_log_of_others() {
     let serving = Serving::start_with(|config| {
@@ -46,14 +63,7 @@ async fn a_listener_takes_in_the_networks_that_it_is_for_and_tells_the_log_of_ot
         is_closed(&mut refused).await;
     }
     assert!(serving.edge(None).await.is_ok(), "the other one is for all");
-    let app = &serving.rig.app;
-    app.refusals.flush().await.unwrap();
-    let mut tail = Tail::begin(app.db.clone(), 1000).await.unwrap();
-    let refusals: Vec<_> = tail.read().await.unwrap();
-    let told: Vec<_> = refusals
-        .iter()
-        .filter(|entry| entry.reason.as_deref() == Some("ADDRESS_NOT_ALLOWED"))
-        .collect();
+    let told = refused(&serving, 3).await;
     assert_eq!(told.iter().map(|entry| entry.count).sum::<i64>(), 3);
     assert_eq!(told[0].action, "call.refuse");
     assert_eq!(told[0].subject, "listen.admin_grpc");
