@@ -62,11 +62,11 @@ impl fmt::Display for MasterKeyId {
 impl MasterKey {
     fn from_bytes(bytes: &[u8; 32]) -> Result<Self> {
         let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, bytes), ID_CONTEXT);
-        let digits = tag.as_ref().iter().take(8);
+        let digits = u64::from_be_bytes(std::array::from_fn(|at| tag.as_ref()[at]));
         let key = RandomizedNonceKey::new(&AES_256_GCM, bytes)
             .map_err(|_| Error::internal("AES-256-GCM refused the master key"))?;
         Ok(Self {
-            id: MasterKeyId(digits.map(|byte| format!("{byte:02x}")).collect()),
+            id: MasterKeyId(format!("{digits:016x}")),
             key,
         })
     }

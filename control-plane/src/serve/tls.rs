@@ -181,7 +181,7 @@ pub(super) fn close_distrusted(app: Arc<App>, stop: CancellationToken) -> impl F
     async move {
         loop {
             tokio::select! {
-                changed = changes.changed() => if changed.is_err() { return },
+                heard = changes.changed() => if heard.is_err() { return },
                 () = stop.cancelled() => return,
             }
             let keyring = app.identity.keyring();

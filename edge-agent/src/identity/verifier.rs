@@ -108,11 +108,11 @@ impl ServerCertVerifier for ControlPlane {
         ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        let verifier = match &self.trust {
+        let webpki = match &self.trust {
             Trust::Known { verifier, .. } => verifier.clone(),
             Trust::Pinned(fingerprint) => self.pinned(*fingerprint, intermediates)?,
         };
-        let verified = verifier.verify_server_cert(
+        let verified = webpki.verify_server_cert(
             end_entity,
             intermediates,
             server_name,

@@ -248,7 +248,8 @@ impl Killed {
         let stdin = child.stdin.take();
         let ended = tokio::time::timeout(DEADLINE, child.wait()).await;
         drop(stdin);
-        let status = ended.expect("it comes to this step").unwrap();
+        assert!(ended.is_ok(), "it does not come to step {step}");
+        let status = ended.unwrap().unwrap();
         assert_eq!(status.signal(), Some(Signal::KILL.as_raw()), "{status}");
         self
     }

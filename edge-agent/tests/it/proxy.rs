@@ -28,17 +28,17 @@ impl Proxy {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (open, gate) = watch::channel(true);
-        let (answering, answers) = watch::channel(true);
-        let (hung_up, hang_up) = watch::channel(());
+        let (answering, replies) = watch::channel(true);
+        let (hung_up, end) = watch::channel(());
         let accepting = tokio::spawn(async move {
             while let Ok((near, _)) = listener.accept().await {
-                let connection = connect(near, target, gate.clone(), answers.clone());
-                let mut hang_up = hang_up.clone();
-                hang_up.mark_unchanged();
+                let connection = connect(near, target, gate.clone(), replies.clone());
+                let mut end = end.clone();
+                end.mark_unchanged();
                 tokio::spawn(async move {
                     tokio::select! {
                         () = connection => {}
-                        _ = hang_up.changed() => {}
+                        _ = end.changed() => {}
                     }
                 });
             }
