@@ -80,6 +80,9 @@ struct Simulation {
     edges: Vec<SimulatedEdge>,
     /// Calls that passed, by step.
     passed: Vec<u64>,
+    /// How many edges were cut off, by step: each lets a trickle through, beyond
+    /// the bound.
+    cut_off: Vec<u32>,
     /// Whether a table was lost, after which its own bound holds.
     lost: bool,
 }
@@ -98,6 +101,7 @@ impl Simulation {
             whole_us: 0,
             edges: (0..EDGES).map(|_| SimulatedEdge::default()).collect(),
             passed: Vec::new(),
+            cut_off: Vec::new(),
             lost: false,
         }
     }
@@ -143,15 +147,17 @@ impl Simulation {
         self.clock
             .0
             .fetch_add(u64::try_from(STEP.as_millis()).unwrap(), Ordering::Relaxed);
-        let mut passed = 0;
+        let (mut passed, mut cut_off) = (0, 0);
         for number in 0..EDGES {
             if self.edges[number].asleep {
                 continue;
             }
+            cut_off += u32::from(self.edges[number].deaf || self.edges[number].unheard);
             passed += self.call(number);
             self.ask(number);
         }
         self.passed.push(passed);
+        self.cut_off.push(cut_off);
     }
 
     fn call(&mut self, number: usize) -> u64 {
@@ -200,13 +206,15 @@ impl Simulation {
         edge.coming = Some((round, (!edge.unheard).then_some(shares)));
     }
 
-    /// The most that any span let through above `rate` times its length.
+    /// The most that any span let through above `rate` times its length, and
+    /// above the one call a second of each edge that was cut off.
     fn excess(&self, rate: f64) -> f64 {
         let step = STEP.as_secs_f64();
         let (mut running, mut most) = (0.0_f64, 0.0_f64);
-        for passed in &self.passed {
+        for (passed, cut_off) in self.passed.iter().zip(&self.cut_off) {
+            let allowed = (rate + f64::from(*cut_off)) * step;
             // Kadane: the span that ends here, if it is worth going on
-            running = running.max(0.0) + f64::from(u32::try_from(*passed).unwrap()) - rate * step;
+            running = running.max(0.0) + f64::from(u32::try_from(*passed).unwrap()) - allowed;
             most = most.max(running);
         }
         // the first step's own length counts as well
