@@ -111,11 +111,11 @@ mod tests {
             ("count", |call| call.count = 0),
             ("api_key_id", |call| call.api_key_id = "apk_".into()),
             ("claimed_api_key_id", |call| {
-                call.claimed_api_key_id = "x".into()
+                call.claimed_api_key_id = "x".into();
             }),
             ("agent_id", |call| call.agent_id = "a b".into()),
             ("client_address", |call| {
-                call.client_address = "localhost".into()
+                call.client_address = "localhost".into();
             }),
         ] {
             let mut call = call();

@@ -7,6 +7,7 @@ use authguardian_proto::{
 };
 use control_plane::{
     audit::{Actor, Context, Outcome},
+    clock::Clock,
     identity::report::ReportedCall,
 };
 
@@ -78,7 +79,6 @@ async fn a_report_is_written_once_however_often_it_is_sent() {
     .fetch_one(rig.database.pool())
     .await
     .unwrap();
-    use control_plane::clock::Clock;
     assert_eq!(seen.0, rig.clock.now() - time::Duration::seconds(2));
     assert_eq!(
         (seen.1.as_str(), seen.2.as_str()),

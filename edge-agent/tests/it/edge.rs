@@ -379,13 +379,13 @@ impl RestClient {
     pub(crate) async fn mcp_session(&self) -> String {
         let begin = json!({"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": {
             "protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "t", "version": "1"}}});
-        let begun = self.mcp(None, &begin).await;
-        let session = begun.headers()["mcp-session-id"]
+        let answer = self.mcp(None, &begin).await;
+        let session = answer.headers()["mcp-session-id"]
             .to_str()
             .unwrap()
             .to_owned();
-        let begun = begun.text().await.unwrap();
-        assert!(begun.contains("serverInfo"), "{begun}");
+        let answer = answer.text().await.unwrap();
+        assert!(answer.contains("serverInfo"), "{answer}");
         let done = json!({"jsonrpc": "2.0", "method": "notifications/initialized"});
         self.mcp(Some(&session), &done).await;
         session

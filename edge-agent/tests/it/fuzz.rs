@@ -270,7 +270,7 @@ fn any_request_is_answered_and_none_brings_the_edge_down() {
     check!().with_type().for_each(|attempt: &Attempt| {
         let (head, body) = &requests[usize::from(attempt.which) % requests.len()];
         let head = match &attempt.head {
-            Some(damage) if attempt.which % 4 == 0 => damage.to_bytes(head.as_bytes()),
+            Some(damage) if attempt.which.is_multiple_of(4) => damage.to_bytes(head.as_bytes()),
             _ => head.clone().into_bytes(),
         };
         let request = (head, attempt.body.to_bytes(body.as_bytes()));

@@ -51,12 +51,12 @@ impl<'a> Client<'a> {
     }
 
     async fn open(&self, nonce: &[u8], signer: &ApiKey) -> (StatusCode, Value) {
-        let signed = json!({
+        let body = json!({
             "api_key_id": self.key.id(),
             "nonce": STANDARD.encode(nonce),
             "signature": URL_SAFE_NO_PAD.encode(signer.sign_nonce(nonce).unwrap()),
         });
-        self.post("/auth/session", signed).await
+        self.post("/auth/session", body).await
     }
 
     /// A session, as the edge tells of it.

@@ -1,6 +1,8 @@
 //! Secrets, in every form in which somebody could have written them down, and
 //! looking for all of them at once.
 
+use std::fmt::Write;
+
 use aho_corasick::{AhoCorasick, AhoCorasickKind};
 use authguardian_proto::base62;
 use base64::{
@@ -157,8 +159,11 @@ fn stretches(text: &[u8]) -> Vec<(usize, usize)> {
     stretches
 }
 
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+pub(super) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        write!(text, "{byte:02x}").unwrap();
+        text
+    })
 }
 
 #[test]

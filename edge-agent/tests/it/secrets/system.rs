@@ -16,6 +16,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 use tokio::process::{Child, Command};
 
+use super::search::hex;
 use crate::{
     edge::{BINARY, output},
     wait::until,
@@ -80,11 +81,7 @@ impl System {
         let postgres = PrivatePostgres::start(Options::new(files.path().join("postgres")));
         let postgres = postgres.await.unwrap();
         let entropy = Entropy::from_system().unwrap();
-        let master_key: String = entropy
-            .bytes::<32>()
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect();
+        let master_key = hex(&entropy.bytes::<32>());
         let key_file = files.path().join("master.key");
         fs::write(&key_file, &master_key).unwrap();
         app::migrate(&postgres.url()).await.unwrap();

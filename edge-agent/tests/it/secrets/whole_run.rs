@@ -125,23 +125,7 @@ async fn run(system: &mut System, used: &mut Used) -> String {
     used.credentials.credential("unused join token", &unused);
     let url = system.run_edge(&join).await;
 
-    let mut keys = Vec::new();
-    for name in ["good", "revoked"] {
-        let made = [
-            "api-key",
-            "create",
-            "--name",
-            name,
-            "--agent",
-            "data_analyst",
-            "--validator",
-        ];
-        let made = system.operate(&made).await;
-        let key = text(&made, "api_key");
-        used.credentials
-            .credential(&format!("{name} API key"), &key);
-        keys.push((key, text(&made["info"], "id")));
-    }
+    let mut keys = api_keys(system, used).await;
     let clients: Vec<RestClient> = keys
         .iter()
         .map(|(key, _)| RestClient::at(&url, key))
@@ -197,6 +181,36 @@ async fn run(system: &mut System, used: &mut Used) -> String {
     system
         .operate(&["grant", "revoke", "--agent", "data_analyst"])
         .await;
+    list_everything(system).await;
+    own_keys(system, &mut used.own_keys).await;
+    keys.swap_remove(0).0
+}
+
+/// Two API keys of an agent, each with its id.
+async fn api_keys(system: &mut System, used: &mut Used) -> Vec<(String, String)> {
+    let text = |value: &Value, name: &str| value[name].as_str().unwrap().to_owned();
+    let mut keys = Vec::new();
+    for name in ["good", "revoked"] {
+        let made = [
+            "api-key",
+            "create",
+            "--name",
+            name,
+            "--agent",
+            "data_analyst",
+            "--validator",
+        ];
+        let made = system.operate(&made).await;
+        let key = text(&made, "api_key");
+        used.credentials
+            .credential(&format!("{name} API key"), &key);
+        keys.push((key, text(&made["info"], "id")));
+    }
+    keys
+}
+
+/// What operators look at.
+async fn list_everything(system: &mut System) {
     let listed = [
         "machine list",
         "api-key list",
@@ -210,8 +224,6 @@ async fn run(system: &mut System, used: &mut Used) -> String {
         let verb: Vec<_> = verb.split(' ').collect();
         system.operate(&verb).await;
     }
-    own_keys(system, &mut used.own_keys).await;
-    keys.swap_remove(0).0
 }
 
 /// A session by challenge and response, used, renewed and ended.
