@@ -1,7 +1,7 @@
 //! Answers that last no longer than the credential they were begun with: a
-//! stream of an admin ends with the token or certificate. A call that has
-//! begun is not cut before its first message, since that would leave nobody
-//! knowing whether a change was made.
+//! stream of an admin ends with the token or certificate, one of a machine with
+//! its certificate. A call that has begun is not cut before its first message,
+//! since that would leave nobody knowing whether a change was made.
 
 use std::{
     pin::Pin,
@@ -15,7 +15,8 @@ use http::HeaderMap;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use tonic::{Status, body::Body};
 
-use crate::identity::Identity;
+use super::layer::ended_certificate;
+use crate::{grpc::peer::Peer, identity::Identity};
 
 /// How often the credential of a stream is looked at; the streams of a process
 /// share each look.
@@ -24,14 +25,29 @@ const LOOK: Duration = Duration::from_millis(250);
 /// Lets a body go on while an admin's credential is good, and then ends it
 /// with the reason. What cannot be looked at is not good.
 pub(super) fn while_good(body: Body, identity: Identity, credential: AdminTokenId) -> Body {
-    let ended = async move {
+    lasting(body, async move {
         loop {
             tokio::time::sleep(LOOK).await;
             if let Err(error) = identity.check_admin(credential).await {
                 return error.into();
             }
         }
-    };
+    })
+}
+
+/// Lets a body go on until the certificate of its machine ends.
+pub(super) fn while_certified(body: Body, identity: Identity, peer: Peer) -> Body {
+    lasting(body, async move {
+        loop {
+            tokio::time::sleep(LOOK).await;
+            if peer.expired(identity.now()) {
+                return ended_certificate().into();
+            }
+        }
+    })
+}
+
+fn lasting(body: Body, ended: impl Future<Output = Status> + Send + 'static) -> Body {
     Body::new(Lasting {
         body: Some(body),
         ended: ended.boxed(),

@@ -1,6 +1,9 @@
 //! The layer that enforces the table before any service sees a request.
 
-use std::task::{Context as TaskContext, Poll};
+use std::{
+    task::{Context as TaskContext, Poll},
+    time::Duration,
+};
 
 use authguardian_proto::{
     credential,
@@ -9,6 +12,7 @@ use authguardian_proto::{
 };
 use futures::future::BoxFuture;
 use http::{Request as HttpRequest, Response as HttpResponse};
+use http_body_util::Limited;
 use time::OffsetDateTime;
 use tonic::{Status, body::Body, transport::server::UdsConnectInfo};
 use tower::{Layer, Service};
@@ -16,7 +20,7 @@ use zeroize::Zeroizing;
 
 use super::{
     Caller,
-    lasting::while_good,
+    lasting::{while_certified, while_good},
     table::{self, Access},
 };
 use crate::{
@@ -24,6 +28,9 @@ use crate::{
     grpc::{peer::Peer, record::Recorder},
     identity::{Identity, Role},
 };
+
+/// How long a caller without a credential may take to send its request.
+const OPEN_PATIENCE: Duration = Duration::from_secs(10);
 
 /// What a request shows of its caller; the request itself cannot be held
 /// across an await.
@@ -48,10 +55,7 @@ impl Shown {
     fn machine(&self, now: OffsetDateTime) -> Result<MachineId> {
         let (peer, machine) = self.enrolled()?;
         if peer.expired(now) {
-            return Err(Error::new(
-                Reason::Unauthenticated,
-                "this machine's certificate has ended; renew it and connect again",
-            ));
+            return Err(ended_certificate());
         }
         Ok(machine)
     }
@@ -163,6 +167,41 @@ fn local(shown: &Shown) -> Result<u32> {
     ))
 }
 
+/// What is told of a certificate that counts no more.
+pub(super) fn ended_certificate() -> Error {
+    Error::new(
+        Reason::Unauthenticated,
+        "this machine's certificate has ended; renew it and connect again",
+    )
+}
+
+/// Bytes of a request at the most: what is known of its caller decides.
+fn largest_request(access: Access) -> usize {
+    match access {
+        Access::Open => 64 << 10,
+        Access::Renewal | Access::Machine | Access::Session | Access::Socket => 1 << 20,
+        // policies
+        Access::Role(_) => 4 << 20,
+    }
+}
+
+/// Lets a service answer; for callers without a credential only for so long,
+/// as many of them could hold what they have sent in memory.
+async fn answered<E>(
+    access: Access,
+    answer: impl Future<Output = std::result::Result<HttpResponse<Body>, E>>,
+) -> std::result::Result<HttpResponse<Body>, E> {
+    if access != Access::Open {
+        return answer.await;
+    }
+    tokio::time::timeout(OPEN_PATIENCE, answer)
+        .await
+        .unwrap_or_else(|_| {
+            let slow = Error::new(Reason::Unavailable, "the request did not arrive in time");
+            Ok(Status::from(slow).into_http())
+        })
+}
+
 fn bearer<B>(request: &HttpRequest<B>) -> Option<&str> {
     let value = request
         .headers()
@@ -233,11 +272,18 @@ where
             let began = identity.since_boot();
             let (caller, answer) = match authenticate(&identity, access, shown).await {
                 Ok(caller) => {
+                    // who is let through stands in the table
+                    let access = access.unwrap_or(Access::Open);
                     request.extensions_mut().insert(caller.clone());
-                    let answer = inner.call(request).await?;
-                    let answer = match caller {
-                        Caller::Admin(id, _) => {
-                            answer.map(|body| while_good(body, identity.clone(), id))
+                    let request =
+                        request.map(|body| Body::new(Limited::new(body, largest_request(access))));
+                    let answer = answered(access, inner.call(request)).await?;
+                    let answer = match (&caller, access, peer) {
+                        (Caller::Admin(id, _), ..) => {
+                            answer.map(|body| while_good(body, identity.clone(), *id))
+                        }
+                        (_, Access::Machine, Some(peer)) => {
+                            answer.map(|body| while_certified(body, identity.clone(), peer))
                         }
                         _ => answer,
                     };
