@@ -21,8 +21,8 @@ async fn a_machine_is_banned_unbanned_and_evicted_and_its_grants_end() {
     let banned = operator
         .json(&["machine", "ban", name, "--comment", "its key was copied"])
         .await;
-    assert_eq!(banned["machine"]["state"], "banned");
-    assert_eq!(banned["machine"]["id"], session.machine.to_string());
+    assert_eq!(banned["state"], "banned");
+    assert_eq!(banned["id"], session.machine.to_string());
     assert_eq!(banned["grants_ended"], 1);
     let record = operator.rig.app.grants.get(grant).await.unwrap();
     assert!(record.revoked_at.is_some());
@@ -39,7 +39,7 @@ async fn a_machine_is_banned_unbanned_and_evicted_and_its_grants_end() {
     assert!(record.revoked_at.is_some(), "grants do not come back");
 
     let evicted = operator.json(&["machine", "evict", name]).await;
-    assert_eq!(evicted["machine"]["state"], "evicted");
+    assert_eq!(evicted["state"], "evicted");
     operator.json(&["machine", "evict", name]).await;
     for verb in [
         &["ban", name][..],
@@ -223,7 +223,7 @@ async fn a_repeated_request_gets_its_first_outcome_though_the_name_is_anothers_n
     let first = operator.rig.machine("build-7").await;
     let evict = ["machine", "evict", "build-7", "--request-id", "r-1"];
     let evicted = operator.json(&evict).await;
-    assert_eq!(evicted["machine"]["id"], first.to_string());
+    assert_eq!(evicted["id"], first.to_string());
     let second = operator.rig.machine("build-7").await;
     assert_eq!(operator.json(&evict).await, evicted);
     let shown = operator.json(&["machine", "show", "build-7"]).await;

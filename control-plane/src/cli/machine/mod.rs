@@ -309,20 +309,7 @@ impl Row for MachineView {
 
 #[derive(Debug, Serialize)]
 struct ExpelledView {
+    #[serde(flatten)]
     machine: MachineView,
     grants_ended: u64,
-}
-
-impl Row for ExpelledView {
-    const PLURAL: &'static str = "machines";
-    const COLUMNS: &'static [&'static str] = &["NAME", "ID", "STATE", "GRANTS ENDED"];
-
-    fn cells(&self) -> Vec<String> {
-        vec![
-            self.machine.name.clone(),
-            self.machine.id.clone(),
-            self.machine.state.clone(),
-            self.grants_ended.to_string(),
-        ]
-    }
 }
