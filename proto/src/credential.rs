@@ -39,22 +39,28 @@ pub struct ApiKey {
 }
 
 /// An API key as it was presented: not looked into, wiped on drop.
-pub struct PresentedKey(Zeroizing<String>);
+pub struct PresentedKey {
+    text: Zeroizing<String>,
+    hash: [u8; 32],
+}
 
 impl PresentedKey {
     /// Takes the text as it came.
     pub fn new(text: &str) -> Self {
-        Self(Zeroizing::new(text.to_owned()))
+        Self {
+            hash: sha256(text.as_bytes()),
+            text: Zeroizing::new(text.to_owned()),
+        }
     }
 
     /// SHA-256 of the text: tells keys apart without reading them.
     pub fn hash(&self) -> [u8; 32] {
-        sha256(self.0.as_bytes())
+        self.hash
     }
 
     /// The key that it names, whatever its secret; `None` when it names none.
     pub fn claims(&self) -> Option<ApiKeyId> {
-        let (id, _) = self.0.strip_prefix("agk_")?.split_once('_')?;
+        let (id, _) = self.text.strip_prefix("agk_")?.split_once('_')?;
         uuid_part(id).map(ApiKeyId::from_uuid)
     }
 
@@ -63,7 +69,7 @@ impl PresentedKey {
     /// # Errors
     /// When it does not have the form of an API key.
     pub fn read(&self) -> Result<ApiKey, ParseIdError> {
-        self.0.parse()
+        self.text.parse()
     }
 }
 

@@ -130,8 +130,8 @@ impl Identity {
         let (logins, source) = (&self.attempts.logins, (machine, api_key));
         logins.check(&source, self.since_boot())?;
         let mut tx = self.db.begin().await?;
-        active_machine(&mut tx, machine).await?;
-        let Some(key) = store::api_key(&mut tx, api_key).await? else {
+        // not locked: what counts is looked at again with the signature
+        let Some(key) = store::api_keys(&mut tx, &[api_key]).await?.pop() else {
             logins.failed(&source, self.since_boot());
             return Err(unknown());
         };
@@ -162,6 +162,8 @@ impl Identity {
     ) -> Result<MadeSession> {
         let now = self.ambient.clock.now();
         let mut tx = self.db.begin().await?;
+        // keys before machines, as decisions lock them
+        let key = store::api_key(&mut tx, api_key).await?;
         let at = active_machine(&mut tx, machine).await?;
         let spent = store::use_nonce(&mut tx, nonce, now).await?;
         let checked = check_nonce(spent, machine, api_key, now);
@@ -169,9 +171,7 @@ impl Identity {
             self.db.commit(tx).await?;
             return Err(error);
         }
-        let key = store::api_key(&mut tx, api_key)
-            .await?
-            .ok_or_else(unknown)?;
+        let key = key.ok_or_else(unknown)?;
         key.check(now)?;
         let verified = UnparsedPublicKey::new(&ED25519, key.public_key)
             .verify(&login_message(nonce), signature);

@@ -35,24 +35,36 @@ impl Core {
     ) -> Result<Login, Problem> {
         let (zone, client) = (peer.zone(), peer.address());
         let unknown = match &credential {
-            Credential::Key(key) => {
-                let is_known = self.upstream.sessions().knows(&key.hash(), zone);
-                key.claims().filter(|_| !is_known).zip(Some(key.hash()))
+            Credential::Key(key) if self.upstream.sessions().knows(&key.hash(), zone) => None,
+            Credential::Key(key) => key.claims().zip(Some(Shown::Key(key.hash()))),
+            Credential::Session(token) if self.upstream.sessions().knows_token(token) => None,
+            Credential::Session(token) => {
+                let id = token.claims().ok_or_else(|| {
+                    let detail = "this is no session token of this control plane";
+                    Problem::new(Reason::Unauthenticated, detail)
+                })?;
+                Some((id, Shown::Token))
             }
-            Credential::Session(_) => None,
         };
-        let Some((id, hash)) = unknown else {
+        let Some((id, shown)) = unknown else {
             return self.upstream.log_in(credential, zone, client).await;
         };
         let (source, now) = (peer.source(), self.ambient.clock.since_boot());
         self.attempts.check(source, id, now)?;
-        let outcome = match self.attempts.known_wrong(&hash, now) {
+        let known_wrong = match shown {
+            Shown::Key(hash) => self.attempts.known_wrong(&hash, now),
+            Shown::Token => None,
+        };
+        let outcome = match known_wrong {
             Some(problem) => Err(problem),
             None => self.upstream.log_in(credential, zone, client).await,
         };
-        match &outcome {
-            Ok(_) => self.attempts.succeeded(source, id),
-            Err(problem) => self.attempts.failed(source, id, Some(hash), problem, now),
+        match (&outcome, shown) {
+            (Ok(_), _) => self.attempts.succeeded(source, id),
+            (Err(problem), Shown::Key(hash)) => {
+                self.attempts.failed(source, id, Some(hash), problem, now);
+            }
+            (Err(problem), Shown::Token) => self.attempts.failed_token(source, id, problem, now),
         }
         outcome
     }
@@ -74,6 +86,15 @@ impl Core {
             Err(problem) => self.attempts.failed(source, key, None, problem, now),
         }
     }
+}
+
+/// A credential that is not known here.
+#[derive(Debug, Clone, Copy)]
+enum Shown {
+    /// An API key, by its hash.
+    Key([u8; 32]),
+    /// A session token.
+    Token,
 }
 
 /// Wrong credentials that were shown here.
@@ -162,6 +183,15 @@ impl Attempts {
                 state.wrong_before = std::mem::take(&mut state.wrong);
             }
             state.wrong.insert(hash, (problem.clone(), now + WRONG_FOR));
+        }
+    }
+
+    /// A session token was refused. One that has ended is no guess.
+    fn failed_token(&self, source: Source, key: ApiKeyId, problem: &Problem, now: Duration) {
+        if problem.reason == Reason::Unauthenticated {
+            let (source, mut state) = (network(source), self.state());
+            state.of_key.failed(&(source, key), now);
+            state.of_source.failed(&source, now);
         }
     }
 

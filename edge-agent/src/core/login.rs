@@ -118,6 +118,8 @@ impl Core {
         caller: &Caller,
     ) -> Result<(SessionInfo, SessionToken), Problem> {
         needs_session(caller)?;
+        self.admit(caller, None, || "session.renew".to_owned())
+            .await?;
         let (session, token) = self.upstream.renew(caller.login()).await?;
         Ok((info(&session), token))
     }

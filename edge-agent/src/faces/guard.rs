@@ -110,10 +110,12 @@ impl Guard {
         answer: AnswerBy,
     ) -> Result<Caller, (Problem, Option<ApiKeyId>)> {
         let credential = request.headers_mut().remove(header::AUTHORIZATION);
-        let credential = presented(credential.as_ref()).map_err(|problem| (problem, None))?;
-        let claimed = credential.claims();
-        let caller = self.core.authenticate(credential, peer.clone(), answer);
-        caller.await.map_err(|problem| (problem, claimed))
+        let shown = presented(credential.as_ref()).map_err(|problem| (problem, None))?;
+        let caller = self.core.authenticate(shown, peer.clone(), answer).await;
+        caller.map_err(|problem| {
+            let claimed = presented(credential.as_ref()).ok();
+            (problem, claimed.and_then(|shown| shown.claims()))
+        })
     }
 
     /// Refuses a request, and notes it.

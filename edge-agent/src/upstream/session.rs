@@ -260,6 +260,11 @@ impl Sessions {
         self.kept(presented).is_some()
     }
 
+    /// Whether the session of a token can be used.
+    pub fn knows_token(&self, token: &SessionToken) -> bool {
+        self.kept_token(token).is_some()
+    }
+
     fn kept(&self, presented: Presented) -> Option<Arc<Session>> {
         let known = self.known.pin();
         let session = known.get(&presented)?;

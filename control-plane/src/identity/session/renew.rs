@@ -46,10 +46,10 @@ impl Identity {
             Begun::New(request) => request,
         };
         let connection = request.connection();
+        // keys before machines, as decisions lock them
+        let key = store::api_key(connection, session.api_key_id).await?;
         active_machine(connection, session.machine).await?;
-        let key = store::api_key(connection, session.api_key_id)
-            .await?
-            .ok_or_else(unknown)?;
+        let key = key.ok_or_else(unknown)?;
         key.check(now)?;
         if store::is_session_ended(connection, session.jti).await? {
             return Err(end::ended());

@@ -180,6 +180,7 @@ pub(in crate::identity) async fn api_key_for_update(
     connection: &mut PgConnection,
     id: ApiKeyId,
 ) -> Result<Option<ApiKey>> {
+    lock_table(&mut *connection).await?;
     sqlx::query_as!(
         ApiKeyRow,
         r#"SELECT id, name, public_key, agent_ids, validator, created_at, expires_at, revoked_at,
@@ -238,6 +239,7 @@ pub(in crate::identity) async fn revoke_api_key(
     id: ApiKeyId,
     now: OffsetDateTime,
 ) -> Result<Option<ApiKey>> {
+    lock_table(&mut *connection).await?;
     sqlx::query_as!(
         ApiKeyRow,
         r#"UPDATE api_key SET revoked_at = coalesce(revoked_at, $2) WHERE id = $1
@@ -250,4 +252,13 @@ pub(in crate::identity) async fn revoke_api_key(
     .await?
     .map(ApiKey::try_from)
     .transpose()
+}
+
+/// Waits for those who share keys, and lets no more of them in: of a row alone,
+/// they could keep a lock from us for ever.
+async fn lock_table(connection: &mut PgConnection) -> Result<()> {
+    sqlx::query!("LOCK TABLE api_key IN EXCLUSIVE MODE")
+        .execute(connection)
+        .await?;
+    Ok(())
 }

@@ -97,6 +97,10 @@ pub(in crate::identity) async fn machine_named_for_update(
     named: &MachineRef,
 ) -> Result<Option<Machine>> {
     let (id, name) = parts(named);
+    // of the row alone, those who share it could keep a lock from us for ever
+    sqlx::query!("LOCK TABLE machine IN EXCLUSIVE MODE")
+        .execute(&mut *connection)
+        .await?;
     sqlx::query_as!(
         MachineRow,
         "SELECT id, name, state, max_zone, agent_ids, server_names, session_generation, created_at,

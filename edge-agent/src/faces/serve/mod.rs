@@ -190,6 +190,7 @@ impl Server {
             pace: pace.clone(),
             send_timeout: self.limits.send_timeout(),
             held_up: None,
+            has_read: false,
             _place: taken,
         };
         let Some(acceptor) = tls else {

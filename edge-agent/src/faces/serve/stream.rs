@@ -31,6 +31,8 @@ pub(super) struct Stream<S> {
     pub(super) send_timeout: Duration,
     /// Runs while the other end does not read what is there for it.
     pub(super) held_up: Option<Pin<Box<Sleep>>>,
+    /// Whether something was read since the buffer was wiped.
+    pub(super) has_read: bool,
     /// Gives its place back with the socket, wherever that is moved to.
     pub(super) _place: Place,
 }
@@ -84,10 +86,13 @@ impl<S: AsyncRead + Unpin> AsyncRead for Stream<S> {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         // the last request's credential may stand in it
-        wipe_spare(buffer);
+        if std::mem::take(&mut self.has_read) {
+            wipe_spare(buffer);
+        }
         let before = buffer.filled().len();
         let read = Pin::new(&mut self.socket).poll_read(context, buffer);
         if buffer.filled().len() > before {
+            self.has_read = true;
             self.pace.heard();
         }
         read
@@ -152,6 +157,7 @@ mod tests {
             pace: Pace::begin(&limits),
             send_timeout: PATIENCE,
             held_up: None,
+            has_read: false,
             _place: Places::new(1, 1).take(None).unwrap(),
         }
     }
