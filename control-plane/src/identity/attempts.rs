@@ -33,7 +33,8 @@ pub(super) struct Attempts {
     good_admins: Mutex<HashSet<[u8; 32]>>,
     /// Join tokens, by address.
     pub(super) joins: Source<IpAddr>,
-    /// Signed nonces, by machine and key.
+    /// Signed nonces, by machine and key. All clients of an edge share it, so
+    /// that it only bounds what is said of wrong ones.
     pub(super) logins: Source<(MachineId, ApiKeyId)>,
 }
 

@@ -230,9 +230,7 @@ impl Identity {
     /// # Errors
     /// `UNAUTHENTICATED` when it is unknown, `MACHINE_BANNED`, `MACHINE_EVICTED`.
     pub async fn own_machine(&self, id: MachineId) -> Result<Machine> {
-        let named = MachineRef::Id(id);
-        let found = store::machine_named(&mut *self.db.read().await?, &named).await?;
-        counted(found)
+        read_active(&mut *self.db.read().await?, id).await
     }
 
     /// How many machines are enrolled and active.
@@ -256,7 +254,8 @@ impl Identity {
     ) -> Result<IssuedCertificate> {
         let now = self.ambient.clock.now();
         let mut tx = self.db.begin().await?;
-        let terms = active_machine(&mut tx, machine).await?.terms;
+        // not share-locked first: two renewals at once would then wait for each other
+        let terms = counted(store::machine_for_update(&mut tx, machine).await?)?.terms;
         let issued = self.certify(machine, &terms, key, now)?;
         store::set_machine_certificate(&mut tx, machine, &key.spki(), issued.expires_at).await?;
         audit::append(
@@ -301,7 +300,16 @@ impl Identity {
     }
 }
 
-/// A machine whose calls count, share-locked until the transaction ends.
+/// A machine whose calls count, as the connection sees it now.
+///
+/// # Errors
+/// `UNAUTHENTICATED` when it is unknown, `MACHINE_BANNED`, `MACHINE_EVICTED`.
+pub(super) async fn read_active(connection: &mut PgConnection, id: MachineId) -> Result<Machine> {
+    counted(store::machine_named(connection, &MachineRef::Id(id)).await?)
+}
+
+/// A machine whose calls count, share-locked until the transaction ends; who
+/// locks API keys as well, locks them first.
 ///
 /// # Errors
 /// `UNAUTHENTICATED` when it is unknown, `MACHINE_BANNED`, `MACHINE_EVICTED`.
@@ -320,7 +328,8 @@ fn counted(found: Option<Machine>) -> Result<Machine> {
     Ok(machine)
 }
 
-/// Machines by id, share-locked until the transaction ends, in key order.
+/// Machines by id, share-locked until the transaction ends, in key order; who
+/// locks API keys as well, locks them first.
 ///
 /// # Errors
 /// When the database refuses.

@@ -17,7 +17,12 @@ use sqlx::PgConnection;
 use std::sync::Arc;
 use time::{Duration, OffsetDateTime};
 
-use super::{ApiKey, Identity, Keyring, api_key::unknown, machine::active_machine, store};
+use super::{
+    ApiKey, Identity, Keyring,
+    api_key::unknown,
+    machine::{active_machine, read_active},
+    store,
+};
 use crate::{
     audit::{self, Actor, Context, Entry},
     error::{Error, Result},
@@ -115,10 +120,10 @@ pub(super) struct StoredNonce {
 pub(super) struct Cache(papaya::HashMap<[u8; 32], Arc<Session>>);
 
 impl Identity {
-    /// Makes a nonce for one key at one machine.
+    /// Makes a nonce for one key at one machine. It locks neither, as it is the
+    /// login that counts: whoever asks for ever more nonces holds up nobody.
     ///
     /// # Errors
-    /// `RATE_LIMITED` after too many wrong signatures of the key at the machine,
     /// `API_KEY_UNKNOWN`, `API_KEY_REVOKED`, `API_KEY_EXPIRED`,
     /// `MACHINE_BANNED`, `MACHINE_EVICTED`.
     pub async fn create_challenge(
@@ -127,15 +132,10 @@ impl Identity {
         api_key: ApiKeyId,
     ) -> Result<([u8; 32], OffsetDateTime)> {
         let now = self.ambient.clock.now();
-        let (logins, source) = (&self.attempts.logins, (machine, api_key));
-        logins.check(&source, self.since_boot())?;
         let mut tx = self.db.begin().await?;
-        // not locked: what counts is looked at again with the signature
-        let Some(key) = store::api_keys(&mut tx, &[api_key]).await?.pop() else {
-            logins.failed(&source, self.since_boot());
-            return Err(unknown());
-        };
-        key.check(now)?;
+        read_active(&mut tx, machine).await?;
+        let key = store::api_keys(&mut tx, &[api_key]).await?.pop();
+        key.ok_or_else(unknown)?.check(now)?;
         let nonce = self.ambient.entropy.bytes();
         let expires_at = now + NONCE_TTL;
         store::insert_nonce(&mut tx, &nonce, api_key, machine, expires_at).await?;
@@ -148,8 +148,9 @@ impl Identity {
     /// The nonce is spent whatever the signature.
     ///
     /// # Errors
-    /// `NONCE_EXPIRED`, `NONCE_USED`, `SIGNATURE_INVALID`, `ADDRESS_NOT_ALLOWED`
-    /// beyond the key's networks, `AGENT_MISMATCH` when
+    /// `NONCE_EXPIRED`, `NONCE_USED`, `SIGNATURE_INVALID`, `RATE_LIMITED` for
+    /// wrong signatures after too many of the key at the machine,
+    /// `ADDRESS_NOT_ALLOWED` beyond the key's networks, `AGENT_MISMATCH` when
     /// no agent is left, and those of the key and the machine.
     pub async fn create_session(
         &self,
@@ -177,8 +178,10 @@ impl Identity {
             .verify(&login_message(nonce), signature);
         let (logins, source) = (&self.attempts.logins, (machine, api_key));
         if verified.is_err() {
-            logins.failed(&source, self.since_boot());
             self.db.commit(tx).await?;
+            // an edge's callers are one source here: those who sign rightly never wait
+            logins.check(&source, self.since_boot())?;
+            logins.failed(&source, self.since_boot());
             return Err(Error::new(
                 Reason::SignatureInvalid,
                 "the signature is not one of this API key over this nonce",

@@ -107,24 +107,38 @@ async fn unknown_join_tokens_hold_up_their_address() {
 }
 
 #[tokio::test]
-async fn wrong_signatures_of_a_key_hold_it_up_at_that_machine_alone() {
+async fn wrong_signatures_of_a_key_hold_up_wrong_ones_at_that_machine_and_no_right_one() {
     let rig = Rig::open().await;
     let identity = &rig.app.identity;
     let (here, there) = (rig.machine("here").await, rig.machine("there").await);
     let key = rig.api_key(&["data_analyst"], false).await;
     let other = rig.api_key(&["data_analyst"], false).await;
-    for _ in 0..21 {
-        let (nonce, _) = identity.create_challenge(here, key.id()).await.unwrap();
+    let forge = async |machine| {
+        let challenge = identity.create_challenge(machine, key.id()).await;
+        let (nonce, _) = challenge.unwrap();
         let forged = other.sign_nonce(&nonce).unwrap();
         let zone = Zone::LocalMachine;
-        let login = identity.create_session(anonymous(), here, key.id(), &nonce, &forged, zone);
-        assert_eq!(login.await.unwrap_err().reason(), Reason::SignatureInvalid);
+        let login = identity.create_session(anonymous(), machine, key.id(), &nonce, &forged, zone);
+        let refused = login.await.unwrap_err().problem().clone();
+        // spent, whatever was said of it
+        let right = key.sign_nonce(&nonce).unwrap();
+        let again = identity.create_session(anonymous(), machine, key.id(), &nonce, &right, zone);
+        assert_eq!(again.await.unwrap_err().reason(), Reason::NonceUsed);
+        refused
+    };
+    for _ in 0..21 {
+        assert_eq!(forge(here).await.reason, Reason::SignatureInvalid);
     }
-    let held = identity.create_challenge(here, key.id()).await.unwrap_err();
-    assert_eq!(held.reason(), Reason::RateLimited);
-    rig.session(there, &key).await;
-    rig.session(here, &other).await;
+    let held = forge(here).await;
+    assert_eq!(held.reason, Reason::RateLimited);
+    assert_eq!(held.retry_after_seconds, Some(1));
+    assert_eq!(forge(there).await.reason, Reason::SignatureInvalid);
     rig.clock.advance(Duration::from_secs(1));
+    assert_eq!(forge(here).await.reason, Reason::SignatureInvalid);
+    let held = forge(here).await;
+    assert_eq!(held.retry_after_seconds, Some(2), "twice as long");
+
+    // others' wrong ones hold up nobody who signs rightly, and are forgiven by it
     rig.session(here, &key).await;
-    identity.create_challenge(here, key.id()).await.unwrap();
+    assert_eq!(forge(here).await.reason, Reason::SignatureInvalid);
 }

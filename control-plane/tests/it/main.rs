@@ -23,6 +23,7 @@ mod machines;
 mod master_keys;
 mod operator;
 mod policy;
+mod precedence;
 mod private_postgres;
 mod quorum;
 mod records;

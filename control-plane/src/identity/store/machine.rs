@@ -116,6 +116,24 @@ pub(in crate::identity) async fn machine_named_for_update(
     .transpose()
 }
 
+/// For a machine's own acts, which hold up nobody but itself.
+pub(in crate::identity) async fn machine_for_update(
+    connection: &mut PgConnection,
+    id: MachineId,
+) -> Result<Option<Machine>> {
+    sqlx::query_as!(
+        MachineRow,
+        "SELECT id, name, state, max_zone, agent_ids, server_names, session_generation, created_at,
+                certificate_expires_at
+         FROM machine WHERE id = $1 FOR UPDATE",
+        id.as_uuid(),
+    )
+    .fetch_optional(connection)
+    .await?
+    .map(Machine::try_from)
+    .transpose()
+}
+
 fn parts(named: &MachineRef) -> (Option<Uuid>, Option<&str>) {
     match named {
         MachineRef::Id(id) => (Some(id.as_uuid()), None),
