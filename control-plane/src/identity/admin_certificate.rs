@@ -63,7 +63,8 @@ impl Identity {
             expires_at: Some(now + ttl),
             revoked_at: None,
         };
-        let chain = self.keyring().ca().certify_admin(
+        let keyring = self.keyring();
+        let chain = keyring.ca().certify_admin(
             &self.settings.trust_domain,
             info.id,
             requested,
@@ -72,7 +73,8 @@ impl Identity {
             now + ttl,
         )?;
         let connection = request.connection();
-        store::insert_admin_certificate(connection, &info, &public_key).await?;
+        let ca = keyring.ca_id();
+        store::insert_admin_certificate(connection, &info, &public_key, ca).await?;
         let entry = Entry::ok(context, "admin_token.create", info.id.to_string());
         audit::append(connection, now, &[entry]).await?;
         let made = CertifiedAdmin {

@@ -24,7 +24,7 @@ use crate::{
 };
 
 /// How long a CA certificate lives.
-const CA_LIFETIME: Duration = Duration::days(3650);
+pub(super) const CA_LIFETIME: Duration = Duration::days(3650);
 
 /// How many CAs may stand between a server's certificate and one that a peer
 /// trusts, each certified by the one before it.

@@ -11,6 +11,7 @@ use aws_lc_rs::{
 use jsonwebtoken::{DecodingKey, EncodingKey};
 use rustls_pki_types::CertificateDer;
 use sqlx::PgConnection;
+use std::sync::Arc;
 use zeroize::Zeroizing;
 
 use super::{
@@ -60,15 +61,50 @@ pub struct Signer {
 pub struct Keyring {
     /// What was read, by id.
     states: Vec<(SigningKeyId, KeyState)>,
-    ca: Ca,
-    ca_certificates: Vec<CertificateDer<'static>>,
-    presented_authority: Vec<CertificateDer<'static>>,
-    grant_signer: Signer,
-    grant_keys: KeySet,
-    session_signer: Signer,
-    session_keys: Vec<(SigningKeyId, DecodingKey)>,
+    secrets: Arc<Secrets>,
+    trusted: Trusted,
     /// Those that were checked with these keys.
     pub(super) sessions: session::Cache,
+}
+
+/// What signs, opened with the master key.
+struct Secrets {
+    ca_id: SigningKeyId,
+    ca: Ca,
+    presented_authority: Vec<CertificateDer<'static>>,
+    grant: Signer,
+    session: Signer,
+}
+
+/// What is trusted; that takes no master key.
+struct Trusted {
+    ca_certificates: Vec<CertificateDer<'static>>,
+    grant_keys: KeySet,
+    session_keys: Vec<(SigningKeyId, DecodingKey)>,
+}
+
+impl Trusted {
+    fn of<'a>(keys: impl Iterator<Item = &'a StoredKey>) -> Result<Self> {
+        let mut trusted = Self {
+            ca_certificates: Vec::new(),
+            grant_keys: KeySet::default(),
+            session_keys: Vec::new(),
+        };
+        for key in keys {
+            match key.purpose {
+                Purpose::Ca => {
+                    let certificate = CertificateDer::from(key.public.clone());
+                    trusted.ca_certificates.push(certificate);
+                }
+                Purpose::Grant => trusted.grant_keys.insert(key.id, &ed25519_public(key)?),
+                Purpose::Session => {
+                    let public = DecodingKey::from_ed_der(&ed25519_public(key)?);
+                    trusted.session_keys.push((key.id, public));
+                }
+            }
+        }
+        Ok(trusted)
+    }
 }
 
 impl Keyring {
@@ -114,31 +150,41 @@ impl Keyring {
                     .ok_or_else(|| Error::internal(format!("key {} is no key", stored.id)))?,
             })
         };
-        let of = |purpose| {
-            keys.iter()
-                .filter(move |key: &&StoredKey| key.purpose == purpose)
-        };
-
         let ca = active(Purpose::Ca)?;
-        let mut grant_keys = KeySet::default();
-        for key in of(Purpose::Grant) {
-            grant_keys.insert(key.id, &ed25519_public(key)?);
-        }
         Ok(Self {
             states: states(keys).collect(),
-            presented_authority: presented(ca, keys),
-            ca: Ca::load(ca.public.clone(), &master.open(ca.id, &ca.sealed)?)?,
-            ca_certificates: of(Purpose::Ca)
-                .map(|key| CertificateDer::from(key.public.clone()))
-                .collect(),
-            grant_signer: signer(Purpose::Grant)?,
-            grant_keys,
-            session_signer: signer(Purpose::Session)?,
-            session_keys: of(Purpose::Session)
-                .map(|key| Ok((key.id, DecodingKey::from_ed_der(&ed25519_public(key)?))))
-                .collect::<Result<_>>()?,
+            secrets: Arc::new(Secrets {
+                ca_id: ca.id,
+                ca: Ca::load(ca.public.clone(), &master.open(ca.id, &ca.sealed)?)?,
+                presented_authority: presented(ca, keys),
+                grant: signer(Purpose::Grant)?,
+                session: signer(Purpose::Session)?,
+            }),
+            trusted: Trusted::of(keys.iter())?,
             sessions: session::Cache::default(),
         })
+    }
+
+    /// What is left of this ring where the keys that count now cannot be
+    /// opened: it signs as before, and trusts nothing that counts no more.
+    /// `None` when all that it trusts still counts.
+    ///
+    /// # Errors
+    /// When a stored public key is none.
+    pub(super) fn without_dropped(&self, stored: &[StoredKey]) -> Result<Option<Self>> {
+        let counts = |id| stored.iter().any(|key| key.id == id);
+        if self.states.iter().all(|(id, _)| counts(*id)) {
+            return Ok(None);
+        }
+        let held = |id| self.states.iter().any(|(known, _)| *known == id);
+        let mut states = self.states.clone();
+        states.retain(|(id, _)| counts(*id));
+        Ok(Some(Self {
+            states,
+            secrets: Arc::clone(&self.secrets),
+            trusted: Trusted::of(stored.iter().filter(|key| held(key.id)))?,
+            sessions: session::Cache::default(),
+        }))
     }
 
     /// Whether these are the keys that it was made of.
@@ -148,37 +194,42 @@ impl Keyring {
 
     /// The CA in use.
     pub fn ca(&self) -> &Ca {
-        &self.ca
+        &self.secrets.ca
+    }
+
+    pub(super) fn ca_id(&self) -> SigningKeyId {
+        self.secrets.ca_id
     }
 
     /// Every CA certificate that peers are to trust.
     pub fn ca_certificates(&self) -> &[CertificateDer<'static>] {
-        &self.ca_certificates
+        &self.trusted.ca_certificates
     }
 
     /// What servers present after their own certificate: for who trusts only a
     /// CA of before, by which steps it leads to this one, and all of these CAs
     /// themselves, since join tokens name theirs by fingerprint.
     pub fn presented_authority(&self) -> &[CertificateDer<'static>] {
-        &self.presented_authority
+        &self.secrets.presented_authority
     }
 
     /// Signs grant tokens.
     pub fn grant_signer(&self) -> &Signer {
-        &self.grant_signer
+        &self.secrets.grant
     }
 
     /// Checks grant tokens.
     pub fn grant_keys(&self) -> &KeySet {
-        &self.grant_keys
+        &self.trusted.grant_keys
     }
 
     pub(super) fn session_signer(&self) -> &Signer {
-        &self.session_signer
+        &self.secrets.session
     }
 
     pub(super) fn session_key(&self, kid: SigningKeyId) -> Option<&DecodingKey> {
-        self.session_keys
+        self.trusted
+            .session_keys
             .iter()
             .find(|(id, _)| *id == kid)
             .map(|(_, key)| key)
@@ -259,7 +310,7 @@ impl std::fmt::Debug for Keyring {
         write!(
             f,
             "Keyring(grant {}, session {})",
-            self.grant_signer.id, self.session_signer.id
+            self.secrets.grant.id, self.secrets.session.id
         )
     }
 }

@@ -25,7 +25,7 @@ pub mod suspension;
 pub mod terms;
 mod trust_bundle;
 
-use std::sync::Arc;
+use std::sync::{Arc, atomic::AtomicBool};
 
 pub use admin::{AdminToken, Role};
 pub use admin_certificate::AdminCertificate;
@@ -71,6 +71,7 @@ pub struct Identity {
     master: Arc<seal::MasterKeys>,
     keyring: Arc<ArcSwap<Keyring>>,
     keyring_changed: watch::Sender<()>,
+    keys_unopened: Arc<AtomicBool>,
     ended: Arc<session::Ended>,
     reloads: Batcher<reload::Reload>,
     lookups: Batcher<reload::Lookup>,
@@ -97,11 +98,13 @@ impl Identity {
         let keyring = Keyring::open(&db, &ambient, &settings, &master).await?;
         let (master, keyring) = (Arc::new(master), Arc::new(ArcSwap::from_pointee(keyring)));
         let keyring_changed = watch::Sender::new(());
+        let keys_unopened = Arc::<AtomicBool>::default();
         let reloads = Batcher::spawn(reload::Reload {
             db: db.clone(),
             master: Arc::clone(&master),
             keyring: Arc::clone(&keyring),
             changed: keyring_changed.clone(),
+            unopened: Arc::clone(&keys_unopened),
         });
         let lookups = Batcher::spawn(reload::Lookup::new(ambient.clone(), reloads.clone()));
         let standings = store::standings(&mut *db.read().await?).await?;
@@ -120,6 +123,7 @@ impl Identity {
             master,
             keyring,
             keyring_changed,
+            keys_unopened,
             ended: Arc::default(),
             reloads,
             lookups,

@@ -6,7 +6,7 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -18,14 +18,14 @@ use authguardian_proto::{
 };
 use tokio::sync::watch;
 
-use super::{Identity, Keyring, seal::MasterKeys, store};
+use super::{Identity, Keyring, keyring::StoredKey, seal::MasterKeys, store};
 use crate::{
     clock::Ambient,
     db::{
         Db,
         batch::{self, Batcher, Served},
     },
-    error::Result,
+    error::{Error, Result},
     events::{ChangeBody, Message, Publisher, Stream},
 };
 
@@ -38,10 +38,17 @@ impl Identity {
     /// after them.
     ///
     /// # Errors
-    /// When the database cannot be read, or the master key does not open them;
-    /// the keys stay as they were.
+    /// `UNAVAILABLE` when the database cannot be read, and the keys stay as they
+    /// were; or when the master keys do not open them, and this process signs
+    /// with what it has, but trusts nothing that counts no more.
     pub async fn reload_keys(&self) -> Result<bool> {
         self.reloads.call(()).await
+    }
+
+    /// Whether this process has the keys that count, as far as it knows: it
+    /// has not where its master keys did not open them.
+    pub fn has_keys_of_now(&self) -> bool {
+        !self.keys_unopened.load(Ordering::Relaxed)
     }
 
     /// Reads keys and standings again whenever a change of them is published,
@@ -52,9 +59,10 @@ impl Identity {
     pub async fn follow(&self, publisher: &Arc<Publisher>) -> Result<()> {
         let mut changes = publisher.subscribe(&[(Stream::Identity, None)]).await?;
         // what was changed before it began
-        self.reload_keys().await?;
         self.reload_standings().await?;
         self.read_ended_sessions().await?;
+        // last, and no end of this where it fails: machines and sessions do not wait for it
+        self.reload_soon().await;
         loop {
             let Message::Changes(changes) = changes.next().await? else {
                 continue;
@@ -65,7 +73,7 @@ impl Identity {
                 self.reload_standings().await?;
             }
             if any(|body| *body == ChangeBody::SigningKeysChanged) {
-                self.reload_keys().await?;
+                self.reload_soon().await;
             }
         }
     }
@@ -105,6 +113,34 @@ pub(super) struct Reload {
     pub(super) master: Arc<MasterKeys>,
     pub(super) keyring: Arc<ArcSwap<Keyring>>,
     pub(super) changed: watch::Sender<()>,
+    /// See [`Identity::has_keys_of_now`].
+    pub(super) unopened: Arc<AtomicBool>,
+}
+
+impl Reload {
+    fn take(&self, keyring: Keyring) {
+        tracing::info!(?keyring, "the signing keys have changed");
+        self.keyring.store(Arc::new(keyring));
+        self.changed.send_replace(());
+    }
+
+    /// These keys cannot be opened. What counts no more is dropped all the
+    /// same: that takes no secret, and whoever dropped it had a reason.
+    fn drop_without_opening(&self, stored: &[StoredKey], error: Error) -> Result<()> {
+        if let Some(narrowed) = self.keyring.load().without_dropped(stored)? {
+            tracing::error!(%error, "keys were dropped here although the stored ones cannot be opened");
+            let is_whole = narrowed.is_of(stored);
+            self.take(narrowed);
+            if is_whole {
+                return Ok(());
+            }
+        }
+        if !self.unopened.swap(true, Ordering::Relaxed) {
+            tracing::error!(%error, "the stored signing keys cannot be opened; those of before go on signing here");
+        }
+        let detail = "the signing keys have changed and cannot be opened here";
+        Err(Error::new(Reason::Unavailable, detail).caused_by(error))
+    }
 }
 
 impl batch::Operation for Reload {
@@ -120,11 +156,12 @@ impl batch::Operation for Reload {
         if changed {
             // nothing is signed with what a failover could undo
             self.db.barrier(&mut connection).await?;
-            let keyring = Keyring::from_stored(&stored, &self.master)?;
-            tracing::info!(?keyring, "the signing keys have changed");
-            self.keyring.store(Arc::new(keyring));
-            self.changed.send_replace(());
+            match Keyring::from_stored(&stored, &self.master) {
+                Ok(keyring) => self.take(keyring),
+                Err(error) => self.drop_without_opening(&stored, error)?,
+            }
         }
+        self.unopened.store(false, Ordering::Relaxed);
         Ok(Served::now(requests.iter().map(|()| Ok(changed)).collect()))
     }
 }

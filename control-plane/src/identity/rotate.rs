@@ -231,7 +231,7 @@ impl Identity {
 
     /// What was done stands, whether this process can read it back now or only
     /// with its next look.
-    async fn reload_soon(&self) {
+    pub(super) async fn reload_soon(&self) {
         if let Err(error) = self.reload_keys().await {
             tracing::warn!(%error, "the signing keys cannot be read again now");
         }

@@ -334,6 +334,8 @@ async fn checks(app: &App) -> Vec<Check> {
         .check()
         .err()
         .map(|error| error.problem().detail.clone());
+    let unopened = (!app.identity.has_keys_of_now())
+        .then(|| "the stored signing keys cannot be opened with the master keys here".to_owned());
     vec![
         Check {
             name: "database",
@@ -342,6 +344,10 @@ async fn checks(app: &App) -> Vec<Check> {
         Check {
             name: "write_quorum",
             problem: quorum,
+        },
+        Check {
+            name: "signing_keys",
+            problem: unopened,
         },
     ]
 }

@@ -10,14 +10,14 @@ use authguardian_proto::{
     reason::Reason,
     status::from_status,
 };
-use control_plane::identity::Role;
+use control_plane::identity::{Purpose, Role};
 use serde_json::Value;
 use tokio::process::Command;
 use tonic::{Request, Status, Streaming, transport::Channel};
 
 use crate::{
     operator::{Operator, Told, told},
-    rig::{Rig, admin, with_id},
+    rig::{Rig, admin, requested_key, with_id},
     serving::{Serving, call},
     wait::DEADLINE,
 };
@@ -95,6 +95,49 @@ async fn the_first_admin_is_made_at_the_socket_and_only_while_there_is_none() {
     .unwrap();
     let caller = format!("uid:{}", rustix::process::geteuid().as_raw());
     assert_eq!(audited, [caller.clone(), caller]);
+}
+
+#[tokio::test]
+async fn an_admin_whose_certificate_ended_with_its_ca_is_none() {
+    let rig = Rig::open().await;
+    let identity = &rig.app.identity;
+    let day = time::Duration::days(1);
+    let first = async || {
+        let made = identity.create_first_admin(admin(), "first", &[7; 32], day);
+        made.await.map_err(|error| error.reason())
+    };
+    let certify = async |ttl| {
+        let (_, key) = requested_key();
+        let made = identity.create_admin_certificate(admin(), "ops", Role::Admin, ttl, &key);
+        made.await.unwrap();
+    };
+    let rotate = async || {
+        let made = identity.prepare_signing_key(admin(), Purpose::Ca).await;
+        let changed = identity.activate_signing_key(admin(), made.unwrap().id, true);
+        changed.await.unwrap().1.unwrap().id
+    };
+    certify(10 * day).await;
+    let old = rotate().await;
+    assert_eq!(
+        first().await.unwrap_err(),
+        Reason::PermissionDenied,
+        "retired"
+    );
+    let dropped = identity.retire_signing_key(admin(), old, true).await;
+    dropped.unwrap();
+    let token = first().await.unwrap();
+    assert_eq!(first().await.unwrap_err(), Reason::PermissionDenied);
+    identity
+        .revoke_admin_token(admin(), token.id)
+        .await
+        .unwrap();
+
+    // the certificate would live on, and its CA does not
+    certify(4000 * day).await;
+    rig.clock.advance(Duration::from_hours(3649 * 24));
+    assert_eq!(first().await.unwrap_err(), Reason::PermissionDenied);
+    rig.clock.advance(Duration::from_hours(24));
+    first().await.unwrap();
 }
 
 #[tokio::test]

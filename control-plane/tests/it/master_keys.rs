@@ -1,15 +1,21 @@
 //! Our own keys lie sealed under a master key, which can be replaced while
 //! everything runs; a wrong one refuses the start.
 
-use std::fs;
+use std::{fs, sync::Arc};
 
+use authguardian_proto::{credential::sha256, ids::SigningKeyId, reason::Reason, zone::Zone};
 use control_plane::{
     app::{self, App},
     error::Result,
-    identity::{Purpose, reseal::Resealed},
+    identity::{Purpose, Session, reseal::Resealed},
 };
+use serde_json::{Value, json};
 
-use crate::rig::{Rig, admin, open_app};
+use crate::{
+    rig::{Rig, admin, anonymous, open_app},
+    serving::Serving,
+    wait::{until, until_async},
+};
 
 /// As the rig's master key.
 const OLD: &str = "07";
@@ -86,6 +92,115 @@ async fn what_was_sealed_before_ids_were_noted_is_opened_and_sealed_anew() {
     );
     assert_eq!(sealed_under(&rig).await, [(Some(new), 3)]);
     start(&rig, &[NEW]).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_dropped_key_is_refused_also_where_the_keys_of_now_cannot_be_opened() {
+    let serving = Serving::start().await;
+    let (rig, identity) = (&serving.rig, &serving.rig.app.identity);
+    let (session, login) = login(rig).await;
+    let token = rig.granted(&session).await.token.unwrap();
+    let signer = identity.keyring().grant_signer().id;
+    let ca = sha256(identity.keyring().ca().certificate());
+    identity
+        .authenticate(&login, session.machine)
+        .await
+        .unwrap();
+    assert!(identity.verify_grant(&token).await.unwrap().is_ok());
+    assert_eq!(readiness(&serving).await, (200, json!("ok")));
+
+    rewrap(rig, &[NEW, OLD]).await.unwrap();
+    let other = start(rig, &[NEW]).await.unwrap();
+    let mut retired = Vec::new();
+    for purpose in Purpose::ALL {
+        retired.push(rotate(&other, purpose).await);
+    }
+    until("it knows that it lacks the keys of now", || {
+        !identity.has_keys_of_now()
+    })
+    .await;
+    let problem = "the stored signing keys cannot be opened with the master keys here";
+    assert_eq!(readiness(&serving).await, (503, json!(problem)));
+    // nothing was dropped yet
+    identity
+        .authenticate(&login, session.machine)
+        .await
+        .unwrap();
+    assert!(identity.verify_grant(&token).await.unwrap().is_ok());
+    let trusts_ca = || {
+        let keyring = identity.keyring();
+        let mut authorities = keyring.ca_certificates().iter();
+        authorities.any(|certificate| sha256(certificate) == ca)
+    };
+    assert!(trusts_ca());
+
+    for id in retired {
+        let dropped = other.identity.retire_signing_key(admin(), id, true).await;
+        dropped.unwrap();
+    }
+    until_async("what was dropped is refused", async || {
+        let login = identity.authenticate(&login, session.machine).await;
+        let grant = identity.verify_grant(&token).await;
+        login.is_err() && !matches!(grant, Ok(Ok(_))) && !trusts_ca()
+    })
+    .await;
+    let refused = identity.verify_grant(&token).await.unwrap_err();
+    assert_eq!(refused.reason(), Reason::Unavailable);
+    assert_eq!(identity.keyring().grant_signer().id, signer, "it goes on");
+    assert_eq!(readiness(&serving).await.0, 503);
+    serving.stop().await;
+}
+
+#[tokio::test]
+async fn where_nothing_but_dropped_keys_is_new_no_master_key_is_missed() {
+    let rig = Rig::open().await;
+    let identity = &rig.app.identity;
+    let (session, login) = login(&rig).await;
+    let old = rotate(&rig.app, Purpose::Session).await;
+    identity
+        .authenticate(&login, session.machine)
+        .await
+        .unwrap();
+    rewrap(&rig, &[NEW, OLD]).await.unwrap();
+    let other = start(&rig, &[NEW]).await.unwrap();
+    let dropped = other.identity.retire_signing_key(admin(), old, true).await;
+    dropped.unwrap();
+    until_async("what was dropped is refused", async || {
+        let known = identity.authenticate(&login, session.machine).await;
+        known.is_err_and(|error| error.reason() == Reason::Unauthenticated)
+    })
+    .await;
+    identity.reload_keys().await.unwrap();
+    assert!(identity.has_keys_of_now());
+}
+
+/// A session of data_analyst, and its token.
+async fn login(rig: &Rig) -> (Arc<Session>, String) {
+    let session = rig.analyst().await;
+    let key = rig.api_key(&["data_analyst"], false).await;
+    let (identity, machine) = (&rig.app.identity, session.machine);
+    let (nonce, _) = identity.create_challenge(machine, key.id()).await.unwrap();
+    let signature = key.sign_nonce(&nonce).unwrap();
+    let zone = Zone::LocalMachine;
+    let made = identity.create_session(anonymous(), machine, key.id(), &nonce, &signature, zone);
+    (session, made.await.unwrap().token)
+}
+
+/// Lets another key sign; returns the one that did.
+async fn rotate(app: &App, purpose: Purpose) -> SigningKeyId {
+    let made = app.identity.prepare_signing_key(admin(), purpose).await;
+    let id = made.unwrap().id;
+    let changed = app.identity.activate_signing_key(admin(), id, true).await;
+    changed.unwrap().1.unwrap().id
+}
+
+/// The status of `/readyz`, and what it says of our keys.
+async fn readiness(serving: &Serving) -> (u16, Value) {
+    let url = format!("http://{}/readyz", serving.addresses.http);
+    let answer = reqwest::get(url).await.unwrap();
+    let status = answer.status().as_u16();
+    let body: Value = answer.json().await.unwrap();
+    (status, body["checks"]["signing_keys"].clone())
 }
 
 /// A control plane that has these master keys in its file.

@@ -12,12 +12,16 @@ use authguardian_proto::{
 };
 use control_plane::{
     clock::Clock,
-    identity::{Session, api_key::NewApiKey},
+    events::{self, ChangeBody, Stream},
+    identity::{
+        Identity, Serves, Session, TermsChange, api_key::NewApiKey, machine::MachineRef,
+        membership::Expulsion, seal::MasterKeys,
+    },
 };
 
 use crate::{
     rig::{Rig, admin, anonymous, caller, with_id},
-    wait::DEADLINE,
+    wait::{DEADLINE, until_async},
 };
 
 /// A session's token beside it.
@@ -103,6 +107,101 @@ async fn a_lost_reply_to_a_renewal_can_be_asked_for_again() {
         acts(&rig, "session.renew", &session.jti.to_string()).await,
         1
     );
+}
+
+#[tokio::test]
+async fn a_renewed_session_speaks_for_no_agent_that_its_machine_may_not_serve() {
+    let rig = Rig::open().await;
+    let machine = rig.machine("host").await;
+    let key = rig.api_key(&["a", "b"], false).await;
+    let (_, session) = login(&rig, machine, &key).await;
+    let serve = async |agent: &str| {
+        let change = TermsChange {
+            agents: Some(Serves::only(vec![agent.parse().unwrap()]).unwrap()),
+            ..TermsChange::default()
+        };
+        let named = MachineRef::Id(machine);
+        let updated = rig.app.identity.update_machine(admin(), &named, change);
+        updated.await.unwrap();
+    };
+    assert_eq!(renew(&rig, &session).await.unwrap().1.agents.len(), 2);
+    serve("b").await;
+    let (_, renewed) = renew(&rig, &session).await.unwrap();
+    assert_eq!(renewed.agents, ["b".parse().unwrap()]);
+    serve("c").await;
+    let refused = renew(&rig, &session).await;
+    assert_eq!(refused.unwrap_err(), Reason::AgentMismatch);
+}
+
+#[tokio::test]
+async fn machines_and_sessions_are_heard_of_where_keys_cannot_be_read() {
+    let rig = Rig::open().await;
+    let app = &rig.app;
+    let file = &rig.config.identity.master_key_file;
+    // it reads nothing at a beat of its own
+    let (db, ambient) = (app.db.clone(), app.ambient.clone());
+    let settings = app.identity.settings().clone();
+    let master = MasterKeys::from_file(file).unwrap();
+    let identity = Identity::open(db, ambient, settings, master).await.unwrap();
+    let refusal = async |(token, session): &(String, Arc<Session>)| {
+        let known = identity.authenticate(token, session.machine).await;
+        known.err().map(|error| error.reason())
+    };
+    let host = rig.machine("host").await;
+    let key = rig.api_key(&["a"], false).await;
+    let logins = [
+        login(&rig, host, &key).await,
+        login(&rig, host, &key).await,
+        login(&rig, host, &key).await,
+    ];
+    let machines = [rig.machine("one").await, rig.machine("two").await];
+    let ban = async |machine| {
+        let named = MachineRef::Id(machine);
+        let banned = app
+            .grants
+            .expel_machine(admin(), &named, Expulsion::Ban, "");
+        banned.await.unwrap();
+    };
+    let end = async |(_, session): &(String, Arc<Session>)| {
+        let ended = app.identity.end_session(caller(session), session);
+        ended.await.unwrap();
+    };
+    for login in &logins {
+        assert_eq!(refusal(login).await, None);
+    }
+    sqlx::query("ALTER TABLE own_key RENAME TO away")
+        .execute(rig.database.pool())
+        .await
+        .unwrap();
+    ban(machines[0]).await;
+    end(&logins[0]).await;
+    assert!(identity.reload_keys().await.is_err());
+    identity.check_machine(machines[0]).unwrap();
+
+    let following = tokio::spawn({
+        let (identity, publisher) = (identity.clone(), Arc::clone(&app.publisher));
+        async move { identity.follow(&publisher).await }
+    });
+    let ended = Some(Reason::SessionExpired);
+    until_async("what was before is read", async || {
+        refusal(&logins[0]).await == ended && identity.check_machine(machines[0]).is_err()
+    })
+    .await;
+    let mut tx = app.db.begin().await.unwrap();
+    let changed = [ChangeBody::SigningKeysChanged];
+    events::append(&mut tx, Stream::Identity, rig.clock.now(), &changed)
+        .await
+        .unwrap();
+    app.db.commit(tx).await.unwrap();
+    ban(machines[1]).await;
+    end(&logins[1]).await;
+    until_async("what comes is heard of", async || {
+        refusal(&logins[1]).await == ended && identity.check_machine(machines[1]).is_err()
+    })
+    .await;
+    assert_eq!(refusal(&logins[2]).await, None);
+    assert!(!following.is_finished());
+    following.abort();
 }
 
 #[tokio::test]

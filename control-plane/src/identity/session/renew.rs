@@ -48,7 +48,7 @@ impl Identity {
         let connection = request.connection();
         // keys before machines, as decisions lock them
         let key = store::api_key(connection, session.api_key_id).await?;
-        active_machine(connection, session.machine).await?;
+        let at = active_machine(connection, session.machine).await?;
         let key = key.ok_or_else(unknown)?;
         key.check(now)?;
         if store::is_session_ended(connection, session.jti).await? {
@@ -62,7 +62,7 @@ impl Identity {
             ));
         }
         let mut agents = session.agents.clone();
-        agents.retain(|agent| key.agent_ids.contains(agent));
+        agents.retain(|agent| key.agent_ids.contains(agent) && at.terms.agents.includes(agent));
         if agents.is_empty() {
             return Err(Error::new(
                 Reason::AgentMismatch,

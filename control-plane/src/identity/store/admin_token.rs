@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use authguardian_proto::ids::AdminTokenId;
+use authguardian_proto::ids::{AdminTokenId, SigningKeyId};
 use sqlx::PgConnection;
 use time::OffsetDateTime;
 use uuid::Uuid;
@@ -10,7 +10,7 @@ use uuid::Uuid;
 use super::unreadable;
 use crate::{
     error::Result,
-    identity::{AdminToken, Role},
+    identity::{AdminToken, Role, ca::CA_LIFETIME},
 };
 
 /// What a credential is checked against.
@@ -75,12 +75,15 @@ pub(in crate::identity) async fn insert_admin_certificate(
     connection: &mut PgConnection,
     info: &AdminToken,
     public_key: &[u8],
+    ca: SigningKeyId,
 ) -> Result<()> {
     sqlx::query!(
-        "INSERT INTO admin_token (id, name, public_key, role, created_at, expires_at) VALUES ($1, $2, $3, $4, $5, $6)",
+        "INSERT INTO admin_token (id, name, public_key, certified_by, role, created_at, expires_at)
+         VALUES ($1, $2, $3, $4, $5, $6, $7)",
         info.id.as_uuid(),
         info.name,
         public_key,
+        ca.as_uuid(),
         info.role.as_str(),
         info.created_at,
         info.expires_at,
@@ -98,7 +101,8 @@ pub(in crate::identity) async fn lock_admin_tokens(connection: &mut PgConnection
     Ok(())
 }
 
-/// Whether there is a good credential of the highest role.
+/// Whether there is a good credential of the highest role; a certificate is
+/// one only while its CA counts.
 pub(in crate::identity) async fn has_admin(
     connection: &mut PgConnection,
     now: OffsetDateTime,
@@ -107,8 +111,12 @@ pub(in crate::identity) async fn has_admin(
         r#"SELECT EXISTS (
                SELECT FROM admin_token
                WHERE role = 'admin' AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > $1)
+                 AND (public_key IS NULL OR EXISTS (
+                     SELECT FROM own_key
+                     WHERE own_key.id = certified_by AND dropped_at IS NULL AND own_key.created_at > $2))
            ) AS "exists!""#,
         now,
+        now - CA_LIFETIME,
     )
     .fetch_one(connection)
     .await?)
