@@ -8,6 +8,7 @@ use authguardian_proto::{
     ids::MachineId,
     reason::{Problem, Reason},
 };
+use rmcp::ServerHandler;
 use tokio::{
     net::{TcpListener, UnixListener},
     sync::Notify,
@@ -20,7 +21,7 @@ use crate::{
     config::{Certificate, Config, ConfigError},
     core::{CertificateFollower, Core, VerifierFollower},
     dial::{self, ServerAddress},
-    faces::{self, CertificateError, CertificateFiles, Health, Server, Users},
+    faces::{self, CertificateError, CertificateFiles, Health, MakeHandler, Server, Users},
     freshness::Freshness,
     identity::{
         self, CertificateSource, Identity, IdentityError, JoinError, Renewal, Store, StoreError,
@@ -85,14 +86,16 @@ pub enum RunError {
     },
 }
 
-/// Runs the edge until it is told to stop; the configuration is valid.
+/// Runs the edge until it is told to stop, with this behind its MCP faces; the
+/// configuration is valid.
 ///
 /// # Errors
 /// [`RunError`] when it cannot start.
-pub async fn run(
+pub async fn run<H: ServerHandler>(
     config: &Config,
     mut options: RunOptions,
     ambient: Ambient,
+    make: impl MakeHandler<H>,
 ) -> Result<(), RunError> {
     let store = Store::open(&config.data.dir)?;
     let token = options.join_token.take();
@@ -158,7 +161,7 @@ pub async fn run(
         }
         shown.source
     });
-    let router = faces::router(&core, health, config, &stop);
+    let router = faces::router(&core, make, health, config, &stop);
     let server = Server::new(router, &config.limits, users, clock, stop.clone());
     listeners.serve(&server, config, certificate, &mut tasks);
     tracing::info!(http = addresses.url(), socket = %addresses.socket.display(), machine = %addresses.machine_id, "listening");

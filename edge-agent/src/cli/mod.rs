@@ -3,6 +3,9 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use rmcp::ServerHandler;
+
+use crate::{faces::MakeHandler, mcp::Mcp};
 
 mod client;
 mod completions;
@@ -72,8 +75,13 @@ enum Command {
 impl Cli {
     /// Does what was asked for; data goes to stdout, all else to stderr.
     pub async fn run(self) -> ExitCode {
+        self.run_with(Mcp::new).await
+    }
+
+    /// The same with something else behind the MCP faces of an edge that runs.
+    pub async fn run_with<H: ServerHandler>(self, make: impl MakeHandler<H>) -> ExitCode {
         let outcome = match self.command {
-            Command::Run(run) => run.run().await,
+            Command::Run(run) => run.run(make).await,
             Command::Join(join) => join.run().await,
             Command::Stdio(stdio) => stdio.run().await,
             Command::Connect(connect) => connect.run().await,

@@ -4,12 +4,14 @@ use std::{path::PathBuf, process::ExitCode, sync::Arc};
 
 use authguardian_proto::{credential::JoinToken, reason::Reason};
 use clap::Args;
+use rmcp::ServerHandler;
 
 use super::{Failure, join::join_token, logging};
 use crate::{
     app::{self, RunError, RunOptions},
     clock::Ambient,
     config::Config,
+    faces::MakeHandler,
     identity::JoinError,
 };
 
@@ -52,7 +54,10 @@ pub(super) struct Run {
 }
 
 impl Run {
-    pub(super) async fn run(self) -> Result<ExitCode, Failure> {
+    pub(super) async fn run<H: ServerHandler>(
+        self,
+        make: impl MakeHandler<H>,
+    ) -> Result<ExitCode, Failure> {
         let config = self.config()?;
         logging::start(&config.log)?;
         if let Err(error) = authguardian_memory::keep_private() {
@@ -64,7 +69,7 @@ impl Run {
             ready_file: self.ready_file,
             exit_with_parent: self.exit_with_parent,
         };
-        match app::run(&config, options, ambient).await {
+        match app::run(&config, options, ambient, make).await {
             Ok(()) => Ok(ExitCode::SUCCESS),
             Err(RunError::Join(JoinError::Refused(problem))) => Err(problem.into()),
             Err(error @ RunError::Config(_)) => Err(Failure::usage(error)),

@@ -8,6 +8,7 @@ use axum::{
     middleware::from_fn_with_state,
     routing::{any, get, post},
 };
+use rmcp::ServerHandler;
 use tokio_util::sync::CancellationToken;
 
 use crate::{config::Config, core::Core};
@@ -27,16 +28,24 @@ pub use health::Health;
 pub use serve::{CertificateError, CertificateFiles, Server};
 pub use socket::{Users, bind_unix};
 
+/// Makes what answers MCP: one for each session, and one for each request where
+/// the revision has no sessions. The faces are the same whatever stands behind
+/// them.
+pub trait MakeHandler<H>: Fn(Arc<Core>) -> H + Clone + Send + Sync + 'static {}
+
+impl<H, F: Fn(Arc<Core>) -> H + Clone + Send + Sync + 'static> MakeHandler<H> for F {}
+
 /// Every route of the HTTP faces, on TCP and on the Unix socket.
-pub fn router(
+pub fn router<H: ServerHandler>(
     core: &Arc<Core>,
+    make: impl MakeHandler<H>,
     health: Health,
     config: &Config,
     stop: &CancellationToken,
 ) -> Router {
-    let mcp = streamable_http::Face::start(core.clone(), stop.clone());
+    let mcp = streamable_http::Face::start(core.clone(), make, stop.clone());
     let routes = Router::new()
-        .route("/mcp", any(streamable_http::serve).with_state(mcp))
+        .route("/mcp", any(streamable_http::serve::<H>).with_state(mcp))
         .route(
             "/mcp/tools/{name}",
             post(rest::call_tool).with_state(core.clone()),

@@ -12,18 +12,18 @@ use axum::{
 };
 use futures::{StreamExt, TryStreamExt};
 use http_body_util::BodyExt;
-use rmcp::transport::streamable_http_server::{
-    StreamableHttpServerConfig, StreamableHttpService, session::local::LocalSessionManager,
+use rmcp::{
+    ServerHandler,
+    transport::streamable_http_server::{
+        StreamableHttpServerConfig, StreamableHttpService, session::local::LocalSessionManager,
+    },
 };
 use serde::{Deserialize, de::IgnoredAny};
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
-use super::problem;
-use crate::{
-    core::{Caller, Core},
-    mcp::Mcp,
-};
+use super::{MakeHandler, problem};
+use crate::core::{Caller, Core};
 
 mod sessions;
 
@@ -32,15 +32,19 @@ use sessions::Sessions;
 const SESSION_ID: &str = "mcp-session-id";
 
 /// The face and its sessions.
-pub(super) struct Face {
+pub(super) struct Face<H> {
     core: Arc<Core>,
-    service: StreamableHttpService<Mcp, LocalSessionManager>,
+    service: StreamableHttpService<H, LocalSessionManager>,
     sessions: Arc<Sessions>,
 }
 
-impl Face {
+impl<H: ServerHandler> Face<H> {
     /// Starts the face; its streams and sessions end with `stop`.
-    pub(super) fn start(core: Arc<Core>, stop: CancellationToken) -> Arc<Self> {
+    pub(super) fn start(
+        core: Arc<Core>,
+        make: impl MakeHandler<H>,
+        stop: CancellationToken,
+    ) -> Arc<Self> {
         let mut manager = LocalSessionManager::default();
         // rmcp would end a session after a while without messages, even with an
         // open stream; ours know about streams
@@ -57,7 +61,7 @@ impl Face {
             .with_cancellation_token(stop);
         let for_sessions = core.clone();
         let service =
-            StreamableHttpService::new(move || Ok(Mcp::new(for_sessions.clone())), manager, config);
+            StreamableHttpService::new(move || Ok(make(for_sessions.clone())), manager, config);
         Arc::new(Self {
             core,
             service,
@@ -116,7 +120,10 @@ impl Face {
 }
 
 /// Any method on `/mcp`. A session belongs to the key that began it.
-pub(super) async fn serve(State(face): State<Arc<Face>>, request: Request) -> Response {
+pub(super) async fn serve<H: ServerHandler>(
+    State(face): State<Arc<Face<H>>>,
+    request: Request,
+) -> Response {
     let (parts, body) = request.into_parts();
     let Some(caller) = parts.extensions.get::<Caller>().cloned() else {
         return problem::respond(&Problem::new(
