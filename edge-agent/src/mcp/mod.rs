@@ -1,47 +1,40 @@
 //! Tools and resources as MCP, one definition for every face, for the
 //! revisions with sessions (up to 2025-11-25) and without (2026-07-28).
 
-use std::{
-    collections::HashSet,
-    sync::{Arc, LazyLock, Mutex, PoisonError},
-};
+use std::sync::Arc;
 
-use authguardian_proto::reason::Problem;
 use rmcp::{
     ErrorData, RoleServer, ServerHandler,
     model::{
         CallToolRequestParams, CallToolResponse, CallToolResult, CustomRequest, CustomResult,
         Implementation, ListResourcesResult, ListToolsResult, PaginatedRequestParams,
         ReadResourceRequestParams, ReadResourceResponse, ReadResourceResult, ResourceContents,
-        ResourceUpdatedNotificationParam, ServerCapabilities, ServerConfig, SubscribeRequestParams,
-        SubscriptionFilter, UnsubscribeRequestParams,
+        ServerCapabilities, ServerConfig, SubscribeRequestParams, SubscriptionFilter,
+        UnsubscribeRequestParams,
     },
-    service::{Peer, RequestContext, SubscriptionContext},
+    service::{RequestContext, SubscriptionContext},
 };
-use serde_json::{Map, Value, json};
-use tokio_util::sync::{CancellationToken, DropGuard};
+use serde_json::json;
 
-use crate::core::{Caller, Core, Resource, Tool, Watch};
+use crate::core::{Caller, Core, Resource, Tool};
+use problem::{failed, problem_json};
+use subscriptions::Subscriptions;
+use tools::TOOLS;
+
+mod problem;
+mod subscriptions;
+mod tools;
 
 const INSTRUCTIONS: &str = "AuthGuardian gives agents time-bound permissions. Before using a protected resource, \
     call `request_permission` with your agent id, the resource type and a specific justification; show the returned \
     token to the resource. Extend it with `renew_permission`, end it with `revoke_token` when the task is done. \
     Resource owners check tokens with `validate_token`. Subscribe to `grants://active` to hear when grants change.";
 
-static TOOLS: LazyLock<Vec<rmcp::model::Tool>> =
-    LazyLock::new(|| Tool::ALL.into_iter().map(describe).collect());
-
 /// The MCP side of the edge: one value per MCP session, and one per request
 /// where the revision has no sessions.
 pub struct Mcp {
     core: Arc<Core>,
-    subscriptions: Mutex<Option<Subscriptions>>,
-}
-
-/// What one MCP session has subscribed to; the task ends with it.
-struct Subscriptions {
-    uris: Arc<Mutex<HashSet<Resource>>>,
-    _task: DropGuard,
+    subscriptions: Subscriptions,
 }
 
 impl Mcp {
@@ -49,47 +42,7 @@ impl Mcp {
     pub fn new(core: Arc<Core>) -> Self {
         Self {
             core,
-            subscriptions: Mutex::new(None),
-        }
-    }
-
-    fn subscribe_to(&self, resource: Resource, caller: &Caller, peer: &Peer<RoleServer>) {
-        let mut subscriptions = self
-            .subscriptions
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        let subscriptions = subscriptions.get_or_insert_with(|| {
-            let uris = Arc::new(Mutex::new(HashSet::new()));
-            let stop = CancellationToken::new();
-            let task = tell_session(self.core.watch(caller), uris.clone(), peer.clone());
-            tokio::spawn(stop.clone().run_until_cancelled_owned(task));
-            Subscriptions {
-                uris,
-                _task: stop.drop_guard(),
-            }
-        });
-        subscriptions
-            .uris
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(resource);
-    }
-
-    fn unsubscribe_from(&self, resource: Resource) {
-        let mut subscriptions = self
-            .subscriptions
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        let left = subscriptions.as_ref().map(|subscriptions| {
-            let mut uris = subscriptions
-                .uris
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner);
-            uris.remove(&resource);
-            uris.len()
-        });
-        if left == Some(0) {
-            *subscriptions = None;
+            subscriptions: Subscriptions::default(),
         }
     }
 }
@@ -178,7 +131,9 @@ impl ServerHandler for Mcp {
         context: RequestContext<RoleServer>,
     ) -> Result<(), ErrorData> {
         let resource = resource(&request.uri)?;
-        self.subscribe_to(resource, &caller(&context)?, &context.peer);
+        let caller = caller(&context)?;
+        self.subscriptions
+            .add(resource, || self.core.watch(&caller), &context.peer);
         Ok(())
     }
 
@@ -187,7 +142,7 @@ impl ServerHandler for Mcp {
         request: UnsubscribeRequestParams,
         _: RequestContext<RoleServer>,
     ) -> Result<(), ErrorData> {
-        self.unsubscribe_from(resource(&request.uri)?);
+        self.subscriptions.remove(resource(&request.uri)?);
         Ok(())
     }
 
@@ -261,69 +216,6 @@ impl ServerHandler for Mcp {
     }
 }
 
-/// Tells a session of every change that it has subscribed to.
-async fn tell_session(
-    mut watch: Watch,
-    uris: Arc<Mutex<HashSet<Resource>>>,
-    peer: Peer<RoleServer>,
-) {
-    while let Some(changed) = watch.next().await {
-        for resource in changed {
-            let wanted = uris
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .contains(&resource);
-            if !wanted {
-                continue;
-            }
-            let update = ResourceUpdatedNotificationParam::new(resource.uri());
-            if peer.notify_resource_updated(update).await.is_err() {
-                return;
-            }
-        }
-    }
-}
-
-fn describe(tool: Tool) -> rmcp::model::Tool {
-    let mut described = rmcp::model::Tool::new(
-        tool.name(),
-        tool.description(),
-        Arc::new(tool.input_schema()),
-    );
-    described.title = Some(tool.title().to_owned());
-    described.output_schema = Some(Arc::new(result_or_problem(tool.output_schema())));
-    described.annotations = Some(
-        rmcp::model::ToolAnnotations::new()
-            .read_only(tool.is_read_only())
-            .destructive(tool == Tool::RevokeToken)
-            .open_world(false),
-    );
-    described
-}
-
-/// The schema of `structuredContent`: errors are structured too, and stock
-/// clients hold them to the same schema.
-fn result_or_problem(mut result: Map<String, Value>) -> Map<String, Value> {
-    let required = result.remove("required").unwrap_or_else(|| json!([]));
-    let properties = result.entry("properties").or_insert_with(|| json!({}));
-    for (name, description) in [
-        ("reason", "Of an error: a stable word for programs."),
-        ("detail", "Of an error: a sentence for people."),
-        ("field", "Of an error: the argument at fault."),
-    ] {
-        if properties.get(name).is_none() {
-            properties[name] = json!({ "type": "string", "description": description });
-        }
-    }
-    properties["retry_after_seconds"] = json!({
-        "type": "integer",
-        "description": "Of an error: when to try again, seconds from now.",
-    });
-    let alternatives = json!([{ "required": required }, { "required": ["reason", "detail"] }]);
-    result.insert("anyOf".to_owned(), alternatives);
-    result
-}
-
 /// The caller that the guard found out; every HTTP request of a session
 /// carries its own.
 fn caller(context: &RequestContext<RoleServer>) -> Result<Caller, ErrorData> {
@@ -339,61 +231,4 @@ fn resource(uri: &str) -> Result<Resource, ErrorData> {
     Resource::parse(uri).ok_or_else(|| {
         ErrorData::resource_not_found("resource not found", Some(json!({ "uri": uri })))
     })
-}
-
-/// A resource that cannot be read now; there is no `isError` for resources.
-fn failed(problem: &Problem) -> ErrorData {
-    ErrorData::internal_error(problem.detail.clone(), Some(problem_json(problem)))
-}
-
-fn problem_json(problem: &Problem) -> Value {
-    let mut value = json!({ "reason": problem.reason.as_str(), "detail": problem.detail });
-    if let (Some(field), Some(object)) = (&problem.field, value.as_object_mut()) {
-        object.insert("field".to_owned(), json!(field));
-    }
-    if let (Some(seconds), Some(object)) = (problem.retry_after_seconds, value.as_object_mut()) {
-        object.insert("retry_after_seconds".to_owned(), json!(seconds));
-    }
-    value
-}
-
-#[cfg(test)]
-mod tests {
-    use authguardian_proto::reason::Reason;
-
-    use super::*;
-
-    #[test]
-    fn a_problem_has_a_field_only_where_one_is_at_fault() {
-        let problem = Problem::new(Reason::Unavailable, "later");
-        assert_eq!(
-            problem_json(&problem),
-            json!({"reason": "UNAVAILABLE", "detail": "later"})
-        );
-        assert_eq!(problem_json(&problem.at("token"))["field"], "token");
-        let limited = Problem::rate_limited("too often", std::time::Duration::from_secs(2));
-        assert_eq!(
-            problem_json(&limited),
-            json!({"reason": "RATE_LIMITED", "detail": "too often", "retry_after_seconds": 2})
-        );
-    }
-
-    #[test]
-    fn every_tool_is_described_with_both_schemas() {
-        for tool in TOOLS.iter() {
-            assert_eq!(tool.input_schema["type"], "object");
-            let gives = tool.output_schema.as_ref().unwrap();
-            assert_eq!(gives["type"], "object");
-            assert_eq!(gives["anyOf"].as_array().unwrap().len(), 2);
-            for name in gives["anyOf"][0]["required"].as_array().unwrap() {
-                assert!(gives["properties"][name.as_str().unwrap()].is_object());
-            }
-            assert!(gives["properties"]["reason"].is_object());
-            assert!(
-                tool.description
-                    .as_ref()
-                    .is_some_and(|text| text.len() > 40)
-            );
-        }
-    }
 }
