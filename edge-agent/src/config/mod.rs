@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 mod data;
+mod faces;
 mod http;
 mod layers;
 mod limits;
@@ -17,6 +18,7 @@ mod tls;
 mod zones;
 
 pub use data::Data;
+pub use faces::Faces;
 pub use http::Http;
 pub use limits::Limits;
 pub use listen::Listen;
@@ -40,6 +42,8 @@ pub struct Config {
     pub tls: Tls,
     /// What this edge keeps on disk.
     pub data: Data,
+    /// Which faces it shows.
+    pub faces: Faces,
     /// Whom the HTTP faces answer.
     pub http: Http,
     /// Which networks are trusted more than the rest of the world.

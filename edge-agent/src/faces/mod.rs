@@ -6,7 +6,7 @@ use std::sync::Arc;
 use axum::{
     Router,
     middleware::from_fn_with_state,
-    routing::{any, get, post},
+    routing::{MethodRouter, any, get, post},
 };
 use rmcp::ServerHandler;
 use tokio_util::sync::CancellationToken;
@@ -43,16 +43,19 @@ pub fn router<H: ServerHandler>(
     config: &Config,
     stop: &CancellationToken,
 ) -> Router {
-    let mcp = streamable_http::Face::start(core.clone(), make, stop.clone());
+    let shown = config.faces;
+    let mcp = || {
+        let face = streamable_http::Face::start(core.clone(), make, stop.clone());
+        any(streamable_http::serve::<H>).with_state(face)
+    };
+    let call_tool = || post(rest::call_tool).with_state(core.clone());
+    let read_resource = || get(rest::read_resource).with_state(core.clone());
     let routes = Router::new()
-        .route("/mcp", any(streamable_http::serve::<H>).with_state(mcp))
-        .route(
-            "/mcp/tools/{name}",
-            post(rest::call_tool).with_state(core.clone()),
-        )
+        .route("/mcp", face("streamable_http", shown.streamable_http, mcp))
+        .route("/mcp/tools/{name}", face("rest", shown.rest, call_tool))
         .route(
             "/mcp/resources/{*uri}",
-            get(rest::read_resource).with_state(core.clone()),
+            face("rest", shown.rest, read_resource),
         )
         .route(
             "/auth/challenge",
@@ -74,6 +77,14 @@ pub fn router<H: ServerHandler>(
         .fallback(problem::no_such_path)
         .method_not_allowed_fallback(problem::no_such_method);
     guarded(routes, core, config)
+}
+
+/// A route of the face with this key in `[faces]`; off, it says so.
+fn face(key: &'static str, is_on: bool, route: impl FnOnce() -> MethodRouter) -> MethodRouter {
+    if is_on {
+        return route();
+    }
+    any(move || async move { problem::face_is_off(key) })
 }
 
 /// Puts the guard around routes, as their one outer layer.

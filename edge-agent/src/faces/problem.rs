@@ -63,6 +63,13 @@ pub(super) async fn no_such_path(uri: Uri) -> Response {
     not_found(format!("there is nothing at `{}`", uri.path()))
 }
 
+/// For the paths of a face that is switched off, by its key in `[faces]`.
+pub(super) fn face_is_off(key: &str) -> Response {
+    not_found(format!(
+        "this face is off: the edge's configuration has `{key} = false` in `[faces]`"
+    ))
+}
+
 /// For paths that take another method.
 pub(super) async fn no_such_method() -> Response {
     let problem = Problem::new(Reason::InvalidArgument, "this path takes another method");

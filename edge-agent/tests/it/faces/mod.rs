@@ -2,6 +2,7 @@
 //! may take.
 
 mod limits;
+mod off;
 mod socket;
 mod tls;
 mod zones;
