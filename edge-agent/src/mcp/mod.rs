@@ -8,9 +8,9 @@ use rmcp::{
     model::{
         CallToolRequestParams, CallToolResponse, CallToolResult, CustomRequest, CustomResult,
         Implementation, ListResourcesResult, ListToolsResult, PaginatedRequestParams,
-        ReadResourceRequestParams, ReadResourceResponse, ReadResourceResult, ResourceContents,
-        ServerCapabilities, ServerConfig, SubscribeRequestParams, SubscriptionFilter,
-        UnsubscribeRequestParams,
+        ProtocolVersion, ReadResourceRequestParams, ReadResourceResponse, ReadResourceResult,
+        ResourceContents, ServerCapabilities, ServerConfig, SubscribeRequestParams,
+        SubscriptionFilter, UnsubscribeRequestParams,
     },
     service::{RequestContext, SubscriptionContext},
 };
@@ -193,17 +193,10 @@ impl ServerHandler for Mcp {
     async fn on_custom_request(
         &self,
         request: CustomRequest,
-        _: RequestContext<RoleServer>,
+        context: RequestContext<RoleServer>,
     ) -> Result<CustomResult, ErrorData> {
-        const KNOWN: [&str; 5] = [
-            "tools/call",
-            "resources/read",
-            "resources/subscribe",
-            "resources/unsubscribe",
-            "subscriptions/listen",
-        ];
         // a known method ends here when its parameters do not fit
-        if KNOWN.contains(&request.method.as_str()) {
+        if is_known(&request.method, has_sessions(&context)) {
             let message = format!("the parameters do not fit `{}`", request.method);
             return Err(ErrorData::invalid_params(message, None));
         }
@@ -214,6 +207,23 @@ impl ServerHandler for Mcp {
             None,
         ))
     }
+}
+
+/// Whether a method has parameters and is of this server, in revisions with
+/// sessions or without.
+fn is_known(method: &str, has_sessions: bool) -> bool {
+    match method {
+        "tools/call" | "resources/read" => true,
+        "resources/subscribe" | "resources/unsubscribe" => has_sessions,
+        "subscriptions/listen" => !has_sessions,
+        _ => false,
+    }
+}
+
+/// Whether a request is of a revision up to 2025-11-25.
+fn has_sessions(context: &RequestContext<RoleServer>) -> bool {
+    let revision = context.protocol_version();
+    revision.is_none_or(|revision| revision.as_str() < ProtocolVersion::V_2026_07_28.as_str())
 }
 
 /// The caller that the guard found out; every HTTP request of a session
@@ -231,4 +241,23 @@ fn resource(uri: &str) -> Result<Resource, ErrorData> {
     Resource::parse(uri).ok_or_else(|| {
         ErrorData::resource_not_found("resource not found", Some(json!({ "uri": uri })))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_method_that_a_revision_has_given_up_is_unknown_in_it() {
+        for (method, with, without) in [
+            ("tools/call", true, true),
+            ("resources/subscribe", true, false),
+            ("resources/unsubscribe", true, false),
+            ("subscriptions/listen", false, true),
+            ("tools/shout", false, false),
+        ] {
+            assert_eq!(is_known(method, true), with, "{method}");
+            assert_eq!(is_known(method, false), without, "{method}");
+        }
+    }
 }

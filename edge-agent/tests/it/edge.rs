@@ -39,6 +39,8 @@ pub(crate) struct Launch {
     pub(crate) environment: Vec<(&'static str, OsString)>,
     /// Its configuration file.
     pub(crate) config: Option<PathBuf>,
+    /// Another program than `edge-agent`, which takes the same arguments.
+    pub(crate) program: Option<&'static str>,
     /// Where its log goes, instead of to the test's own.
     pub(crate) log: Option<PathBuf>,
 }
@@ -53,7 +55,7 @@ impl Launch {
     }
 
     fn spawn(&self, dir: &Path, token: Option<&str>, listen: &str) -> Child {
-        let mut command = command();
+        let mut command = command_of(self.program.unwrap_or(BINARY));
         command
             .arg("run")
             .arg("--data-dir")
@@ -267,7 +269,11 @@ impl Killed {
 
 /// `edge-agent` without anything of the surrounding environment that it reads.
 pub(crate) fn command() -> Command {
-    let mut command = Command::new(BINARY);
+    command_of(BINARY)
+}
+
+fn command_of(program: &str) -> Command {
+    let mut command = Command::new(program);
     for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("AUTHGUARDIAN_")) {
         command.env_remove(name);
     }

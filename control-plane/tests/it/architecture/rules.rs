@@ -108,8 +108,8 @@ pub(super) const EDGE: Crate = Crate {
         },
         Border {
             matches: rmcp,
-            rooms: &["mcp", "faces", "cli"],
-            words: "mcp, faces/, cli/",
+            rooms: &["mcp", "faces", "app", "cli"],
+            words: "mcp, faces/, app, cli/",
         },
     ],
     for_tests: &["testing", "control_plane"],

@@ -39,16 +39,21 @@ async fn walk(mut client: Command, transport: &str, revision: &str) {
 }
 
 /// A program among the tools.
-fn tool(path: &str) -> Command {
+pub(crate) fn tool(path: &str) -> Command {
+    Command::new(tool_path(path))
+}
+
+/// A file among the tools.
+pub(crate) fn tool_path(path: &str) -> PathBuf {
     let tools = std::env::var(TOOLS).unwrap_or_else(|_| {
         panic!("{TOOLS} is not set: run `make test`, which prepares the clients")
     });
-    let program = Path::new(&tools).join(path);
-    assert!(program.exists(), "{} is not there", program.display());
-    Command::new(program)
+    let file = Path::new(&tools).join(path);
+    assert!(file.exists(), "{} is not there", file.display());
+    file
 }
 
 /// A file of the repository.
-fn source(path: &str) -> PathBuf {
+pub(crate) fn source(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(path)
 }
