@@ -27,6 +27,10 @@ macro_rules! uuid_ids {
             /// What its text form starts with.
             pub const PREFIX: &'static str = $prefix;
 
+            /// The form as a regular expression (ECMA-262), for schemas.
+            pub const PATTERN: &'static str =
+                concat!("^", $prefix, "(?:[0-6][0-9A-Za-z]|7[0-9A-N])[0-9A-Za-z]{20}$");
+
             /// Takes a UUID as it comes from the generator or the database.
             pub const fn from_uuid(uuid: Uuid) -> Self {
                 Self(uuid)
@@ -95,7 +99,7 @@ uuid_ids! {
 }
 
 macro_rules! name_ids {
-    ($($(#[$doc:meta])* $name:ident: $check:ident, $expected:literal;)*) => {$(
+    ($($(#[$doc:meta])* $name:ident: $check:ident, $expected:literal, $pattern:literal;)*) => {$(
         $(#[$doc])*
         #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
         pub struct $name(Box<str>);
@@ -103,6 +107,9 @@ macro_rules! name_ids {
         impl $name {
             /// What a right one looks like, for error messages.
             pub const EXPECTED: &'static str = $expected;
+
+            /// The form as a regular expression (ECMA-262), for schemas.
+            pub const PATTERN: &'static str = $pattern;
 
             /// The checked text.
             pub fn as_str(&self) -> &str {
@@ -150,13 +157,15 @@ macro_rules! name_ids {
 
 name_ids! {
     /// An agent, as its owner named it.
-    AgentId: is_agent_id, "1 to 128 characters of `A-Z a-z 0-9 _ - . : /`, a letter or digit first";
+    AgentId: is_agent_id, "1 to 128 characters of `A-Z a-z 0-9 _ - . : /`, a letter or digit first",
+        "^[A-Za-z0-9][A-Za-z0-9_.:/-]{0,127}$";
     /// A resource type; the audience of its tokens.
-    ResourceTypeName: is_resource_type, "1 to 64 characters of `A-Z 0-9 _`, a letter first";
+    ResourceTypeName: is_resource_type, "1 to 64 characters of `A-Z 0-9 _`, a letter first", "^[A-Z][A-Z0-9_]{0,63}$";
     /// A machine's unique name; a valid DNS name, since certificates carry it.
-    MachineName: is_machine_name, "1 to 63 characters of `a-z 0-9 - .`, a letter or digit first and last";
+    MachineName: is_machine_name, "1 to 63 characters of `a-z 0-9 - .`, a letter or digit first and last",
+        "^[a-z0-9](?:[a-z0-9.-]{0,61}[a-z0-9])?$";
     /// A caller's id for one mutating request.
-    RequestId: is_request_id, "1 to 128 printable ASCII characters without spaces";
+    RequestId: is_request_id, "1 to 128 printable ASCII characters without spaces", "^[!-~]{1,128}$";
 }
 
 fn is_agent_id(text: &str) -> bool {

@@ -28,17 +28,23 @@ pub enum Kind {
     Agent,
     /// A [`GrantId`].
     Grant,
-    /// A grant token; what it says is not looked at here.
+    /// A grant token of 1 to [`MAX_TOKEN_LEN`] characters; what it says is not looked at here.
     Token,
     /// A [`RequestId`].
     Request,
-    /// 1 to so many characters (Unicode scalar values).
+    /// 1 to so many characters (Unicode scalar values), not all of them blank, none of them NUL.
     Text(usize),
     /// A whole number from … to …, both included.
     Whole(u32, u32),
     /// One of these words.
     OneOf(&'static [&'static str]),
 }
+
+/// A token has something in it, for schemas.
+const NOT_BLANK: &str = r"[^\s\x85]";
+
+/// Text has something in it, and no NUL, for schemas.
+const TEXT: &str = r"^[^\x00]*[^\s\x00\x85][^\x00]*$";
 
 /// The arguments of one call, checked against their table.
 #[derive(Debug)]
@@ -67,27 +73,12 @@ impl Field {
 
     /// The JSON Schema (2020-12) of this argument.
     fn schema(&self) -> Value {
-        let description = self.description;
-        match self.kind {
-            Kind::Agent | Kind::Request => {
-                json!({"type": "string", "description": description, "minLength": 1, "maxLength": 128})
-            }
-            Kind::Grant => {
-                json!({"type": "string", "description": description, "pattern": "^grt_[0-9A-Za-z]{22}$"})
-            }
-            Kind::Token => {
-                json!({"type": "string", "description": description, "minLength": 1, "maxLength": MAX_TOKEN_LEN})
-            }
-            Kind::Text(max) => {
-                json!({"type": "string", "description": description, "minLength": 1, "maxLength": max})
-            }
-            Kind::Whole(min, max) => {
-                json!({"type": "integer", "description": description, "minimum": min, "maximum": max})
-            }
-            Kind::OneOf(words) => {
-                json!({"type": "string", "description": description, "enum": words})
-            }
+        let mut schema = self.kind.schema();
+        schema.insert("description".to_owned(), json!(self.description));
+        if !self.required {
+            allow_null(&mut schema);
         }
+        Value::Object(schema)
     }
 
     fn check(&self, value: &Value) -> Result<(), Problem> {
@@ -116,8 +107,11 @@ impl Field {
             Kind::Agent => parse::<AgentId>(name, text),
             Kind::Grant => parse::<GrantId>(name, text),
             Kind::Request => parse::<RequestId>(name, text),
-            Kind::Token => bounded(name, text, text.len(), MAX_TOKEN_LEN, "bytes"),
-            Kind::Text(max) => bounded(name, text, text.chars().count(), max, "characters"),
+            Kind::Token => bounded(name, text, MAX_TOKEN_LEN),
+            Kind::Text(_) if text.contains('\0') => {
+                Err(Problem::invalid(name, "expected text without NUL"))
+            }
+            Kind::Text(max) => bounded(name, text, max),
             Kind::OneOf(words) if words.contains(&text) => Ok(()),
             Kind::OneOf(words) => Err(Problem::invalid(
                 name,
@@ -125,6 +119,45 @@ impl Field {
             )),
             Kind::Whole(..) => Ok(()),
         }
+    }
+}
+
+impl Kind {
+    /// What its schema says of the value alone.
+    fn schema(self) -> Map<String, Value> {
+        let text = |pattern: &str| vec![("type", json!("string")), ("pattern", json!(pattern))];
+        let bounded = |pattern: &str, max: usize| {
+            let mut schema = text(pattern);
+            schema.push(("maxLength", json!(max)));
+            schema
+        };
+        let keywords = match self {
+            Self::Agent => text(AgentId::PATTERN),
+            Self::Grant => text(GrantId::PATTERN),
+            Self::Request => text(RequestId::PATTERN),
+            Self::Token => bounded(NOT_BLANK, MAX_TOKEN_LEN),
+            Self::Text(max) => bounded(TEXT, max),
+            Self::Whole(min, max) => vec![
+                ("type", json!("integer")),
+                ("minimum", json!(min)),
+                ("maximum", json!(max)),
+            ],
+            Self::OneOf(words) => vec![("type", json!("string")), ("enum", json!(words))],
+        };
+        keywords
+            .into_iter()
+            .map(|(keyword, value)| (keyword.to_owned(), value))
+            .collect()
+    }
+}
+
+/// A null stands for an argument that is not given.
+fn allow_null(schema: &mut Map<String, Value>) {
+    if let Some(kind) = schema.get_mut("type") {
+        *kind = json!([kind, "null"]);
+    }
+    if let Some(Value::Array(words)) = schema.get_mut("enum") {
+        words.push(Value::Null);
     }
 }
 
@@ -223,18 +256,25 @@ where
         .map_err(|error| Problem::invalid(name, error.to_string()))
 }
 
-fn bounded(name: &str, text: &str, len: usize, max: usize, unit: &str) -> Result<(), Problem> {
-    if text.trim().is_empty() {
+fn bounded(name: &str, text: &str, max: usize) -> Result<(), Problem> {
+    if text.chars().all(is_blank) {
         return Err(Problem::invalid(
             name,
-            format!("expected 1 to {max} {unit}"),
+            format!("expected 1 to {max} characters, not all of them blank"),
         ));
     }
-    if len > max {
-        let detail = format!("has {len} {unit}, expected at most {max}");
+    let count = text.chars().count();
+    if count > max {
+        let detail = format!("has {count} characters, expected at most {max}");
         return Err(Problem::new(Reason::TooLarge, detail).at(name));
     }
     Ok(())
+}
+
+/// What is white space in Unicode, or to the regular expressions of ECMA-262
+/// that schemas have.
+fn is_blank(char: char) -> bool {
+    char.is_whitespace() || char == '\u{feff}'
 }
 
 /// A caller's own text in an error is kept short.

@@ -29,6 +29,7 @@ mod renew_permission;
 mod request_permission;
 mod resource;
 mod revoke_token;
+mod schema;
 mod tool;
 mod validate_token;
 mod watch;
@@ -40,8 +41,9 @@ pub use follow::{CertificateFollower, VerifierFollower};
 pub use form::{Field, Kind};
 pub use login::{Challenge, SessionInfo};
 pub use peer::{Peer, Source};
-pub use resource::Resource;
+pub use resource::{ActiveGrants, AuditEntries, AuditEntry, GrantInForce, Resource};
 pub use revoke_token::RevokeTokenResult;
+pub use schema::schema_of;
 pub use tool::Tool;
 pub use validate_token::ValidateTokenResult;
 pub use watch::Watch;
@@ -139,8 +141,8 @@ impl Core {
         self.admit(caller, None, || "resource.read".to_owned())
             .await?;
         let outcome = match resource {
-            Resource::ActiveGrants => self.active_grants(caller).await,
-            Resource::AuditEntries => self.audit_entries(caller).await,
+            Resource::ActiveGrants => self.active_grants(caller).await.map(json),
+            Resource::AuditEntries => self.audit_entries(caller).await.map(json),
         };
         let action = || "resource.read".to_owned();
         self.note_outcome(caller, action, || None, outcome.as_ref().err());

@@ -5,9 +5,15 @@ use authguardian_proto::{
     grants::v1::{ActiveGrant, ListActiveGrantsRequest},
     reason::Problem,
 };
-use serde_json::{Map, Value, json};
+use schemars::JsonSchema;
+use serde::Serialize;
+use serde_json::{Map, Value};
 
-use super::{Caller, Core, decision::rfc3339};
+use super::{
+    Caller, Core,
+    decision::{given, rfc3339},
+    schema_of,
+};
 
 const PAGE: u32 = 1000;
 /// A caller with more active grants than this sees the newest.
@@ -20,6 +26,81 @@ pub enum Resource {
     ActiveGrants,
     /// The newest audit entries about the caller's agents.
     AuditEntries,
+}
+
+/// `grants://active`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct ActiveGrants {
+    /// Newest first.
+    pub grants: Vec<GrantInForce>,
+}
+
+/// A grant as its owner sees it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct GrantInForce {
+    /// Id of the grant.
+    pub grant_id: String,
+    /// Whose it is.
+    pub agent_id: String,
+    /// What it is for.
+    pub resource_type: String,
+    /// What exactly; missing when no scope was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub scope: Option<String>,
+    /// Obligations of the holder, such as `read_only`.
+    pub restrictions: Vec<String>,
+    /// First issue, RFC 3339 in UTC.
+    pub issued_at: Option<String>,
+    /// End, RFC 3339 in UTC.
+    pub expires_at: Option<String>,
+}
+
+/// `grants://audit`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct AuditEntries {
+    /// Newest first.
+    pub entries: Vec<AuditEntry>,
+}
+
+/// One entry of the audit log.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct AuditEntry {
+    /// Its number in the log.
+    pub sequence: u64,
+    /// When it happened, RFC 3339 in UTC.
+    pub occurred_at: Option<String>,
+    /// Who did it.
+    pub caller: String,
+    /// Credential that was used.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key_id: Option<String>,
+    /// Machine that it came through.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub machine_id: Option<String>,
+    /// Address that it came from.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub peer_address: Option<String>,
+    /// Zone that it came from.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub zone: Option<String>,
+    /// What was done, such as `grant.request`.
+    pub action: String,
+    /// What it was done to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub subject: Option<String>,
+    /// How it ended.
+    pub outcome: String,
+    /// Reason code, unless it ended well.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// The caller's own id of the request.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub request_id: Option<String>,
+    /// Trace that it belongs to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub trace_id: Option<String>,
+    /// How many equal ones it stands for.
+    pub count: u64,
 }
 
 impl Resource {
@@ -47,6 +128,14 @@ impl Resource {
         }
     }
 
+    /// The JSON Schema of what is read.
+    pub fn schema(self) -> Map<String, Value> {
+        match self {
+            Self::ActiveGrants => schema_of::<ActiveGrants>(),
+            Self::AuditEntries => schema_of::<AuditEntries>(),
+        }
+    }
+
     /// What it holds, for people and models.
     pub const fn description(self) -> &'static str {
         match self {
@@ -61,8 +150,8 @@ impl Resource {
 }
 
 impl Core {
-    pub(super) async fn active_grants(&self, caller: &Caller) -> Result<Value, Problem> {
-        let mut grants: Vec<Value> = Vec::new();
+    pub(super) async fn active_grants(&self, caller: &Caller) -> Result<ActiveGrants, Problem> {
+        let mut grants = Vec::new();
         let mut page_token = String::new();
         for _ in 0..MAX_PAGES {
             let request = ListActiveGrantsRequest {
@@ -73,69 +162,57 @@ impl Core {
                 .upstream
                 .list_active_grants(caller.login(), request)
                 .await?;
-            grants.extend(page.grants.into_iter().map(grant));
+            grants.extend(page.grants.into_iter().map(GrantInForce::from));
             page_token = page.next_page_token;
             if page_token.is_empty() {
                 break;
             }
         }
-        Ok(json!({ "grants": grants }))
+        Ok(ActiveGrants { grants })
     }
 
-    pub(super) async fn audit_entries(&self, caller: &Caller) -> Result<Value, Problem> {
+    pub(super) async fn audit_entries(&self, caller: &Caller) -> Result<AuditEntries, Problem> {
         let request = ListOwnEntriesRequest::default();
         let page = self
             .upstream
             .list_own_entries(caller.login(), request)
             .await?;
-        let entries: Vec<Value> = page.entries.into_iter().map(entry).collect();
-        Ok(json!({ "entries": entries }))
+        let entries = page.entries.into_iter().map(AuditEntry::from).collect();
+        Ok(AuditEntries { entries })
     }
 }
 
-fn grant(grant: ActiveGrant) -> Value {
-    let mut object = Object::default();
-    object.put("grant_id", grant.grant_id);
-    object.put("agent_id", grant.agent_id);
-    object.put("resource_type", grant.resource_type);
-    object.put_given("scope", grant.scope);
-    object.put("restrictions", grant.restrictions);
-    object.put("issued_at", rfc3339(grant.issued_at));
-    object.put("expires_at", rfc3339(grant.expires_at));
-    Value::Object(object.0)
-}
-
-fn entry(entry: Entry) -> Value {
-    let mut object = Object::default();
-    object.put("sequence", entry.sequence);
-    object.put("occurred_at", rfc3339(entry.occurred_at));
-    object.put("caller", entry.caller);
-    object.put_given("key_id", entry.key_id);
-    object.put_given("machine_id", entry.machine_id);
-    object.put_given("peer_address", entry.peer_address);
-    object.put_given("zone", entry.zone);
-    object.put("action", entry.action);
-    object.put_given("subject", entry.subject);
-    object.put("outcome", entry.outcome);
-    object.put_given("reason", entry.reason);
-    object.put_given("request_id", entry.request_id);
-    object.put_given("trace_id", entry.trace_id);
-    object.put("count", entry.count);
-    Value::Object(object.0)
-}
-
-/// A JSON object without the fields that messages leave empty.
-#[derive(Default)]
-struct Object(Map<String, Value>);
-
-impl Object {
-    fn put(&mut self, name: &str, value: impl Into<Value>) {
-        self.0.insert(name.to_owned(), value.into());
+impl From<ActiveGrant> for GrantInForce {
+    fn from(grant: ActiveGrant) -> Self {
+        Self {
+            grant_id: grant.grant_id,
+            agent_id: grant.agent_id,
+            resource_type: grant.resource_type,
+            scope: given(grant.scope),
+            restrictions: grant.restrictions,
+            issued_at: rfc3339(grant.issued_at),
+            expires_at: rfc3339(grant.expires_at),
+        }
     }
+}
 
-    fn put_given(&mut self, name: &str, text: String) {
-        if !text.is_empty() {
-            self.put(name, text);
+impl From<Entry> for AuditEntry {
+    fn from(entry: Entry) -> Self {
+        Self {
+            sequence: entry.sequence,
+            occurred_at: rfc3339(entry.occurred_at),
+            caller: entry.caller,
+            key_id: given(entry.key_id),
+            machine_id: given(entry.machine_id),
+            peer_address: given(entry.peer_address),
+            zone: given(entry.zone),
+            action: entry.action,
+            subject: given(entry.subject),
+            outcome: entry.outcome,
+            reason: given(entry.reason),
+            request_id: given(entry.request_id),
+            trace_id: given(entry.trace_id),
+            count: entry.count,
         }
     }
 }
@@ -154,17 +231,19 @@ mod tests {
 
     #[test]
     fn what_is_empty_is_left_out() {
-        let value = grant(ActiveGrant {
+        let grant = GrantInForce::from(ActiveGrant {
             grant_id: "grt_1".into(),
             ..ActiveGrant::default()
         });
+        let value = serde_json::to_value(grant).unwrap();
         assert_eq!(value["grant_id"], "grt_1");
         assert_eq!(value.get("scope"), None);
-        let value = entry(Entry {
+        let entry = AuditEntry::from(Entry {
             action: "grant.request".into(),
             count: 2,
             ..Entry::default()
         });
+        let value = serde_json::to_value(entry).unwrap();
         assert_eq!(
             (value["action"].as_str(), value["count"].as_u64()),
             (Some("grant.request"), Some(2))

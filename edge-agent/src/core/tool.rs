@@ -3,7 +3,7 @@
 use std::sync::LazyLock;
 
 use authguardian_proto::{
-    reason::{Problem, Reason},
+    reason::{Code, Problem, Reason},
     zone::Zone,
 };
 use serde_json::{Map, Value};
@@ -11,7 +11,8 @@ use serde_json::{Map, Value};
 use super::{
     DecisionResult, RevokeTokenResult, ValidateTokenResult,
     form::{self, Field},
-    permission_status, renew_permission, request_permission, revoke_token, validate_token,
+    permission_status, renew_permission, request_permission, revoke_token, schema_of,
+    validate_token,
 };
 
 /// A command of the edge.
@@ -41,6 +42,8 @@ struct Definition {
     /// ending a grant only gives up. A tool that acts without being judged by
     /// policy, or that changes what others see, may not.
     external: bool,
+    /// What it can fail with beyond what every call can.
+    failures: &'static [Code],
 }
 
 impl Tool {
@@ -88,6 +91,11 @@ impl Tool {
         check_zone(self.definition(), zone)
     }
 
+    /// What it can fail with beyond what every call can: form, credential, limits.
+    pub fn failures(self) -> &'static [Code] {
+        self.definition().failures
+    }
+
     /// What it takes.
     pub fn fields(self) -> &'static [Field] {
         self.definition().fields
@@ -126,6 +134,7 @@ impl Tool {
                 fields: request_permission::FIELDS,
                 read_only: false,
                 external: true,
+                failures: &[Code::NotFound, Code::Conflict, Code::OutcomeUnknown],
             },
             Self::PermissionStatus => &Definition {
                 name: "permission_status",
@@ -135,6 +144,7 @@ impl Tool {
                 fields: permission_status::FIELDS,
                 read_only: true,
                 external: true,
+                failures: &[Code::NotFound],
             },
             Self::RenewPermission => &Definition {
                 name: "renew_permission",
@@ -144,6 +154,12 @@ impl Tool {
                 fields: renew_permission::FIELDS,
                 read_only: false,
                 external: true,
+                failures: &[
+                    Code::NotFound,
+                    Code::FailedPrecondition,
+                    Code::Conflict,
+                    Code::OutcomeUnknown,
+                ],
             },
             Self::ValidateToken => &Definition {
                 name: "validate_token",
@@ -154,6 +170,7 @@ impl Tool {
                 fields: validate_token::FIELDS,
                 read_only: true,
                 external: true,
+                failures: &[Code::NotFound],
             },
             Self::RevokeToken => &Definition {
                 name: "revoke_token",
@@ -162,6 +179,7 @@ impl Tool {
                 fields: revoke_token::FIELDS,
                 read_only: false,
                 external: true,
+                failures: &[Code::NotFound, Code::Conflict, Code::OutcomeUnknown],
             },
         }
     }
@@ -176,22 +194,6 @@ fn check_zone(tool: &Definition, zone: Zone) -> Result<(), Problem> {
         tool.name
     );
     Err(Problem::new(Reason::ZoneForbids, detail))
-}
-
-fn schema_of<T: schemars::JsonSchema>() -> Map<String, Value> {
-    // `uint64` and the like are no formats of JSON Schema; stock clients warn of them at every call
-    let settings = schemars::generate::SchemaSettings::draft2020_12()
-        .with(|settings| settings.inline_subschemas = true)
-        .with_transform(schemars::transform::RestrictFormats::default());
-    let schema = settings.into_generator().into_root_schema_for::<T>();
-    match schema.to_value() {
-        Value::Object(mut schema) => {
-            schema.remove("$schema");
-            schema.remove("title");
-            schema
-        }
-        _ => Map::new(),
-    }
 }
 
 #[cfg(test)]
@@ -215,6 +217,7 @@ mod tests {
             fields: &[],
             read_only: false,
             external: false,
+            failures: &[],
         };
         let refused = check_zone(&inside, Zone::External).unwrap_err();
         assert_eq!(refused.reason, Reason::ZoneForbids);

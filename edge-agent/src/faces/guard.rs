@@ -209,7 +209,8 @@ pub(super) async fn check(
 
 /// What needs no credential: nothing in it depends on who asks.
 fn is_open(method: &Method, path: &str) -> bool {
-    matches!(*method, Method::GET | Method::HEAD) && matches!(path, "/livez" | "/readyz")
+    matches!(*method, Method::GET | Method::HEAD)
+        && matches!(path, "/livez" | "/readyz" | "/openapi.json")
 }
 
 /// What turns a key into a session, for whoever does not have one yet.
@@ -385,8 +386,10 @@ mod tests {
     }
 
     #[test]
-    fn only_health_is_open() {
-        assert!(is_open(&Method::GET, "/readyz"));
+    fn only_health_and_the_description_are_open() {
+        for path in ["/livez", "/readyz", "/openapi.json"] {
+            assert!(is_open(&Method::GET, path) && is_open(&Method::HEAD, path));
+        }
         assert!(!is_open(&Method::POST, "/readyz"));
         assert!(!is_open(&Method::GET, "/mcp"));
         assert!(is_login(&Method::POST, "/auth/session"));

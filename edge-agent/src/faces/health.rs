@@ -1,6 +1,9 @@
 //! `/livez` and `/readyz`: for supervisors and for `edge-agent status`.
 
+use std::time::Duration;
+
 use axum::{Json, extract::State, http::StatusCode};
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use authguardian_proto::ids::MachineId;
@@ -21,16 +24,21 @@ pub struct Health {
 }
 
 /// The body of `/readyz`.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub(super) struct Readiness {
+    /// Whether it answers fully: the control plane is heard, and takes this machine's calls.
     ready: bool,
+    /// Of this edge.
     version: &'static str,
+    /// This machine.
     machine_id: String,
+    /// Its name.
     machine_name: String,
+    /// What it trusts.
     trust_domain: String,
     /// Age of what is known of the control plane's streams, milliseconds; missing: nothing is.
     #[serde(skip_serializing_if = "Option::is_none")]
-    staleness_ms: Option<u128>,
+    staleness_ms: Option<u64>,
     /// Why the control plane refuses all calls of this machine; missing: it does not.
     #[serde(skip_serializing_if = "Option::is_none")]
     refused: Option<&'static str>,
@@ -56,8 +64,12 @@ pub(super) async fn ready(State(health): State<Health>) -> (StatusCode, Json<Rea
         machine_id: health.machine_id.to_string(),
         machine_name: health.machine_name,
         trust_domain: health.trust_domain,
-        staleness_ms: health.feed.freshness().age().map(|age| age.as_millis()),
+        staleness_ms: health.feed.freshness().age().map(whole_millis),
         refused: refused.map(|problem| problem.reason.as_str()),
     };
     (status, Json(readiness))
+}
+
+fn whole_millis(age: Duration) -> u64 {
+    u64::try_from(age.as_millis()).unwrap_or(u64::MAX)
 }

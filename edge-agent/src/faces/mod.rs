@@ -16,6 +16,7 @@ use crate::{config::Config, core::Core};
 mod auth;
 mod guard;
 mod health;
+mod openapi;
 mod problem;
 mod rest;
 mod serve;
@@ -73,6 +74,10 @@ pub fn router<H: ServerHandler>(
             post(auth::renew).with_state(core.clone()),
         )
         .route("/livez", get(health::live))
+        .route(
+            "/openapi.json",
+            get(openapi::serve).with_state(openapi::Document::new(shown)),
+        )
         .route("/readyz", get(health::ready).with_state(health))
         .fallback(problem::no_such_path)
         .method_not_allowed_fallback(problem::no_such_method);

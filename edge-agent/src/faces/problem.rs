@@ -6,7 +6,30 @@ use axum::{
     http::{HeaderValue, StatusCode, Uri, header},
     response::Response,
 };
-use serde_json::json;
+use schemars::JsonSchema;
+use serde::Serialize;
+
+/// An error: problem details as in RFC 9457.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(super) struct Details<'a> {
+    /// The reason as a URN.
+    #[serde(rename = "type")]
+    kind: String,
+    /// The reason in words.
+    title: String,
+    /// The HTTP status.
+    status: u16,
+    /// A stable word for programs.
+    reason: &'static str,
+    /// A sentence for people: what was expected, or what to do next.
+    detail: &'a str,
+    /// The argument at fault, where one is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    field: Option<&'a str>,
+    /// When to try again, whole seconds from now, where that is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    retry_after_seconds: Option<u32>,
+}
 
 /// A problem with the status of its reason.
 pub(super) fn respond(problem: &Problem) -> Response {
@@ -18,20 +41,18 @@ pub(super) fn respond(problem: &Problem) -> Response {
 /// A problem of HTTP itself, where the status says more than the reason.
 pub(super) fn respond_with(status: StatusCode, problem: &Problem) -> Response {
     let reason = problem.reason;
-    let mut body = json!({
-        "type": format!("urn:authguardian:reason:{reason}"),
-        "title": title(reason),
-        "status": status.as_u16(),
-        "reason": reason.as_str(),
-        "detail": problem.detail,
-    });
-    if let (Some(field), Some(object)) = (&problem.field, body.as_object_mut()) {
-        object.insert("field".to_owned(), json!(field));
-    }
-    if let (Some(seconds), Some(object)) = (problem.retry_after_seconds, body.as_object_mut()) {
-        object.insert("retry_after_seconds".to_owned(), json!(seconds));
-    }
-    let mut response = Response::new(Body::from(body.to_string()));
+    let answer = Details {
+        kind: format!("urn:authguardian:reason:{reason}"),
+        title: title(reason),
+        status: status.as_u16(),
+        reason: reason.as_str(),
+        detail: &problem.detail,
+        field: problem.field.as_deref(),
+        retry_after_seconds: problem.retry_after_seconds,
+    };
+    // strings and numbers always become JSON
+    let body = serde_json::to_vec(&answer).unwrap_or_default();
+    let mut response = Response::new(Body::from(body));
     *response.status_mut() = status;
     let headers = response.headers_mut();
     headers.insert(
@@ -92,6 +113,7 @@ fn title(reason: Reason) -> String {
 #[cfg(test)]
 mod tests {
     use http_body_util::BodyExt;
+    use serde_json::json;
 
     use super::*;
 

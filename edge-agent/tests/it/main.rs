@@ -20,6 +20,7 @@ mod limits;
 mod login;
 mod machine;
 mod mcp;
+mod openapi;
 mod outage;
 mod proxy;
 mod renewal;

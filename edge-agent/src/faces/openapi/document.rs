@@ -1,0 +1,254 @@
+//! The whole document: what there is, from the tables that it is served from.
+
+use authguardian_proto::reason::Code;
+use serde_json::{Map, Value, json};
+
+use super::{
+    super::{
+        auth::{self, ChallengeAnswer, NewSessionAnswer, SessionAnswer},
+        health::Readiness,
+    },
+    failure,
+    operation::{Access, Operation, json_answer, schema_reference},
+};
+use crate::{
+    config::Faces,
+    core::{Resource, Tool, schema_of},
+};
+
+const DESCRIPTION: &str = "Time-bound permissions for AI agents, as plain HTTP. The same tools and resources are \
+    reached over MCP, with the same results, limits and errors. A denial and `valid: false` are results (`200`); \
+    errors are problem details with a stable `reason`.";
+
+const CREDENTIAL: &str = "An API key (`agk_…`), or the session token of `POST /auth/session`.";
+
+/// OpenAPI 3.1.1 of the faces that are shown.
+pub(super) fn document(shown: Faces) -> Value {
+    let mut operations = Vec::new();
+    let mut schemas = Map::new();
+    if shown.rest {
+        operations.extend(Tool::ALL.into_iter().map(|tool| call(tool, &mut schemas)));
+        operations.push(read(&mut schemas));
+    }
+    operations.extend(login(&mut schemas));
+    operations.extend(health(&mut schemas));
+    schemas.insert("Problem".to_owned(), failure::problem());
+    json!({
+        "openapi": "3.1.1",
+        "info": {
+            "title": "AuthGuardian edge",
+            "version": env!("CARGO_PKG_VERSION"),
+            "description": DESCRIPTION,
+            "license": { "name": env!("CARGO_PKG_LICENSE"), "identifier": env!("CARGO_PKG_LICENSE") },
+        },
+        "servers": [{ "url": "/" }],
+        "security": [{ "credential": [] }],
+        "tags": [
+            { "name": "tools", "description": "What an agent or the owner of a resource does." },
+            { "name": "resources", "description": "What a caller can read." },
+            { "name": "login", "description": "A session for whoever signs a nonce with the API key." },
+            { "name": "health", "description": "For supervisors and programs; open to all." },
+        ],
+        "paths": paths(&operations),
+        "components": {
+            "securitySchemes": {
+                "credential": { "type": "http", "scheme": "bearer", "description": CREDENTIAL },
+            },
+            "schemas": schemas,
+            "responses": failure::responses(),
+        },
+    })
+}
+
+fn paths(operations: &[Operation]) -> Map<String, Value> {
+    let mut paths = Map::new();
+    for operation in operations {
+        let path = paths
+            .entry(operation.path.clone())
+            .or_insert_with(|| json!({}));
+        path[operation.method] = operation.to_json();
+    }
+    paths
+}
+
+fn call(tool: Tool, schemas: &mut Map<String, Value>) -> Operation {
+    let name = pascal_case(tool.name());
+    let (arguments, result) = (format!("{name}Arguments"), format!("{name}Result"));
+    schemas.insert(arguments.clone(), tool.input_schema().into());
+    schemas.insert(result.clone(), tool.output_schema().into());
+    Operation {
+        tag: "tools",
+        summary: tool.title().to_owned(),
+        description: tool.description().to_owned(),
+        body: Some(schema_reference(&arguments)),
+        answers: vec![(200, json_answer("The result.", &schema_reference(&result)))],
+        failures: tool.failures(),
+        ..Operation::new("post", format!("/mcp/tools/{}", tool.name()), tool.name())
+    }
+}
+
+fn read(schemas: &mut Map<String, Value>) -> Operation {
+    let mut contents = Vec::new();
+    for resource in Resource::ALL {
+        let name = pascal_case(resource.name());
+        schemas.insert(name.clone(), resource.schema().into());
+        contents.push(schema_reference(&name));
+    }
+    let lines =
+        Resource::ALL.map(|resource| format!("- `{}`: {}", resource.uri(), resource.description()));
+    let uri = json!({
+        "name": "uri",
+        "in": "path",
+        "required": true,
+        "description": "URI of the resource, percent-encoded",
+        "schema": { "type": "string", "enum": Resource::ALL.map(Resource::uri) },
+    });
+    Operation {
+        tag: "resources",
+        summary: "Read a resource".to_owned(),
+        description: lines.join("\n"),
+        parameters: vec![uri],
+        answers: vec![(
+            200,
+            json_answer("What it holds.", &json!({ "anyOf": contents })),
+        )],
+        failures: &[Code::NotFound],
+        ..Operation::new("get", "/mcp/resources/{uri}", "read_resource")
+    }
+}
+
+fn login(schemas: &mut Map<String, Value>) -> [Operation; 5] {
+    let mut share = |name: &str, schema: Map<String, Value>| {
+        schemas.insert(name.to_owned(), schema.into());
+        schema_reference(name)
+    };
+    let challenge = share("Challenge", schema_of::<ChallengeAnswer>());
+    let session = share("Session", schema_of::<SessionAnswer>());
+    let new_session = share("NewSession", schema_of::<NewSessionAnswer>());
+    let operation = |method, path, id: &str, summary: &str| Operation {
+        tag: "login",
+        summary: summary.to_owned(),
+        ..Operation::new(method, path, id)
+    };
+    [
+        Operation {
+            access: Access::Login,
+            body: Some(auth::body::schema(auth::body::CHALLENGE)),
+            answers: vec![(200, json_answer("What to sign.", &challenge))],
+            ..operation(
+                "post",
+                "/auth/challenge",
+                "create_challenge",
+                "Ask for a nonce to sign",
+            )
+        },
+        Operation {
+            access: Access::Login,
+            body: Some(auth::body::schema(auth::body::PROOF)),
+            answers: vec![(201, json_answer("The session.", &new_session))],
+            ..operation(
+                "post",
+                "/auth/session",
+                "create_session",
+                "Trade a signed nonce for a session",
+            )
+        },
+        Operation {
+            answers: vec![(200, json_answer("The caller.", &session))],
+            ..operation(
+                "get",
+                "/auth/session",
+                "read_session",
+                "Tell who the caller is",
+            )
+        },
+        Operation {
+            answers: vec![(201, json_answer("The session.", &new_session))],
+            failures: &[Code::OutcomeUnknown],
+            ..operation(
+                "post",
+                "/auth/session/renew",
+                "renew_session",
+                "Renew the caller's session",
+            )
+        },
+        Operation {
+            answers: vec![(204, json!({ "description": "It has ended." }))],
+            failures: &[Code::OutcomeUnknown],
+            ..operation("delete", "/auth/session", "end_session", "Log out")
+        },
+    ]
+}
+
+fn health(schemas: &mut Map<String, Value>) -> [Operation; 3] {
+    schemas.insert("Readiness".to_owned(), schema_of::<Readiness>().into());
+    let readiness = schema_reference("Readiness");
+    let operation = |path, id: &str, summary: &str| Operation {
+        tag: "health",
+        summary: summary.to_owned(),
+        access: Access::Open,
+        ..Operation::new("get", path, id)
+    };
+    let text = json!({
+        "description": "It runs.",
+        "content": { "text/plain": { "schema": { "type": "string" } } },
+    });
+    [
+        Operation {
+            answers: vec![(200, text)],
+            ..operation("/livez", "live", "Tell whether the process runs")
+        },
+        Operation {
+            answers: vec![
+                (200, json_answer("It answers fully.", &readiness)),
+                (
+                    503,
+                    json_answer("It does not; the body tells why.", &readiness),
+                ),
+            ],
+            ..operation("/readyz", "ready", "Tell whether it answers fully")
+        },
+        Operation {
+            answers: vec![(
+                200,
+                json_answer("This document.", &json!({ "type": "object" })),
+            )],
+            ..operation("/openapi.json", "describe", "Describe what there is")
+        },
+    ]
+}
+
+/// `request_permission` and `Request permission` → `RequestPermission`.
+fn pascal_case(name: &str) -> String {
+    name.split(['_', ' '])
+        .flat_map(|word| {
+            let mut chars = word.chars();
+            let first = chars.next().map(|first| first.to_ascii_uppercase());
+            first.into_iter().chain(chars)
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_off_is_not_described() {
+        let shown = Faces::default();
+        let paths = |shown| document(shown)["paths"].as_object().unwrap().clone();
+        assert!(paths(shown).contains_key("/mcp/resources/{uri}"));
+        let without = paths(Faces {
+            rest: false,
+            ..shown
+        });
+        assert!(without.keys().all(|path| !path.starts_with("/mcp/")));
+        assert!(without.contains_key("/auth/session"));
+    }
+
+    #[test]
+    fn names_of_schemas_are_one_word() {
+        assert_eq!(pascal_case("request_permission"), "RequestPermission");
+        assert_eq!(pascal_case("Active grants"), "ActiveGrants");
+    }
+}

@@ -1,0 +1,152 @@
+//! What a tool's published schema refuses its form refuses, and the reverse.
+
+use reqwest::StatusCode;
+use serde_json::{Value, json};
+
+use super::{document, validator::errors};
+use crate::rig::Rig;
+
+/// What each argument is tried with, as JSON arrays.
+const VALUES: &[(&str, &str)] = &[
+    (
+        "agent_id",
+        r#"[null, 7, true, [], {}, "", " ", "data_analyst", "A:b/c.d-e_f", "-a", "a b", "ä", "a\n", "\na", "a\u0000"]"#,
+    ),
+    (
+        "resource_type",
+        r#"[null, 1, [], "", " ", "SAP_API", "no such type", "\n\t", "ä"]"#,
+    ),
+    (
+        "justification",
+        r#"[null, 1, [], "", " ", "\n\t", "\u00a0", "\u3000", "\u2028", "\ufeff", "\u0085", " x ", "äöüßé", "\n\nx", "😀", "a\u0000b", "\u0000"]"#,
+    ),
+    (
+        "scope",
+        r#"[null, 1, "", " ", "read:invoices", "*", "a\u0000"]"#,
+    ),
+    (
+        "ttl_seconds",
+        r#"[null, 0, 1, 60, -1, 1.5, 60.0, 1e300, "5", true, [], 4294967295, 4294967296, 18446744073709551615]"#,
+    ),
+    ("wait_seconds", r#"[null, 0, 0.0, -1, 61, 0.5, "0", false]"#),
+    (
+        "request_id",
+        r#"[null, "r-1", "~!", "a b", "é", "", "a\n", 1]"#,
+    ),
+    ("token", r#"[null, "e.y.J", "", " ", 5, "ä", {}]"#),
+    (
+        "grant_id",
+        r#"[null, "grt_0000000000000000000007", "grt_000000000000000000007", "grt_00000000000000000000007",
+            "apk_0000000000000000000007", "grt_zzzzzzzzzzzzzzzzzzzzzz", "grt_000000000000000000000-", "",
+            "grt_7N42DGM5Tflk9n8mt7Fhc7", "grt_0000000000000000000007\n", 7]"#,
+    ),
+    (
+        "consistency",
+        r#"[null, "bounded", "strong", "Bounded", "", 1, ["strong"]]"#,
+    ),
+    ("no_such_argument", r#"[null, 1, "x"]"#),
+];
+
+/// The bounds of texts, in characters.
+const LONGEST: &[(&str, usize)] = &[
+    ("agent_id", 128),
+    ("resource_type", 64),
+    ("justification", 2000),
+    ("scope", 500),
+    ("request_id", 128),
+    ("token", 8192),
+];
+
+#[tokio::test]
+async fn the_form_takes_what_the_published_schema_takes_and_nothing_else() {
+    let rig = Rig::start().await;
+    let client = rig.edge.client(&rig.api_key);
+    let document = document(&rig).await;
+    let (mut taken, mut refused) = (0, 0);
+    for (path, operations) in document["paths"].as_object().unwrap() {
+        let Some(tool) = path.strip_prefix("/mcp/tools/") else {
+            continue;
+        };
+        let body = &operations["post"]["requestBody"]["content"]["application/json"]["schema"];
+        let pointer = body["$ref"].as_str().unwrap().strip_prefix('#').unwrap();
+        let schema = document.pointer(pointer).unwrap();
+        let cases = cases(schema);
+        let found = errors(schema, &cases).await;
+        for (case, errors) in cases.into_iter().zip(found) {
+            let (status, answer) = client.try_call(tool, case.clone()).await;
+            let is_refused = is_of_form(status, &answer);
+            assert_eq!(
+                is_refused,
+                !errors.is_empty(),
+                "{tool} {case}: {answer}; {errors:?}"
+            );
+            *(if is_refused { &mut refused } else { &mut taken }) += 1;
+        }
+    }
+    assert!(
+        taken > 70 && refused > 150,
+        "{taken} taken, {refused} refused"
+    );
+}
+
+/// Every value in the place of a good one, and none of them.
+fn cases(schema: &Value) -> Vec<Value> {
+    let properties = schema["properties"].as_object().unwrap();
+    let required = schema["required"].as_array().unwrap();
+    let good: Value = required
+        .iter()
+        .map(|name| {
+            (
+                name.as_str().unwrap().to_owned(),
+                good(name.as_str().unwrap()),
+            )
+        })
+        .collect::<serde_json::Map<_, _>>()
+        .into();
+    let mut cases = vec![json!({}), good.clone()];
+    let mut add = |name: &str, value: Value| {
+        let mut case = good.clone();
+        case[name] = value;
+        cases.push(case);
+    };
+    let is_known = |name: &str| properties.contains_key(name) || name == "no_such_argument";
+    for (name, values) in VALUES.iter().filter(|(name, _)| is_known(name)) {
+        let values: Vec<Value> = serde_json::from_str(values).unwrap();
+        values.into_iter().for_each(|value| add(name, value));
+    }
+    for (name, longest) in LONGEST.iter().filter(|(name, _)| is_known(name)) {
+        for letter in ["x", "ä"] {
+            add(name, json!(letter.repeat(*longest)));
+            add(name, json!(letter.repeat(longest + 1)));
+        }
+    }
+    for name in properties.keys() {
+        assert!(
+            VALUES.iter().any(|(known, _)| known == name),
+            "`{name}` is not tried"
+        );
+    }
+    for name in required {
+        let mut case = good.clone();
+        case.as_object_mut().unwrap().remove(name.as_str().unwrap());
+        cases.push(case);
+    }
+    cases
+}
+
+fn good(name: &str) -> Value {
+    match name {
+        "agent_id" => json!("data_analyst"),
+        "resource_type" => json!("SAP_API"),
+        "justification" => json!("Q4 analysis task"),
+        "token" => json!("e.y.J"),
+        "grant_id" => json!("grt_0000000000000000000007"),
+        _ => panic!("no good `{name}` is known"),
+    }
+}
+
+/// Whether a call was refused for its form, rather than for what it asked.
+fn is_of_form(status: StatusCode, answer: &Value) -> bool {
+    !status.is_success()
+        && ["INVALID_ARGUMENT", "TOO_LARGE"].contains(&answer["reason"].as_str().unwrap())
+}
