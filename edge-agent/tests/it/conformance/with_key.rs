@@ -1,7 +1,7 @@
 //! A proxy that shows a key for a client that has none; all else, `Host` and
 //! `Origin` above all, passes as it is.
 
-use std::net::SocketAddr;
+use std::sync::Arc;
 
 use axum::{
     Router,
@@ -33,13 +33,13 @@ impl WithKey {
     /// Stands before the edge at this URL.
     pub(super) async fn before(edge: &str, api_key: &str) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address: SocketAddr = listener.local_addr().unwrap();
+        let address = listener.local_addr().unwrap();
         let way = Way {
             client: Client::builder(TokioExecutor::new()).build_http(),
             edge: edge.parse::<Uri>().unwrap().into_parts().authority.unwrap(),
             credential: format!("Bearer {api_key}").parse().unwrap(),
         };
-        let routes = Router::new().fallback(pass).with_state(way.into());
+        let routes = Router::new().fallback(pass).with_state(Arc::new(way));
         Self {
             url: format!("http://{address}"),
             serving: tokio::spawn(async move { axum::serve(listener, routes).await.unwrap() }),
@@ -53,7 +53,7 @@ impl Drop for WithKey {
     }
 }
 
-async fn pass(State(way): State<std::sync::Arc<Way>>, mut request: Request) -> Response {
+async fn pass(State(way): State<Arc<Way>>, mut request: Request) -> Response {
     let mut parts = request.uri().clone().into_parts();
     parts.scheme = Some(uri::Scheme::HTTP);
     parts.authority = Some(way.edge.clone());
