@@ -8,7 +8,7 @@ use std::{
 };
 
 use rand::{Rng, SeedableRng, rngs::StdRng};
-use time::OffsetDateTime;
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use uuid::Uuid;
 
 /// A source of time.
@@ -67,7 +67,8 @@ impl Entropy {
         Self(Mutex::new(StdRng::seed_from_u64(seed)))
     }
 
-    fn bytes<const N: usize>(&self) -> [u8; N] {
+    /// Random bytes.
+    pub fn bytes<const N: usize>(&self) -> [u8; N] {
         let mut bytes = [0; N];
         self.0
             .lock()
@@ -125,6 +126,16 @@ impl Ambient {
     fn share(&self) -> f64 {
         f64::from(u32::from_le_bytes(self.entropy.bytes())) / f64::from(u32::MAX)
     }
+}
+
+/// A message's time as RFC 3339 in UTC, whole seconds where the time is whole.
+pub fn rfc3339(timestamp: Option<prost_types::Timestamp>) -> Option<String> {
+    let timestamp = timestamp?;
+    let nanos = i128::from(timestamp.seconds) * 1_000_000_000 + i128::from(timestamp.nanos);
+    OffsetDateTime::from_unix_timestamp_nanos(nanos)
+        .ok()?
+        .format(&Rfc3339)
+        .ok()
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@
 //! | `agk_<id>_<secret>` | API key: an Ed25519 seed |
 //! | `aga_<id>_<secret>` | admin token: 32 random bytes, hashed at the server |
 //! | `<base64url>.<base64url>.<base64url>` | session token: a JWT of the control plane |
+//! | `agt_<secret>` | stream ticket: 32 random bytes, hashed at the edge that made it |
 //! | `agj_<id>_<secret>_<fingerprint>` | join token: secret, and SHA-256 of the CA certificate |
 
 use std::{fmt, str::FromStr};
@@ -132,6 +133,12 @@ pub struct AdminToken {
     secret: Secret,
 }
 
+/// A ticket for one stream of a browser: `agt_<43>`, base62. It has no id: it lives
+/// for seconds and is used once.
+pub struct StreamTicket {
+    secret: Secret,
+}
+
 /// A join token: `agj_<22>_<43>_<43>`, base62.
 pub struct JoinToken {
     id: JoinTokenId,
@@ -208,6 +215,25 @@ impl AdminToken {
             base62::encode(self.id.as_uuid().as_bytes()),
             base62::encode(&self.secret)
         ))
+    }
+}
+
+impl StreamTicket {
+    /// Makes one of fresh random bytes.
+    pub fn new(secret: [u8; 32]) -> Self {
+        Self {
+            secret: Box::new(Zeroizing::new(secret)),
+        }
+    }
+
+    /// SHA-256 of the secret, as the edge keeps it.
+    pub fn hash(&self) -> [u8; 32] {
+        sha256(self.secret.as_slice())
+    }
+
+    /// The full text; only for showing it to its owner once.
+    pub fn expose(&self) -> Zeroizing<String> {
+        Zeroizing::new(format!("agt_{}", base62::encode(&self.secret)))
     }
 }
 
@@ -310,6 +336,23 @@ impl FromStr for AdminToken {
     }
 }
 
+impl FromStr for StreamTicket {
+    type Err = ParseIdError;
+
+    fn from_str(text: &str) -> Result<Self, ParseIdError> {
+        let secret = text.strip_prefix("agt_").and_then(secret_part);
+        secret.map(|secret| Self { secret }).ok_or(ParseIdError {
+            expected: "a stream ticket, `agt_<43 characters>`",
+        })
+    }
+}
+
+impl fmt::Debug for StreamTicket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("StreamTicket(redacted)")
+    }
+}
+
 impl FromStr for JoinToken {
     type Err = ParseIdError;
 
@@ -360,6 +403,13 @@ mod tests {
         let admin = AdminToken::new(AdminTokenId::from_uuid(Uuid::from_u128(3)), [1; 32]);
         let read: AdminToken = admin.expose().parse().unwrap();
         assert_eq!((read.id(), read.hash()), (admin.id(), admin.hash()));
+
+        let ticket = StreamTicket::new([5; 32]);
+        let text = ticket.expose();
+        assert_eq!(text.len(), 47);
+        let read: StreamTicket = text.parse().unwrap();
+        assert_eq!(read.hash(), ticket.hash());
+        assert!(!format!("{ticket:?}").contains(&text[4..]));
     }
 
     #[test]
@@ -409,6 +459,7 @@ mod tests {
             assert!(text.parse::<ApiKey>().is_err());
             assert!(text.parse::<AdminToken>().is_err());
             assert!(text.parse::<JoinToken>().is_err());
+            assert!(text.parse::<StreamTicket>().is_err());
         }
     }
 

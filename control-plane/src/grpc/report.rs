@@ -11,14 +11,16 @@ use crate::{
 
 /// What an edge may report, besides tools: no entry of theirs looks like one
 /// of the control plane's own acts.
-const ACTIONS: [&str; 7] = [
+const ACTIONS: [&str; 9] = [
     "call.refuse",
+    "event.watch",
     "login.challenge",
     "login.session",
     "resource.read",
     "session.end",
     "session.read",
     "session.renew",
+    "ticket.create",
 ];
 
 /// Calls from further back are told as of then: the clocks' difference is

@@ -32,12 +32,19 @@ pub struct Caller {
 }
 
 impl Caller {
-    pub(super) fn new(login: Login, peer: Peer, answer: AnswerBy) -> Self {
-        Self {
+    /// Whoever has logged in, from where that login may be used.
+    ///
+    /// # Errors
+    /// `AGENT_MISMATCH`, `ADDRESS_NOT_ALLOWED`.
+    pub(super) fn admitted(login: Login, peer: Peer, answer: AnswerBy) -> Result<Self, Problem> {
+        let session = login.session();
+        peer.may_present(&session.agent_ids)?;
+        peer.is_within(&session.allowed_networks)?;
+        Ok(Self {
             login: Arc::new(login),
             peer,
             answer,
-        }
+        })
     }
 
     /// The limit of the answer that the caller waits for.
@@ -92,6 +99,10 @@ impl Core {
         let mut changes = self.upstream.feed().subscribe();
         let began_with = caller.session();
         let mut ask_at = (began_with.ends + AFTER_END).max(self.since_boot() + ASK_AGAIN);
+        if !self.upstream.sessions().keeps(began_with.id) {
+            // its end may have been heard between the call's beginning and here
+            ask_at = Duration::ZERO;
+        }
         loop {
             let session = self.newest(caller, &began_with);
             let ends = caller.login().is_by_session().then_some(session.ends);
@@ -126,7 +137,8 @@ impl Core {
         }
     }
 
-    async fn stands(&self, caller: &Caller, session: &Session) -> Result<(), Problem> {
+    /// Asks whether what a caller has presented still counts.
+    pub(super) async fn stands(&self, caller: &Caller, session: &Session) -> Result<(), Problem> {
         let sessions = self.upstream.sessions();
         if caller.login().is_by_session() {
             sessions.session_stands(session).await

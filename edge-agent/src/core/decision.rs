@@ -6,7 +6,8 @@ use authguardian_proto::{
 };
 use schemars::JsonSchema;
 use serde::Serialize;
-use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+
+pub(super) use crate::clock::rfc3339;
 
 /// What became of a request for permission.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
@@ -104,16 +105,6 @@ pub(super) fn not_understood() -> Problem {
 /// Messages have an empty text where there is none.
 pub(super) fn given(text: String) -> Option<String> {
     (!text.is_empty()).then_some(text)
-}
-
-/// RFC 3339 in UTC, whole seconds where the time is whole.
-pub(super) fn rfc3339(timestamp: Option<prost_types::Timestamp>) -> Option<String> {
-    let timestamp = timestamp?;
-    let nanos = i128::from(timestamp.seconds) * 1_000_000_000 + i128::from(timestamp.nanos);
-    OffsetDateTime::from_unix_timestamp_nanos(nanos)
-        .ok()?
-        .format(&Rfc3339)
-        .ok()
 }
 
 #[cfg(test)]

@@ -8,18 +8,24 @@ use authguardian_proto::{
 };
 use serde_json::{Map, Value};
 
-pub use crate::upstream::{Credential, Outcome};
+pub use crate::upstream::{
+    Credential, Event, EventId, EventName, Heard, Outcome, ParseEventIdError,
+};
 use crate::{clock::Ambient, limits::Limits, upstream::Upstream, verify::Verifier};
 use attempts::Attempts;
+use interest::Interest;
+use ticket::Tickets;
 
 mod answer_by;
 mod attempts;
 mod caller;
 mod decision;
+mod events;
 mod follow;
 mod form;
 #[cfg(test)]
 mod fuzz;
+mod interest;
 mod limit;
 mod login;
 mod note;
@@ -30,6 +36,7 @@ mod request_permission;
 mod resource;
 mod revoke_token;
 mod schema;
+mod ticket;
 mod tool;
 mod validate_token;
 mod watch;
@@ -37,6 +44,7 @@ mod watch;
 pub use answer_by::AnswerBy;
 pub use caller::Caller;
 pub use decision::DecisionResult;
+pub use events::EventsWanted;
 pub use follow::{CertificateFollower, VerifierFollower};
 pub use form::{Field, Kind};
 pub use login::{Challenge, SessionInfo};
@@ -44,6 +52,7 @@ pub use peer::{Peer, Source};
 pub use resource::{ActiveGrants, AuditEntries, AuditEntry, GrantInForce, Resource};
 pub use revoke_token::RevokeTokenResult;
 pub use schema::schema_of;
+pub use ticket::Page;
 pub use tool::Tool;
 pub use validate_token::ValidateTokenResult;
 pub use watch::Watch;
@@ -55,6 +64,7 @@ pub struct Core {
     verifier: Arc<Verifier>,
     limits: Arc<Limits>,
     attempts: Arc<Attempts>,
+    tickets: Arc<Tickets>,
     machine_id: MachineId,
     ambient: Ambient,
 }
@@ -72,6 +82,7 @@ impl Core {
             verifier,
             limits: Limits::new(ambient.clock.clone()),
             attempts: Arc::new(Attempts::new()),
+            tickets: Arc::default(),
             machine_id,
             ambient,
         })
@@ -94,10 +105,7 @@ impl Core {
     ) -> Result<Caller, Problem> {
         self.upstream.feed().standing().check()?;
         let login = self.log_in(credential, &peer).await?;
-        let session = login.session();
-        peer.may_present(&session.agent_ids)?;
-        peer.is_within(&session.allowed_networks)?;
-        Ok(Caller::new(login, peer, answer))
+        Caller::admitted(login, peer, answer)
     }
 
     /// Calls a tool. A denial and `valid: false` are results.
@@ -151,13 +159,18 @@ impl Core {
 
     /// Which of the caller's resources change, from now on.
     pub fn watch(&self, caller: &Caller) -> Watch {
-        let agents = caller.session().agent_ids.clone();
-        Watch::new(self.upstream.feed().subscribe(), agents, self.machine_id)
+        let interest = Interest::new(caller.session().agent_ids.clone());
+        Watch::new(self.upstream.feed().subscribe(), interest)
     }
 
     /// How this edge stands with the control plane.
     pub fn upstream(&self) -> &Upstream {
         &self.upstream
+    }
+
+    /// Time and randomness.
+    pub fn ambient(&self) -> &Ambient {
+        &self.ambient
     }
 
     /// This machine.

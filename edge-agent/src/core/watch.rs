@@ -1,34 +1,24 @@
 //! Telling a subscriber which of its resources changed.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::collections::BTreeSet;
 
-use authguardian_proto::ids::{AgentId, MachineId};
 use tokio::sync::broadcast::{
     Receiver,
     error::{RecvError, TryRecvError},
 };
 
-use super::Resource;
-use crate::upstream::{Change, Target};
+use super::{Interest, Resource};
+use crate::upstream::Change;
 
 /// The changes that concern one caller.
 pub struct Watch {
     changes: Receiver<Change>,
-    agents: Arc<[AgentId]>,
-    machine_id: MachineId,
+    interest: Interest,
 }
 
 impl Watch {
-    pub(super) fn new(
-        changes: Receiver<Change>,
-        agents: Arc<[AgentId]>,
-        machine_id: MachineId,
-    ) -> Self {
-        Self {
-            changes,
-            agents,
-            machine_id,
-        }
+    pub(super) fn new(changes: Receiver<Change>, interest: Interest) -> Self {
+        Self { changes, interest }
     }
 
     /// Waits for a change and returns what to read again; several changes that
@@ -54,17 +44,11 @@ impl Watch {
     }
 
     fn concerned(&self, change: &Change) -> BTreeSet<Resource> {
-        let mine = |agent: &AgentId| self.agents.contains(agent);
         let concerned = match change {
-            // whose cannot be told: anybody's
             Change::Grant { agent_id } | Change::Revoked { agent_id, .. } => {
-                agent_id.as_ref().is_none_or(mine)
+                self.interest.is_in_grant_of(agent_id.as_ref())
             }
-            Change::RevokedMatching { target, .. } => match target {
-                Target::Agent(agent) => mine(agent),
-                Target::Machine(machine) => *machine == self.machine_id,
-                Target::ResourceType(_) | Target::Policy(_) | Target::Everything => true,
-            },
+            Change::RevokedMatching { target, .. } => self.interest.is_in_matching(target),
             Change::Everything => true,
             Change::ApiKeyRevoked(_)
             | Change::ApiKeyChanged(_)
@@ -89,8 +73,7 @@ mod tests {
     fn watch(changes: &broadcast::Sender<Change>) -> Watch {
         Watch::new(
             changes.subscribe(),
-            Arc::new(["mine".parse().unwrap()]),
-            "mch_0000000000000000000001".parse().unwrap(),
+            Interest::new(["mine".parse().unwrap()].into()),
         )
     }
 

@@ -20,12 +20,14 @@ use http_body_util::{BodyExt, LengthLimitError, Limited};
 use super::{
     problem,
     serve::{End, Line},
+    ticket,
 };
 use crate::{
     config::Config,
     core::{AnswerBy, Caller, Core, Credential, Peer, Tool},
 };
 
+mod cors;
 mod in_flight;
 mod origin;
 mod zone;
@@ -101,15 +103,23 @@ impl Guard {
         self.networks.is_empty() || self.networks.contains(address)
     }
 
-    /// Finds out who calls; the credential does not travel further. On a
-    /// refusal, also which key was named.
+    /// Finds out who calls, by a credential or, where a page opens a stream, by a
+    /// ticket; neither travels further. On a refusal, also which key was named.
     async fn authenticate(
         &self,
         request: &mut Request,
         peer: &Peer,
         answer: AnswerBy,
     ) -> Result<Caller, (Problem, Option<ApiKeyId>)> {
+        let ticket = ticket::take(request);
         let credential = request.headers_mut().remove(header::AUTHORIZATION);
+        if let (None, Some(ticket)) = (&credential, ticket) {
+            let (text, page) = (&ticket.text, &ticket.page);
+            return self
+                .core
+                .redeem_ticket(text, page, peer.clone(), answer)
+                .await;
+        }
         let shown = presented(credential.as_ref()).map_err(|problem| (problem, None))?;
         let caller = self.core.authenticate(shown, peer.clone(), answer).await;
         caller.map_err(|problem| {
@@ -143,23 +153,35 @@ fn action(method: &Method, path: &str) -> Cow<'static, str> {
         ("GET", "/auth/session") => "session.read".into(),
         ("POST", "/auth/session/renew") => "session.renew".into(),
         ("DELETE", "/auth/session") => "session.end".into(),
+        ("POST", "/auth/ticket") => "ticket.create".into(),
+        ("GET", "/events") => "event.watch".into(),
         (_, path) if path.starts_with("/mcp/resources/") => "resource.read".into(),
         _ => "call.refuse".into(),
     }
 }
 
-/// The outer layer.
+/// The outer layer. Whatever comes of a request, a page that is allowed here can
+/// read it.
 pub(super) async fn check(
     State(guard): State<Arc<Guard>>,
-    mut request: Request,
+    request: Request,
     next: Next,
 ) -> Response {
+    let page = cors::page(&guard.allowed, request.headers());
+    let response = pass(&guard, request, next).await;
+    cors::let_read(response, page)
+}
+
+async fn pass(guard: &Guard, mut request: Request, next: Next) -> Response {
     let (peer, answer) = match guard.locate(&mut request) {
         Ok(located) => located,
         Err(problem) => return problem::respond(&problem),
     };
     if let Err(problem) = guard.permit(&peer, &request) {
         return guard.refuse(&request, &peer, &problem, None);
+    }
+    if let Some(answer) = cors::preflight(&request) {
+        return answer;
     }
     if is_open(request.method(), request.uri().path()) {
         request.extensions_mut().insert(peer);
@@ -290,7 +312,7 @@ async fn discard(body: Body) {
 }
 
 /// The authority that a request names: of the URI in HTTP/2, else `Host`.
-fn authority<'a>(uri: &'a Uri, headers: &'a HeaderMap) -> Option<&'a str> {
+pub(super) fn authority<'a>(uri: &'a Uri, headers: &'a HeaderMap) -> Option<&'a str> {
     match headers.get(header::HOST) {
         Some(host) => host.to_str().ok(),
         None => uri.authority().map(http::uri::Authority::as_str),

@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{config::Config, core::Core};
 
 mod auth;
+mod events;
 mod guard;
 mod health;
 mod openapi;
@@ -23,6 +24,7 @@ mod serve;
 mod socket;
 pub mod stdio;
 mod streamable_http;
+mod ticket;
 
 pub use guard::Guard;
 pub use health::Health;
@@ -51,6 +53,10 @@ pub fn router<H: ServerHandler>(
     };
     let call_tool = || post(rest::call_tool).with_state(core.clone());
     let read_resource = || get(rest::read_resource).with_state(core.clone());
+    let events = || {
+        let (core, stop) = (core.clone(), stop.clone());
+        get(events::serve).with_state(events::Face { core, stop })
+    };
     let routes = Router::new()
         .route("/mcp", face("streamable_http", shown.streamable_http, mcp))
         .route("/mcp/tools/{name}", face("rest", shown.rest, call_tool))
@@ -58,6 +64,7 @@ pub fn router<H: ServerHandler>(
             "/mcp/resources/{*uri}",
             face("rest", shown.rest, read_resource),
         )
+        .route("/events", face("events", shown.events, events))
         .route(
             "/auth/challenge",
             post(auth::challenge).with_state(core.clone()),
@@ -73,6 +80,7 @@ pub fn router<H: ServerHandler>(
             "/auth/session/renew",
             post(auth::renew).with_state(core.clone()),
         )
+        .route("/auth/ticket", post(ticket::make).with_state(core.clone()))
         .route("/livez", get(health::live))
         .route(
             "/openapi.json",

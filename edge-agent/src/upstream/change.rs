@@ -125,7 +125,7 @@ impl Change {
 
 impl Target {
     /// A target that cannot be read is taken for all there is.
-    fn read(target: Option<grants_revoked::Target>) -> Self {
+    pub(super) fn read(target: Option<grants_revoked::Target>) -> Self {
         use grants_revoked::Target as Pb;
         let read = match target {
             Some(Pb::AgentId(id)) => id.parse().ok().map(Self::Agent),

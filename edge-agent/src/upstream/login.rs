@@ -43,6 +43,30 @@ impl Login {
         *self.key.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
+    /// The same for what outlives the request: without the key.
+    #[must_use]
+    pub fn without_key(&self) -> Self {
+        Self {
+            session: ArcSwap::new(self.session()),
+            key: Mutex::new(None),
+            zone: self.zone,
+            client: self.client,
+            by_session: self.by_session,
+        }
+    }
+
+    /// Of a key, for tests that need no control plane.
+    #[cfg(test)]
+    pub(crate) fn of_nobody(key: authguardian_proto::ids::ApiKeyId) -> Self {
+        Self {
+            session: ArcSwap::from_pointee(Session::of_nobody(key)),
+            key: Mutex::new(None),
+            zone: Zone::LocalMachine,
+            client: None,
+            by_session: false,
+        }
+    }
+
     fn key(&self) -> Option<Arc<PresentedKey>> {
         self.key
             .lock()

@@ -28,6 +28,7 @@ use authguardian_proto::{
 mod call;
 mod change;
 mod credential;
+mod events;
 mod exchange;
 mod feed;
 mod login;
@@ -38,6 +39,7 @@ mod standing;
 
 pub use change::{Change, Target};
 pub use credential::Credential;
+pub use events::{Event, EventId, EventLog, EventName, Heard, ParseEventIdError, Subject};
 pub use exchange::SignedNonce;
 pub use feed::{Feed, Follower};
 pub use login::Login;

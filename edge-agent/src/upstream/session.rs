@@ -72,6 +72,40 @@ impl std::fmt::Debug for Session {
     }
 }
 
+impl Session {
+    /// Refuses it in a zone that is trusted less than the one that it was made for.
+    ///
+    /// # Errors
+    /// `ZONE_FORBIDS`.
+    pub fn check_zone(&self, zone: Zone) -> Result<(), Problem> {
+        if zone >= self.zone {
+            return Ok(());
+        }
+        let (made, used) = (self.zone.as_str(), zone.as_str());
+        let detail =
+            format!("this session was made for the zone `{made}` and cannot be used from `{used}`");
+        Err(Problem::new(Reason::ZoneForbids, detail))
+    }
+
+    /// Of a key, for tests that need no control plane.
+    #[cfg(test)]
+    pub(super) fn of_nobody(api_key_id: ApiKeyId) -> Self {
+        Self {
+            id: SessionId::from_uuid(uuid::Uuid::nil()),
+            api_key_id,
+            agent_ids: Arc::new([]),
+            validator: false,
+            zone: Zone::LocalMachine,
+            rate_limits: Arc::default(),
+            allowed_networks: Networks::default(),
+            expires_at: OffsetDateTime::UNIX_EPOCH,
+            ends: Duration::MAX,
+            usable_until: Duration::MAX,
+            bearer: MetadataValue::from_static("Bearer x"),
+        }
+    }
+}
+
 /// A key is told apart by the hash of its whole text: a right id with a wrong
 /// secret is another key. Sessions are bound to a zone, so that is part of it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -158,13 +192,7 @@ impl Sessions {
             Some(session) if self.freshness.is_fresh() => session,
             Some(session) => confirmed(session, self.look_up(token)).await?,
         };
-        if zone < session.zone {
-            let (made, used) = (session.zone.as_str(), zone.as_str());
-            let detail = format!(
-                "this session was made for the zone `{made}` and cannot be used from `{used}`"
-            );
-            return Err(Problem::new(Reason::ZoneForbids, detail));
-        }
+        session.check_zone(zone)?;
         Ok(session)
     }
 
@@ -258,6 +286,14 @@ impl Sessions {
             zone,
         };
         self.kept(presented).is_some()
+    }
+
+    /// Whether a session is kept, of a key or presented: it was not heard to have
+    /// ended, and has not run out.
+    pub fn keeps(&self, id: SessionId) -> bool {
+        let now = self.ambient.clock.since_boot();
+        let is_it = |session: &Arc<Session>| session.id == id && now < session.usable_until;
+        self.known.pin().values().any(is_it) || self.tokens.pin().values().any(is_it)
     }
 
     /// Whether the session of a token can be used.

@@ -20,6 +20,7 @@ use control_plane::{
     audit::{Context, Tail},
     clock::{Ambient, Clock, Entropy, SystemClock},
     config::Config,
+    events,
     identity::{Purpose, SigningKey, api_key::NewApiKey, join::NewJoinToken},
     metrics::Metrics,
     registry::PutAgent,
@@ -231,6 +232,14 @@ impl ControlPlane {
             tokio::time::sleep(std::time::Duration::from_millis(10)).await;
         }
         logins
+    }
+
+    /// Drops all changes that were made until now: nobody can resume before them.
+    pub(crate) async fn forget_changes(&self) {
+        let mut tx = self.app.db.begin().await.unwrap();
+        let before = self.app.ambient.clock.now() + std::time::Duration::from_secs(1);
+        events::compact(&mut tx, before, 1_000).await.unwrap();
+        self.app.db.commit(tx).await.unwrap();
     }
 
     /// Ends a key.

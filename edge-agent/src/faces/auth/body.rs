@@ -101,7 +101,7 @@ pub(crate) fn schema(fields: &[Field]) -> Value {
 }
 
 /// The body's fields: these, and no others.
-pub(super) fn read(body: &[u8], expected: &[Field]) -> Result<Map<String, Value>, Problem> {
+pub(crate) fn read(body: &[u8], expected: &[Field]) -> Result<Map<String, Value>, Problem> {
     let fields = match serde_json::from_slice(body) {
         Ok(Value::Object(fields)) => fields,
         Ok(_) => {
@@ -116,7 +116,10 @@ pub(super) fn read(body: &[u8], expected: &[Field]) -> Result<Map<String, Value>
     if let Some(unknown) = fields.keys().find(is_unknown) {
         let name: String = unknown.chars().take(64).collect();
         let names: Vec<&str> = expected.iter().map(|field| field.name).collect();
-        let detail = format!("there is no such field; expected `{}`", names.join("`, `"));
+        let detail = match names.as_slice() {
+            [] => "there is no such field; expected none".to_owned(),
+            names => format!("there is no such field; expected `{}`", names.join("`, `")),
+        };
         return Err(Problem::invalid(name, detail));
     }
     Ok(fields)

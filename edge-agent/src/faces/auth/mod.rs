@@ -152,7 +152,7 @@ fn described(info: &SessionInfo) -> SessionAnswer {
     }
 }
 
-fn respond(outcome: Result<(StatusCode, impl Serialize), Problem>) -> Response {
+pub(super) fn respond(outcome: Result<(StatusCode, impl Serialize), Problem>) -> Response {
     let (status, answer) = match outcome {
         Ok(told) => told,
         Err(problem) => return problem::respond(&problem),
@@ -172,7 +172,7 @@ fn respond(outcome: Result<(StatusCode, impl Serialize), Problem>) -> Response {
     response
 }
 
-fn rfc3339(time: OffsetDateTime) -> String {
+pub(super) fn rfc3339(time: OffsetDateTime) -> String {
     // times of this century, which always have that form
     time.format(&Rfc3339).unwrap_or_default()
 }

@@ -74,7 +74,7 @@ impl AllowList {
         is_loopback(&host) || self.hosts.iter().any(|allowed| allowed.fits(&host, port))
     }
 
-    fn is_origin_allowed(&self, text: &str) -> bool {
+    pub(super) fn is_origin_allowed(&self, text: &str) -> bool {
         let Some((scheme, rest)) = text.split_once("://") else {
             return false;
         };

@@ -7,6 +7,7 @@ use super::{
     super::{
         auth::{self, ChallengeAnswer, NewSessionAnswer, SessionAnswer},
         health::Readiness,
+        ticket::TicketAnswer,
     },
     failure,
     operation::{Access, Operation, json_answer, schema_reference},
@@ -117,7 +118,7 @@ fn read(schemas: &mut Map<String, Value>) -> Operation {
     }
 }
 
-fn login(schemas: &mut Map<String, Value>) -> [Operation; 5] {
+fn login(schemas: &mut Map<String, Value>) -> [Operation; 6] {
     let mut share = |name: &str, schema: Map<String, Value>| {
         schemas.insert(name.to_owned(), schema.into());
         schema_reference(name)
@@ -125,6 +126,7 @@ fn login(schemas: &mut Map<String, Value>) -> [Operation; 5] {
     let challenge = share("Challenge", schema_of::<ChallengeAnswer>());
     let session = share("Session", schema_of::<SessionAnswer>());
     let new_session = share("NewSession", schema_of::<NewSessionAnswer>());
+    let ticket = share("Ticket", schema_of::<TicketAnswer>());
     let operation = |method, path, id: &str, summary: &str| Operation {
         tag: "login",
         summary: summary.to_owned(),
@@ -176,6 +178,15 @@ fn login(schemas: &mut Map<String, Value>) -> [Operation; 5] {
             answers: vec![(204, json!({ "description": "It has ended." }))],
             failures: &[Code::OutcomeUnknown],
             ..operation("delete", "/auth/session", "end_session", "Log out")
+        },
+        Operation {
+            answers: vec![(201, json_answer("The ticket.", &ticket))],
+            ..operation(
+                "post",
+                "/auth/ticket",
+                "create_ticket",
+                "Ask for a ticket for one stream of a page",
+            )
         },
     ]
 }

@@ -11,9 +11,10 @@ use std::{
 
 use authguardian_proto::{
     events::v1::{
-        ListRevocationsRequest, StreamPosition, WatchRequest, WatchResponse,
+        self as pb, ListRevocationsRequest, StreamPosition, WatchRequest, WatchResponse,
         event_service_client::EventServiceClient, watch_response::Message,
     },
+    grant_token::Rev,
     ids::MachineId,
     reason::{Problem, Reason},
     status::from_status,
@@ -22,7 +23,7 @@ use tokio::sync::{Notify, broadcast, watch};
 use tokio_util::sync::CancellationToken;
 
 use self::position::Followed;
-use super::{Change, Standing, standing::is_of_machine};
+use super::{Change, Event, EventLog, Standing, standing::is_of_machine};
 use crate::{
     clock::Ambient,
     dial::Channel,
@@ -59,6 +60,7 @@ pub struct Feed {
     freshness: Arc<Freshness>,
     followers: Arc<[Arc<dyn Follower>]>,
     changes: broadcast::Sender<Change>,
+    events: Arc<EventLog>,
     followed: Arc<Mutex<Followed>>,
     resumed: Arc<Notify>,
     proved: watch::Sender<bool>,
@@ -79,6 +81,7 @@ impl Feed {
             freshness,
             followers: followers.into(),
             changes: broadcast::Sender::new(CAPACITY),
+            events: EventLog::new(),
             followed: Arc::default(),
             resumed: Arc::default(),
             proved: watch::Sender::new(false),
@@ -89,6 +92,11 @@ impl Feed {
     /// [`Change::Everything`].
     pub fn subscribe(&self) -> broadcast::Receiver<Change> {
         self.changes.subscribe()
+    }
+
+    /// What clients are told of the changes, after all who follow have taken them.
+    pub fn events(&self) -> &Arc<EventLog> {
+        &self.events
     }
 
     /// How old what was heard can be.
@@ -212,24 +220,24 @@ impl Feed {
         for head in heads {
             followed.advance(head.stream, head.position);
         }
-        if followed.is_known() {
-            Ok(())
-        } else {
-            Err(Problem::new(Reason::Internal, "the list names no heads"))
+        if !followed.is_known() {
+            return Err(Problem::new(Reason::Internal, "the list names no heads"));
         }
+        if let Some(head) = followed.position(EventLog::STREAM) {
+            self.events.begin_anew(head);
+        }
+        Ok(())
     }
 
     fn take(&self, message: WatchResponse) -> Result<(), Problem> {
         match message.message {
             Some(Message::Changes(changes)) => {
-                for change in changes.changes {
-                    let (stream, position) = (change.stream.clone(), change.position);
-                    let change = Change::read(change, self.machine_id);
-                    if let Some(change) = change.map_err(|_| unreadable())? {
-                        self.take_change(change);
-                    }
-                    self.followed().advance(stream, position);
-                }
+                let mut events = Vec::new();
+                let mut changes = changes.changes.into_iter();
+                let taken = changes.try_for_each(|change| self.take_one(change, &mut events));
+                // also those before one that cannot be read: they will not come again
+                self.events.add(events);
+                taken?;
             }
             Some(Message::Progress(progress)) => {
                 let mut followed = self.followed();
@@ -240,6 +248,22 @@ impl Feed {
             None => {}
         }
         self.settle();
+        Ok(())
+    }
+
+    fn take_one(
+        &self,
+        change: pb::Change,
+        events: &mut Vec<(Rev, Option<Event>)>,
+    ) -> Result<(), Problem> {
+        let (stream, position) = (change.stream.clone(), change.position);
+        let event = Event::read(&change);
+        let change = Change::read(change, self.machine_id).map_err(|_| unreadable())?;
+        if let Some(change) = change {
+            self.take_change(change);
+        }
+        self.followed().advance(stream, position);
+        events.extend(event);
         Ok(())
     }
 

@@ -42,6 +42,11 @@ impl Followed {
         }
     }
 
+    /// Where a stream was followed to.
+    pub(super) fn position(&self, stream: &str) -> Option<Position> {
+        self.positions.get(stream).copied()
+    }
+
     /// Where each stream is to be resumed.
     pub(super) fn request(&self) -> Vec<StreamPosition> {
         STREAMS

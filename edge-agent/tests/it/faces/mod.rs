@@ -1,6 +1,7 @@
 //! The edge's listeners: who gets in, how far it is trusted, and how much it
 //! may take.
 
+mod events;
 mod limits;
 mod off;
 mod socket;

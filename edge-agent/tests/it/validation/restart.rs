@@ -1,12 +1,7 @@
 //! What an edge has to know again after a restart, a break or a move to
 //! another control plane.
 
-use std::time::Duration;
-
-use control_plane::{
-    audit::Context,
-    events::{self, RevocationTarget},
-};
+use control_plane::{audit::Context, events::RevocationTarget};
 use serde_json::json;
 
 use super::held::{Held, becomes, is_fresh, verdict};
@@ -93,7 +88,7 @@ async fn an_edge_that_missed_too_much_lists_again_and_forgets_no_revocation() {
     let cut_off = rig.control_plane.stop().await;
     revoke(&elsewhere, &meanwhile).await;
     revoke_all_of(&elsewhere, "orchestrator").await;
-    forget_changes(&elsewhere).await;
+    elsewhere.forget_changes().await;
     let control_plane = cut_off.start().await;
     until("the edge has listed again", || {
         control_plane.calls(LISTS) > 0
@@ -158,13 +153,4 @@ async fn revoke_all_of(control_plane: &ControlPlane, agent: &str) {
     let grants = &control_plane.app.grants;
     let revoked = grants.revoke_matching(Context::system(), target, "");
     revoked.await.unwrap();
-}
-
-/// Drops all changes that were made until now: nobody can resume before them.
-async fn forget_changes(control_plane: &ControlPlane) {
-    let app = &control_plane.app;
-    let mut tx = app.db.begin().await.unwrap();
-    let before = app.ambient.clock.now() + Duration::from_secs(1);
-    events::compact(&mut tx, before, 1_000).await.unwrap();
-    app.db.commit(tx).await.unwrap();
 }
