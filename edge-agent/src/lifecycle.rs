@@ -8,6 +8,7 @@ use std::{
 };
 
 use authguardian_proto::ids::MachineId;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::json;
 use tokio::{
     io::AsyncReadExt,
@@ -20,6 +21,8 @@ use tokio::{
 pub struct Addresses {
     /// The HTTP faces.
     pub http: SocketAddr,
+    /// WebSocket alone.
+    pub websocket: Option<SocketAddr>,
     /// Whether they speak TLS.
     pub has_tls: bool,
     /// The same faces on the Unix socket; absolute.
@@ -33,6 +36,26 @@ impl Addresses {
     pub fn url(&self) -> String {
         let scheme = if self.has_tls { "https" } else { "http" };
         format!("{scheme}://{}", self.http)
+    }
+
+    /// The URL of WebSocket alone.
+    pub fn websocket_url(&self) -> Option<String> {
+        let scheme = if self.has_tls { "wss" } else { "ws" };
+        self.websocket
+            .map(|address| format!("{scheme}://{address}"))
+    }
+}
+
+/// Raises the number of files, connections among them, that this process may have
+/// open to what the system allows it.
+pub fn allow_many_connections() {
+    let allowed = getrlimit(Resource::Nofile);
+    let wanted = Rlimit {
+        current: allowed.maximum,
+        maximum: allowed.maximum,
+    };
+    if let Err(error) = setrlimit(Resource::Nofile, wanted) {
+        tracing::warn!(%error, allowed = ?allowed.current, "the limit of open files cannot be raised");
     }
 }
 
@@ -78,6 +101,7 @@ pub fn tell_ready(file: Option<&Path>, addresses: &Addresses) -> io::Result<()> 
     if let Some(path) = file {
         let body = json!({
             "edge_http": addresses.url(),
+            "edge_ws": addresses.websocket_url(),
             "edge_socket": addresses.socket,
             "machine_id": addresses.machine_id.to_string(),
         });

@@ -167,7 +167,14 @@ impl Edge {
     ) -> Result<(Daemon, SocketAddr)> {
         let ready_file = ready_file(dir);
         let mut daemon = Daemon::spawn(Path::new(EDGE), |command| {
-            command.args(["run", "--exit-with-parent", "--listen", "127.0.0.1:0"]);
+            command.args([
+                "run",
+                "--exit-with-parent",
+                "--listen",
+                "127.0.0.1:0",
+                "--listen-websocket",
+                "127.0.0.1:0",
+            ]);
             command.arg("--data-dir").arg(dir);
             command.arg("--ready-file").arg(&ready_file);
             command.args(["--server", &server.to_string()]);

@@ -8,9 +8,9 @@ use rmcp::ServerHandler;
 
 use super::{Failure, join::join_token, logging};
 use crate::{
-    app::{self, RunError, RunOptions},
+    app::{self, Reload, RunError, RunOptions},
     clock::Ambient,
-    config::Config,
+    config::{Config, ConfigError},
     faces::MakeHandler,
     identity::JoinError,
 };
@@ -36,6 +36,9 @@ pub(super) struct Run {
     /// Address of the HTTP faces; port 0 takes a free one
     #[arg(long, value_name = "ADDRESS:PORT")]
     listen: Option<String>,
+    /// Address where MCP over WebSocket is alone; port 0 takes a free one, empty is none
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    listen_websocket: Option<String>,
     /// Path of the Unix socket
     #[arg(long, value_name = "PATH")]
     socket: Option<PathBuf>,
@@ -55,19 +58,21 @@ pub(super) struct Run {
 
 impl Run {
     pub(super) async fn run<H: ServerHandler>(
-        self,
+        mut self,
         make: impl MakeHandler<H>,
     ) -> Result<ExitCode, Failure> {
-        let config = self.config()?;
+        let config = self.config().map_err(Failure::usage)?;
         logging::start(&config.log)?;
         if let Err(error) = authguardian_memory::keep_private() {
             tracing::warn!(%error, "a crash would write a core file with what is in memory");
         }
         let ambient = Ambient::system().map_err(Failure::other)?;
         let options = RunOptions {
-            join_token: self.join_token,
-            ready_file: self.ready_file,
+            // taken, so that it is wiped once it was used
+            join_token: self.join_token.take(),
+            ready_file: self.ready_file.take(),
             exit_with_parent: self.exit_with_parent,
+            reload: Some(Reload::new(move || self.config())),
         };
         match app::run(&config, options, ambient, make).await {
             Ok(()) => Ok(ExitCode::SUCCESS),
@@ -80,14 +85,16 @@ impl Run {
         }
     }
 
-    fn config(&self) -> Result<Config, Failure> {
-        let mut config =
-            Config::load(self.config.as_deref(), std::env::vars()).map_err(Failure::usage)?;
+    fn config(&self) -> Result<Config, ConfigError> {
+        let mut config = Config::load(self.config.as_deref(), std::env::vars())?;
         if let Some(dir) = &self.data_dir {
             config.data.dir.clone_from(dir);
         }
         if let Some(listen) = &self.listen {
             config.listen.http.clone_from(listen);
+        }
+        if let Some(listen) = &self.listen_websocket {
+            config.listen.websocket.clone_from(listen);
         }
         if let Some(socket) = &self.socket {
             config.listen.socket = Some(socket.clone());
@@ -95,7 +102,7 @@ impl Run {
         if !self.server.is_empty() {
             config.server.addresses.clone_from(&self.server);
         }
-        config.validate().map_err(Failure::usage)?;
+        config.validate()?;
         Ok(config)
     }
 }

@@ -19,6 +19,13 @@ pub struct Limits {
     pub max_requests: u32,
     /// Requests under way with one API key.
     pub max_requests_per_key: u32,
+    /// MCP sessions and streams of events that are open.
+    pub max_sessions: u32,
+    /// Those of one API key.
+    pub max_sessions_per_key: u32,
+    /// Seconds that a session without an open stream is kept after its last
+    /// request.
+    pub session_idle_seconds: u32,
     /// Seconds that a connection may take to its first request, TLS included,
     /// and each request's head from its first byte.
     pub header_timeout_seconds: u32,
@@ -41,6 +48,9 @@ impl Default for Limits {
             max_connections_per_address: 256,
             max_requests: 4096,
             max_requests_per_key: 1024,
+            max_sessions: 8192,
+            max_sessions_per_key: 2048,
+            session_idle_seconds: 24 * 60 * 60,
             header_timeout_seconds: 10,
             max_header_bytes: 32 * 1024,
             max_body_bytes: 1024 * 1024,
@@ -72,6 +82,11 @@ impl Limits {
         Duration::from_secs(self.idle_timeout_seconds.into())
     }
 
+    /// See [`Limits::session_idle_seconds`].
+    pub fn session_idle(&self) -> Duration {
+        Duration::from_secs(self.session_idle_seconds.into())
+    }
+
     pub(super) fn validate(&self) -> Result<(), ConfigError> {
         const COUNT: RangeInclusive<u32> = 1..=1_000_000;
         const SECONDS: RangeInclusive<u32> = 1..=3600;
@@ -88,6 +103,17 @@ impl Limits {
                 "limits.max_requests_per_key",
                 self.max_requests_per_key,
                 COUNT,
+            ),
+            ("limits.max_sessions", self.max_sessions, COUNT),
+            (
+                "limits.max_sessions_per_key",
+                self.max_sessions_per_key,
+                COUNT,
+            ),
+            (
+                "limits.session_idle_seconds",
+                self.session_idle_seconds,
+                60..=30 * 24 * 60 * 60,
             ),
             (
                 "limits.header_timeout_seconds",

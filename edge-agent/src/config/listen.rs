@@ -13,6 +13,9 @@ use super::ConfigError;
 pub struct Listen {
     /// Address and port of the HTTP faces; port 0 takes a free one.
     pub http: String,
+    /// Address and port where WebSocket is alone; port 0 takes a free one, empty
+    /// is none.
+    pub websocket: String,
     /// Networks whose clients the HTTP faces answer; empty: all. It is the
     /// client that counts, not a trusted proxy before it.
     pub allowed_networks: Networks,
@@ -26,6 +29,7 @@ impl Default for Listen {
     fn default() -> Self {
         Self {
             http: "127.0.0.1:3001".to_owned(),
+            websocket: "127.0.0.1:3002".to_owned(),
             allowed_networks: Networks::default(),
             socket: None,
         }
@@ -38,24 +42,29 @@ impl Listen {
     /// # Errors
     /// When it is no address.
     pub fn http(&self) -> Result<SocketAddr, ConfigError> {
-        self.http.parse().map_err(|_| {
-            let problem = format!(
-                "is `{}`, expected address and port, such as `127.0.0.1:3001`",
-                self.http
-            );
-            ConfigError::value("listen.http", problem)
-        })
+        address("listen.http", &self.http)
+    }
+
+    /// The address where WebSocket is alone, if it is anywhere.
+    ///
+    /// # Errors
+    /// When it is no address.
+    pub fn websocket(&self) -> Result<Option<SocketAddr>, ConfigError> {
+        match self.websocket.as_str() {
+            "" => Ok(None),
+            text => address("listen.websocket", text).map(Some),
+        }
     }
 
     pub(super) fn validate(&self, has_tls: bool) -> Result<(), ConfigError> {
-        let address = self.http()?;
-        if !has_tls && !address.ip().to_canonical().is_loopback() {
-            let problem = format!(
-                "is `{address}`, which reaches beyond this host and needs TLS: set \
-                 `tls.certificate_file` or `tls.machine_certificate`, or use a loopback address \
-                 such as `127.0.0.1:3001`"
-            );
-            return Err(ConfigError::value("listen.http", problem));
+        let listeners = [
+            ("listen.http", Some(self.http()?)),
+            ("listen.websocket", self.websocket()?),
+        ];
+        for (key, address) in listeners {
+            if let Some(address) = address.filter(|_| !has_tls) {
+                is_loopback(key, address)?;
+            }
         }
         match &self.socket {
             // sun_path has 108 bytes with its closing zero (unix(7)).
@@ -69,6 +78,25 @@ impl Listen {
             _ => Ok(()),
         }
     }
+}
+
+fn address(key: &'static str, text: &str) -> Result<SocketAddr, ConfigError> {
+    text.parse().map_err(|_| {
+        let problem = format!("is `{text}`, expected address and port, such as `127.0.0.1:3001`");
+        ConfigError::value(key, problem)
+    })
+}
+
+fn is_loopback(key: &'static str, address: SocketAddr) -> Result<(), ConfigError> {
+    if address.ip().to_canonical().is_loopback() {
+        return Ok(());
+    }
+    let problem = format!(
+        "is `{address}`, which reaches beyond this host and needs TLS: set \
+         `tls.certificate_file` or `tls.machine_certificate`, or use a loopback address \
+         such as `127.0.0.1:3001`"
+    );
+    Err(ConfigError::value(key, problem))
 }
 
 #[cfg(test)]
@@ -95,5 +123,19 @@ mod tests {
         for bad in ["localhost:3001", "3001"] {
             assert!(validate(bad, true).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn websocket_alone_goes_by_the_same_rules_and_can_be_left_out() {
+        let listen = |websocket: &str| Listen {
+            websocket: websocket.to_owned(),
+            ..Listen::default()
+        };
+        assert_eq!(listen("").websocket().unwrap(), None);
+        assert!(listen("").validate(false).is_ok());
+        assert!(listen("127.0.0.1:0").validate(false).is_ok());
+        let error = listen("0.0.0.0:3002").validate(false).unwrap_err();
+        assert!(error.to_string().contains("`listen.websocket`"), "{error}");
+        assert!(listen("3002").validate(true).is_err());
     }
 }

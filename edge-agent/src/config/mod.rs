@@ -15,6 +15,7 @@ mod log;
 mod server;
 mod socket;
 mod tls;
+mod tools;
 mod zones;
 
 pub use data::Data;
@@ -26,6 +27,7 @@ pub use log::{Log, LogFormat};
 pub use server::Server;
 pub use socket::{Socket, SocketUser};
 pub use tls::{Certificate, Tls, TlsVersion};
+pub use tools::Tools;
 pub use zones::Zones;
 
 /// Everything that can be configured; one section per field.
@@ -50,6 +52,8 @@ pub struct Config {
     pub zones: Zones,
     /// How much of this edge its clients may take.
     pub limits: Limits,
+    /// What callers may do at all.
+    pub tools: Tools,
     /// What it logs.
     pub log: Log,
 }
@@ -118,6 +122,7 @@ impl Config {
         self.socket.validate()?;
         self.http.validate()?;
         self.limits.validate()?;
+        self.tools.validate()?;
         self.log.validate()
     }
 

@@ -21,6 +21,19 @@ impl AnswerBy {
         self.0.store(nanos.max(1), Ordering::Release);
     }
 
+    /// An answer with this limit is about to be sent: the next one of the
+    /// connection is sent by the earlier of both.
+    pub fn tighten(&self, limit: &Self) {
+        let nanos = limit.0.load(Ordering::Acquire);
+        if nanos != 0 {
+            let earlier = |now| (now == 0 || nanos < now).then_some(nanos);
+            // refused where the limit is the earlier one already
+            let _ = self
+                .0
+                .fetch_update(Ordering::AcqRel, Ordering::Acquire, earlier);
+        }
+    }
+
     /// It has been sent.
     pub fn clear(&self) {
         self.0.store(0, Ordering::Release);
@@ -50,5 +63,24 @@ mod tests {
         assert!(late_at(8));
         answer.clear();
         assert!(!late_at(8));
+    }
+
+    #[test]
+    fn answers_that_are_sent_together_go_by_the_earliest_limit() {
+        let limit_of = |second| {
+            let limit = AnswerBy::default();
+            limit.set(Duration::from_secs(second));
+            limit
+        };
+        let answer = AnswerBy::default();
+        let late_at = |second| answer.has_passed(|| Duration::from_secs(second));
+        answer.tighten(&AnswerBy::default());
+        assert!(!late_at(1_000), "there is no limit");
+        for second in [9, 7, 8] {
+            answer.tighten(&limit_of(second));
+        }
+        answer.tighten(&AnswerBy::default());
+        assert!(!late_at(7));
+        assert!(late_at(8));
     }
 }

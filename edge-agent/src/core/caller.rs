@@ -9,7 +9,7 @@ use authguardian_proto::{
 use tokio::sync::broadcast::{Receiver, error::RecvError};
 
 use super::{AnswerBy, Core, Peer};
-use crate::upstream::{Change, Login, Session};
+use crate::upstream::{Change, Held, Login, Session};
 
 /// How often a long stream asks whether its credential still counts.
 const ASK_EVERY: Duration = Duration::from_mins(15);
@@ -45,6 +45,15 @@ impl Caller {
             peer,
             answer,
         })
+    }
+
+    /// The same caller of another message, whose answer has a limit of its own.
+    pub fn with_answer(&self, answer: AnswerBy) -> Self {
+        Self {
+            login: self.login.clone(),
+            peer: self.peer.clone(),
+            answer,
+        }
     }
 
     /// The limit of the answer that the caller waits for.
@@ -89,6 +98,24 @@ impl Caller {
 }
 
 impl Core {
+    /// Keeps a caller's connection usable for as long as its credential counts:
+    /// the session of a key is renewed, one that was presented is its client's to
+    /// renew. `None` for the latter.
+    pub fn hold(&self, caller: &Caller) -> Option<Held> {
+        let login = caller.login();
+        (!login.is_by_session()).then(|| self.upstream.hold(login))
+    }
+
+    /// Checks, for each message of a connection, that the caller who opened it
+    /// still counts.
+    ///
+    /// # Errors
+    /// `MACHINE_BANNED`, `MACHINE_EVICTED`, `SESSION_EXPIRED`.
+    pub fn go_on(&self, caller: &Caller) -> Result<(), Problem> {
+        self.upstream.feed().standing().check()?;
+        self.upstream.go_on(caller.login())
+    }
+
     /// Returns when the credential that a caller began a stream with has ended:
     /// an API key that counts no more, or for something else, a session that was ended or has run out,
     /// any when the machine's sessions have ended. The key's secret is wiped at

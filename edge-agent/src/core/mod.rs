@@ -9,11 +9,12 @@ use authguardian_proto::{
 use serde_json::{Map, Value};
 
 pub use crate::upstream::{
-    Credential, Event, EventId, EventName, Heard, Outcome, ParseEventIdError,
+    Credential, Event, EventId, EventName, Heard, Held, Outcome, ParseEventIdError,
 };
 use crate::{clock::Ambient, limits::Limits, upstream::Upstream, verify::Verifier};
 use attempts::Attempts;
 use interest::Interest;
+use offer::Offer;
 use ticket::Tickets;
 
 mod answer_by;
@@ -29,6 +30,7 @@ mod interest;
 mod limit;
 mod login;
 mod note;
+mod offer;
 mod peer;
 mod permission_status;
 mod renew_permission;
@@ -65,6 +67,7 @@ pub struct Core {
     limits: Arc<Limits>,
     attempts: Arc<Attempts>,
     tickets: Arc<Tickets>,
+    offer: Arc<Offer>,
     machine_id: MachineId,
     ambient: Ambient,
 }
@@ -83,6 +86,7 @@ impl Core {
             limits: Limits::new(ambient.clock.clone()),
             attempts: Arc::new(Attempts::new()),
             tickets: Arc::default(),
+            offer: Arc::new(Offer::new()),
             machine_id,
             ambient,
         })
@@ -111,7 +115,7 @@ impl Core {
     /// Calls a tool. A denial and `valid: false` are results.
     ///
     /// # Errors
-    /// `ZONE_FORBIDS`, `INVALID_ARGUMENT` and `TOO_LARGE` with the field at
+    /// `PERMISSION_DENIED` where the tool is switched off, `ZONE_FORBIDS`, `INVALID_ARGUMENT` and `TOO_LARGE` with the field at
     /// fault, `RATE_LIMITED`, `AGENT_MISMATCH`, and what the control plane refuses.
     pub async fn call(
         &self,
@@ -119,6 +123,11 @@ impl Core {
         tool: Tool,
         arguments: Map<String, Value>,
     ) -> Result<Value, Problem> {
+        if let Err(problem) = self.offer.check(tool) {
+            let reason = Some(problem.reason);
+            self.note(caller, tool.action(), None, Outcome::Refused, reason);
+            return Err(problem);
+        }
         let allowed = tool.check_zone(caller.peer.zone());
         let form = match allowed.and_then(|()| form::Form::read(tool.fields(), arguments)) {
             Ok(form) => form,

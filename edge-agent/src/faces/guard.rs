@@ -15,9 +15,12 @@ use axum::{
     middleware::Next,
     response::Response,
 };
+use base64::{Engine, engine::general_purpose::STANDARD};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
+use zeroize::Zeroizing;
 
 use super::{
+    bound::Bound,
     problem,
     serve::{End, Line},
     ticket,
@@ -28,11 +31,9 @@ use crate::{
 };
 
 mod cors;
-mod in_flight;
 mod origin;
 mod zone;
 
-use in_flight::InFlight;
 use origin::AllowList;
 use zone::Zones;
 
@@ -41,12 +42,12 @@ use zone::Zones;
 const MAX_DISCARD: usize = 16 * 1024 * 1024;
 
 /// One guard for all routes.
-pub struct Guard {
+pub(super) struct Guard {
     core: Arc<Core>,
     networks: Networks,
     allowed: AllowList,
     zones: Zones,
-    in_flight: InFlight,
+    in_flight: Arc<Bound>,
     bodies: Bodies,
 }
 
@@ -61,13 +62,13 @@ struct Bodies {
 
 impl Guard {
     /// A guard that answers whom this configuration allows.
-    pub fn new(core: Arc<Core>, config: &Config) -> Self {
+    pub(super) fn new(core: Arc<Core>, config: &Config, in_flight: Arc<Bound>) -> Self {
         Self {
             core,
             networks: config.listen.allowed_networks.clone(),
             allowed: AllowList::new(&config.http),
             zones: Zones::new(&config.zones),
-            in_flight: InFlight::new(&config.limits),
+            in_flight,
             bodies: Bodies {
                 max: usize::try_from(config.limits.max_body_bytes).unwrap_or(usize::MAX),
                 timeout: config.limits.body_timeout(),
@@ -76,8 +77,8 @@ impl Guard {
     }
 
     /// Finds out where a request comes from; nothing that it says counts yet.
-    fn locate(&self, request: &mut Request) -> Result<(Peer, AnswerBy), Problem> {
-        let Some(Line { end, answer }) = request.extensions_mut().remove() else {
+    fn locate(&self, request: &Request) -> Result<(Peer, AnswerBy), Problem> {
+        let Some(Line { end, answer, .. }) = request.extensions().get().cloned() else {
             let detail = "the peer of the connection is not known";
             return Err(Problem::new(Reason::Internal, detail));
         };
@@ -111,6 +112,11 @@ impl Guard {
         peer: &Peer,
         answer: AnswerBy,
     ) -> Result<Caller, (Problem, Option<ApiKeyId>)> {
+        let read = if is_websocket(request) {
+            presented_in_url
+        } else {
+            presented
+        };
         let ticket = ticket::take(request);
         let credential = request.headers_mut().remove(header::AUTHORIZATION);
         if let (None, Some(ticket)) = (&credential, ticket) {
@@ -120,10 +126,10 @@ impl Guard {
                 .redeem_ticket(text, page, peer.clone(), answer)
                 .await;
         }
-        let shown = presented(credential.as_ref()).map_err(|problem| (problem, None))?;
+        let shown = read(credential.as_ref()).map_err(|problem| (problem, None))?;
         let caller = self.core.authenticate(shown, peer.clone(), answer).await;
         caller.map_err(|problem| {
-            let claimed = presented(credential.as_ref()).ok();
+            let claimed = read(credential.as_ref()).ok();
             (problem, claimed.and_then(|shown| shown.claims()))
         })
     }
@@ -173,7 +179,7 @@ pub(super) async fn check(
 }
 
 async fn pass(guard: &Guard, mut request: Request, next: Next) -> Response {
-    let (peer, answer) = match guard.locate(&mut request) {
+    let (peer, answer) = match guard.locate(&request) {
         Ok(located) => located,
         Err(problem) => return problem::respond(&problem),
     };
@@ -253,6 +259,36 @@ fn presented(credential: Option<&HeaderValue>) -> Result<Credential, Problem> {
         return Err(missing());
     }
     Ok(Credential::new(key.trim()))
+}
+
+/// Stock WebSocket clients can send nothing but a URL: `ws://any:agk_…@host`
+/// becomes a Basic credential (RFC 7617), whose password is the key.
+fn presented_in_url(credential: Option<&HeaderValue>) -> Result<Credential, Problem> {
+    let Some(text) = credential.and_then(|value| value.to_str().ok()) else {
+        return presented(credential);
+    };
+    let Some((scheme, encoded)) = text.split_once(' ') else {
+        return presented(credential);
+    };
+    if !scheme.eq_ignore_ascii_case("basic") {
+        return presented(credential);
+    }
+    let decoded = STANDARD.decode(encoded.trim()).map(Zeroizing::new);
+    let password = decoded.as_ref().ok().and_then(|pair| {
+        let pair = std::str::from_utf8(pair).ok()?;
+        pair.split_once(':').map(|(_, password)| password)
+    });
+    password.map(Credential::new).ok_or_else(|| {
+        let detail = "expected Base64 of `user:agk_…` after `Basic`";
+        Problem::new(Reason::Unauthenticated, detail)
+    })
+}
+
+fn is_websocket(request: &Request) -> bool {
+    request
+        .headers()
+        .get(header::UPGRADE)
+        .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"websocket"))
 }
 
 /// `rmcp` wants both media types spelt out; clients that take anything, or do
@@ -348,6 +384,22 @@ mod tests {
             );
         }
         assert_eq!(presented(None).unwrap_err().reason, Reason::Unauthenticated);
+    }
+
+    #[test]
+    fn a_websocket_takes_a_key_as_the_password_of_its_url() {
+        let basic = |pair: &str| {
+            let header = format!("Basic {}", STANDARD.encode(pair));
+            presented_in_url(Some(&HeaderValue::from_str(&header).unwrap()))
+        };
+        let key = basic(&format!("any:{KEY}")).unwrap().claims().unwrap();
+        assert_eq!(key.to_string(), "apk_0000000000000000000001");
+        assert!(basic("nothing").is_err());
+        let bearer = HeaderValue::from_str(&format!("Bearer {KEY}")).unwrap();
+        assert!(presented_in_url(Some(&bearer)).is_ok());
+        let no_base64 = HeaderValue::from_static("Basic =");
+        assert!(presented_in_url(Some(&no_base64)).is_err());
+        assert!(presented_in_url(None).is_err());
     }
 
     #[test]

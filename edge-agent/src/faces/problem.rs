@@ -3,7 +3,7 @@
 use authguardian_proto::reason::{Code, Problem, Reason};
 use axum::{
     body::Body,
-    http::{HeaderValue, StatusCode, Uri, header},
+    http::{HeaderMap, HeaderValue, StatusCode, Uri, header},
     response::Response,
 };
 use schemars::JsonSchema;
@@ -103,6 +103,31 @@ pub(super) fn not_found(detail: String) -> Response {
         StatusCode::NOT_FOUND,
         &Problem::new(Reason::InvalidArgument, detail),
     )
+}
+
+/// Refuses what does not say that it is JSON; what says nothing passes.
+pub(super) fn needs_json(headers: &HeaderMap) -> Result<(), Box<Response>> {
+    let Some(media_type) = headers.get(header::CONTENT_TYPE) else {
+        return Ok(());
+    };
+    let essence = media_type.to_str().unwrap_or_default().split(';').next();
+    if essence.is_some_and(|essence| essence.trim().eq_ignore_ascii_case("application/json")) {
+        return Ok(());
+    }
+    let problem = Problem::invalid("Content-Type", "expected `application/json`");
+    let status = StatusCode::UNSUPPORTED_MEDIA_TYPE;
+    Err(Box::new(respond_with(status, &problem)))
+}
+
+/// A JSON-RPC error for a message that could not be taken.
+pub(super) fn json_rpc(text: String) -> Response {
+    let mut response = Response::new(Body::from(text));
+    *response.status_mut() = StatusCode::BAD_REQUEST;
+    response.headers_mut().insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("application/json"),
+    );
+    response
 }
 
 /// `GRANT_NOT_FOUND` → `grant not found`.

@@ -13,7 +13,7 @@ use axum::{
 };
 use serde_json::{Map, Value};
 
-use super::problem;
+use super::{json, problem};
 use crate::core::{Caller, Core, Resource, Tool};
 
 /// `POST /mcp/tools/{name}`: the body is the tool's arguments.
@@ -57,6 +57,7 @@ fn arguments(body: &[u8]) -> Result<Map<String, Value>, Problem> {
     if body.trim_ascii().is_empty() {
         return Ok(Map::new());
     }
+    json::check(body).map_err(|error| malformed(&error))?;
     match serde_json::from_slice(body) {
         Ok(Value::Object(arguments)) => Ok(arguments),
         Ok(_) => Err(Problem::new(

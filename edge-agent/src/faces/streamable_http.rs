@@ -1,13 +1,13 @@
 //! `/mcp`: Streamable HTTP of both kinds, with sessions (revisions up to
 //! 2025-11-25) and without (2026-07-28), on one path.
 
-use std::{borrow::Cow, sync::Arc};
+use std::{borrow::Cow, sync::Arc, time::Duration};
 
 use authguardian_proto::reason::{Problem, Reason};
 use axum::{
     body::{Body, Bytes},
     extract::{Request, State},
-    http::{HeaderMap, HeaderValue, Method, StatusCode, header, request::Parts},
+    http::{HeaderMap, Method, header, request::Parts},
     response::Response,
 };
 use futures::{StreamExt, TryStreamExt};
@@ -18,16 +18,18 @@ use rmcp::{
         StreamableHttpServerConfig, StreamableHttpService, session::local::LocalSessionManager,
     },
 };
-use serde::{Deserialize, de::IgnoredAny};
+use serde::Deserialize;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
-use super::{MakeHandler, problem};
+use super::{
+    MakeHandler,
+    bound::Bound,
+    json::{self, Shape},
+    problem,
+    sessions::Sessions,
+};
 use crate::core::{Caller, Core};
-
-mod sessions;
-
-use sessions::Sessions;
 
 const SESSION_ID: &str = "mcp-session-id";
 
@@ -43,6 +45,8 @@ impl<H: ServerHandler> Face<H> {
     pub(super) fn start(
         core: Arc<Core>,
         make: impl MakeHandler<H>,
+        bound: Arc<Bound>,
+        idle: Duration,
         stop: CancellationToken,
     ) -> Arc<Self> {
         let mut manager = LocalSessionManager::default();
@@ -50,7 +54,7 @@ impl<H: ServerHandler> Face<H> {
         // open stream; ours know about streams
         manager.session_config.keep_alive = None;
         let manager = Arc::new(manager);
-        let sessions = Sessions::new(manager.clone());
+        let sessions = Sessions::new(manager.clone(), bound, idle);
         tokio::spawn(
             stop.clone()
                 .run_until_cancelled_owned(sessions.clone().sweep()),
@@ -74,13 +78,16 @@ impl<H: ServerHandler> Face<H> {
             return json_rpc_error(&problem);
         }
         let within_session = parts.headers.contains_key(SESSION_ID);
-        if !within_session && is_initialize(&body) && self.sessions.are_full(caller.api_key_id()) {
-            let detail = "there are too many MCP sessions; end some, or try again later";
-            return problem::respond(&Problem::new(Reason::ResourceExhausted, detail));
+        if within_session || !is_initialize(&body) {
+            return self.handle(parts, Body::from(body)).await;
         }
+        let place = match self.sessions.place(caller.api_key_id()).await {
+            Ok(place) => place,
+            Err(problem) => return problem::respond(&problem),
+        };
         let response = self.handle(parts, Body::from(body)).await;
-        if !within_session && let Some(id) = session_id(response.headers()) {
-            self.sessions.add(id, caller.api_key_id());
+        if let Some(id) = session_id(response.headers()) {
+            self.sessions.add(id, caller.api_key_id(), place);
         }
         response
     }
@@ -155,13 +162,13 @@ fn session_id(headers: &HeaderMap) -> Option<&str> {
 
 /// What is not even a JSON object, with the JSON-RPC error code for it.
 fn check_message(body: &[u8]) -> Result<(), (i32, String)> {
-    match serde_json::from_slice::<IgnoredAny>(body) {
+    match json::check(body) {
         Err(error) => Err((-32700, format!("the body is not JSON: {error}"))),
-        Ok(_) if body.trim_ascii().first() != Some(&b'{') => Err((
+        Ok(Shape::Object) => Ok(()),
+        Ok(_) => Err((
             -32600,
             "expected one JSON-RPC message, a JSON object".to_owned(),
         )),
-        Ok(_) => Ok(()),
     }
 }
 
@@ -179,13 +186,7 @@ fn json_rpc_error((code, message): &(i32, String)) -> Response {
     let data = json!({ "reason": Reason::InvalidArgument.as_str(), "detail": message });
     let error = json!({ "code": code, "message": message, "data": data });
     let body = json!({ "jsonrpc": "2.0", "id": null, "error": error });
-    let mut response = Response::new(Body::from(body.to_string()));
-    *response.status_mut() = StatusCode::BAD_REQUEST;
-    response.headers_mut().insert(
-        header::CONTENT_TYPE,
-        HeaderValue::from_static("application/json"),
-    );
-    response
+    problem::json_rpc(body.to_string())
 }
 
 /// `rmcp` tells some errors as plain text; here all are problems.
@@ -220,6 +221,8 @@ async fn tidy(response: Response) -> Response {
 
 #[cfg(test)]
 mod tests {
+    use axum::http::StatusCode;
+
     use super::*;
 
     #[test]

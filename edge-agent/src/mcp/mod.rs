@@ -7,21 +7,22 @@ use rmcp::{
     ErrorData, RoleServer, ServerHandler,
     model::{
         CallToolRequestParams, CallToolResponse, CallToolResult, CustomRequest, CustomResult,
-        Implementation, ListResourcesResult, ListToolsResult, PaginatedRequestParams,
+        Extensions, Implementation, ListResourcesResult, ListToolsResult, PaginatedRequestParams,
         ProtocolVersion, ReadResourceRequestParams, ReadResourceResponse, ReadResourceResult,
         ResourceContents, ServerCapabilities, ServerConfig, SubscribeRequestParams,
         SubscriptionFilter, UnsubscribeRequestParams,
     },
-    service::{RequestContext, SubscriptionContext},
+    service::{NotificationContext, RequestContext, SubscriptionContext},
 };
 use serde_json::json;
 
 use crate::core::{Caller, Core, Resource, Tool};
 use problem::{failed, problem_json};
-use subscriptions::Subscriptions;
-use tools::TOOLS;
+use subscriptions::{News, Subscriptions, tell_listener};
+use tools::{TOOLS, offered};
 
 mod problem;
+mod progress;
 mod subscriptions;
 mod tools;
 
@@ -51,6 +52,7 @@ impl ServerHandler for Mcp {
     fn get_info(&self) -> ServerConfig {
         let capabilities = ServerCapabilities::builder()
             .enable_tools()
+            .enable_tool_list_changed()
             .enable_resources()
             .enable_resources_subscribe()
             .build();
@@ -66,7 +68,7 @@ impl ServerHandler for Mcp {
         _: Option<PaginatedRequestParams>,
         _: RequestContext<RoleServer>,
     ) -> Result<ListToolsResult, ErrorData> {
-        Ok(ListToolsResult::with_all_items(TOOLS.clone()))
+        Ok(ListToolsResult::with_all_items(offered(&self.core)))
     }
 
     fn get_tool(&self, name: &str) -> Option<rmcp::model::Tool> {
@@ -83,7 +85,7 @@ impl ServerHandler for Mcp {
         })?;
         let caller = caller(&context)?;
         let arguments = request.arguments.unwrap_or_default();
-        let call = self.core.call(&caller, tool, arguments);
+        let call = progress::telling(self.core.call(&caller, tool, arguments), &context);
         let Some(outcome) = context.ct.run_until_cancelled(call).await else {
             // given up by the client, whom no answer reaches any more; it may have been carried out all the same
             return Ok(CallToolResult::success(vec![]).into());
@@ -125,15 +127,22 @@ impl ServerHandler for Mcp {
         Ok(ReadResourceResult::new(vec![contents]).into())
     }
 
+    async fn on_initialized(&self, context: NotificationContext<RoleServer>) {
+        if let Some(caller) = caller_in(&context.extensions) {
+            let news = News::begin(&self.core, &caller);
+            self.subscriptions.begin(news, context.peer);
+        }
+    }
+
     async fn subscribe(
         &self,
         request: SubscribeRequestParams,
         context: RequestContext<RoleServer>,
     ) -> Result<(), ErrorData> {
         let resource = resource(&request.uri)?;
-        let caller = caller(&context)?;
-        self.subscriptions
-            .add(resource, || self.core.watch(&caller), &context.peer);
+        let news = News::begin(&self.core, &caller(&context)?);
+        self.subscriptions.begin(news, context.peer);
+        self.subscriptions.add(resource);
         Ok(())
     }
 
@@ -152,36 +161,17 @@ impl ServerHandler for Mcp {
     ) -> Option<SubscriptionFilter> {
         let uris = requested.resource_subscriptions.iter().flatten();
         let known = uris.filter(|uri| Resource::parse(uri).is_some());
-        Some(
-            SubscriptionFilter::builder()
-                .resource_subscriptions(known)
-                .build(),
-        )
+        let mut accepted = SubscriptionFilter::builder().resource_subscriptions(known);
+        if requested.tools_list_changed == Some(true) {
+            accepted = accepted.tools_list_changed();
+        }
+        Some(accepted.build())
     }
 
     async fn listen(&self, context: SubscriptionContext) -> Result<(), ErrorData> {
         let caller = caller(context.request_context())?;
-        let accepted = context
-            .accepted()
-            .resource_subscriptions
-            .clone()
-            .unwrap_or_default();
-        let mut watch = self.core.watch(&caller);
-        let tell = async {
-            while let Some(changed) = watch.next().await {
-                for resource in changed {
-                    if accepted.iter().any(|uri| uri == resource.uri())
-                        && context
-                            .sink()
-                            .notify_resource_updated(resource.uri())
-                            .await
-                            .is_err()
-                    {
-                        return;
-                    }
-                }
-            }
-        };
+        let news = News::begin(&self.core, &caller);
+        let tell = tell_listener(news, context.accepted(), context.sink());
         tokio::select! {
             () = tell => {}
             () = context.cancelled() => {}
@@ -226,15 +216,19 @@ fn has_sessions(context: &RequestContext<RoleServer>) -> bool {
     revision.is_none_or(|revision| revision.as_str() < ProtocolVersion::V_2026_07_28.as_str())
 }
 
-/// The caller that the guard found out; every HTTP request of a session
-/// carries its own.
+/// The caller that the guard found out: every HTTP request of a session carries
+/// its own, and so does every message of a long connection.
 fn caller(context: &RequestContext<RoleServer>) -> Result<Caller, ErrorData> {
-    context
-        .extensions
-        .get::<http::request::Parts>()
-        .and_then(|parts| parts.extensions.get::<Caller>())
-        .cloned()
+    caller_in(&context.extensions)
         .ok_or_else(|| ErrorData::internal_error("the request was not authenticated", None))
+}
+
+fn caller_in(extensions: &Extensions) -> Option<Caller> {
+    let of_request = extensions.get::<http::request::Parts>();
+    of_request
+        .and_then(|parts| parts.extensions.get::<Caller>())
+        .or_else(|| extensions.get::<Caller>())
+        .cloned()
 }
 
 fn resource(uri: &str) -> Result<Resource, ErrorData> {

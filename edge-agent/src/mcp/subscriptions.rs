@@ -1,87 +1,140 @@
-//! What a session of the older revisions has subscribed to.
+//! What a client is told of without asking: changes of resources that it has
+//! subscribed to, and of the list of tools.
 
 use std::{
-    collections::HashSet,
-    sync::{Arc, Mutex, PoisonError},
+    collections::{BTreeSet, HashSet},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use rmcp::{RoleServer, model::ResourceUpdatedNotificationParam, service::Peer};
+use rmcp::{
+    RoleServer,
+    model::{ResourceUpdatedNotificationParam, SubscriptionFilter},
+    service::{Peer, SubscriptionSink},
+};
+use tokio::sync::watch;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use crate::core::{Resource, Watch};
+use crate::core::{Caller, Core, Resource, Watch};
 
-/// The subscriptions of one MCP session; nothing runs while there is none.
+/// What changes for one caller.
+pub(super) struct News {
+    resources: Watch,
+    tools: watch::Receiver<()>,
+}
+
+/// One thing to tell.
+enum Item {
+    Resources(BTreeSet<Resource>),
+    Tools,
+}
+
+/// What one session of the older revisions has subscribed to.
 #[derive(Default)]
-pub(super) struct Subscriptions(Mutex<Option<Followed>>);
-
-/// At least one resource; the task ends with it.
-struct Followed {
+pub(super) struct Subscriptions {
     resources: Arc<Mutex<HashSet<Resource>>>,
-    _task: DropGuard,
+    /// Tells the session, until this is dropped.
+    telling: Mutex<Option<DropGuard>>,
+}
+
+impl News {
+    /// From now on.
+    pub(super) fn begin(core: &Core, caller: &Caller) -> Self {
+        Self {
+            resources: core.watch(caller),
+            tools: core.tool_changes(),
+        }
+    }
+
+    /// Waits for the next; `None` when the edge ends.
+    async fn next(&mut self) -> Option<Item> {
+        tokio::select! {
+            changed = self.resources.next() => changed.map(Item::Resources),
+            changed = self.tools.changed() => changed.ok().map(|()| Item::Tools),
+        }
+    }
 }
 
 impl Subscriptions {
-    /// Tells the peer of every change of a resource from now on.
-    pub(super) fn add(
-        &self,
-        resource: Resource,
-        watch: impl FnOnce() -> Watch,
-        peer: &Peer<RoleServer>,
-    ) {
-        let mut followed = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let followed = followed.get_or_insert_with(|| {
-            let resources = Arc::new(Mutex::new(HashSet::new()));
+    /// Tells the peer from now on, if it is not told already.
+    pub(super) fn begin(&self, news: News, peer: Peer<RoleServer>) {
+        let mut telling = self.telling.lock().unwrap_or_else(PoisonError::into_inner);
+        telling.get_or_insert_with(|| {
             let stop = CancellationToken::new();
-            let task = tell_session(watch(), resources.clone(), peer.clone());
+            let task = tell_session(news, self.resources.clone(), peer);
             tokio::spawn(stop.clone().run_until_cancelled_owned(task));
-            Followed {
-                resources,
-                _task: stop.drop_guard(),
-            }
+            stop.drop_guard()
         });
-        followed
-            .resources
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(resource);
+    }
+
+    /// Tells of every change of a resource from now on.
+    pub(super) fn add(&self, resource: Resource) {
+        lock(&self.resources).insert(resource);
     }
 
     /// Tells of a resource no more.
     pub(super) fn remove(&self, resource: Resource) {
-        let mut followed = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let left = followed.as_ref().map(|followed| {
-            let mut resources = followed
-                .resources
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner);
-            resources.remove(&resource);
-            resources.len()
-        });
-        if left == Some(0) {
-            *followed = None;
+        lock(&self.resources).remove(&resource);
+    }
+}
+
+/// Tells a session of all that it has subscribed to.
+async fn tell_session(
+    mut news: News,
+    resources: Arc<Mutex<HashSet<Resource>>>,
+    peer: Peer<RoleServer>,
+) {
+    while let Some(item) = news.next().await {
+        let told = match item {
+            Item::Tools => peer.notify_tool_list_changed().await,
+            Item::Resources(changed) => {
+                let mut told = Ok(());
+                for resource in changed {
+                    if told.is_ok() && lock(&resources).contains(&resource) {
+                        let update = ResourceUpdatedNotificationParam::new(resource.uri());
+                        told = peer.notify_resource_updated(update).await;
+                    }
+                }
+                told
+            }
+        };
+        if told.is_err() {
+            return;
         }
     }
 }
 
-/// Tells a session of every change that it has subscribed to.
-async fn tell_session(
-    mut watch: Watch,
-    resources: Arc<Mutex<HashSet<Resource>>>,
-    peer: Peer<RoleServer>,
+/// Tells whoever listens of what was agreed on.
+pub(super) async fn tell_listener(
+    mut news: News,
+    accepted: &SubscriptionFilter,
+    sink: &SubscriptionSink,
 ) {
-    while let Some(changed) = watch.next().await {
-        for resource in changed {
-            let wanted = resources
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .contains(&resource);
-            if !wanted {
-                continue;
+    let uris = accepted
+        .resource_subscriptions
+        .as_deref()
+        .unwrap_or_default();
+    while let Some(item) = news.next().await {
+        let told = match item {
+            Item::Tools if accepted.tools_list_changed == Some(true) => {
+                sink.notify_tool_list_changed().await
             }
-            let update = ResourceUpdatedNotificationParam::new(resource.uri());
-            if peer.notify_resource_updated(update).await.is_err() {
-                return;
+            Item::Tools => Ok(()),
+            Item::Resources(changed) => {
+                let mut told = Ok(());
+                for resource in changed {
+                    if told.is_ok() && uris.iter().any(|uri| uri == resource.uri()) {
+                        told = sink.notify_resource_updated(resource.uri()).await;
+                    }
+                }
+                told
             }
+        };
+        if told.is_err() {
+            return;
         }
     }
+}
+
+fn lock(resources: &Mutex<HashSet<Resource>>) -> MutexGuard<'_, HashSet<Resource>> {
+    resources.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -5,11 +5,18 @@ use std::sync::{Arc, LazyLock};
 use rmcp::model::ToolAnnotations;
 use serde_json::{Map, Value, json};
 
-use crate::core::Tool;
+use crate::core::{Core, Tool};
 
-/// Every tool, in the order of `tools/list`.
+/// Every tool there is.
 pub(super) static TOOLS: LazyLock<Vec<rmcp::model::Tool>> =
     LazyLock::new(|| Tool::ALL.into_iter().map(describe).collect());
+
+/// Those that are offered, in the order of `tools/list`.
+pub(super) fn offered(core: &Core) -> Vec<rmcp::model::Tool> {
+    let offered = core.tools();
+    let is_offered = |tool: &&rmcp::model::Tool| offered.iter().any(|one| one.name() == tool.name);
+    TOOLS.iter().filter(is_offered).cloned().collect()
+}
 
 fn describe(tool: Tool) -> rmcp::model::Tool {
     let mut described = rmcp::model::Tool::new(

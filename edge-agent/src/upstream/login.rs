@@ -67,6 +67,11 @@ impl Login {
         }
     }
 
+    /// Takes another session from now on.
+    pub(super) fn continue_with(&self, session: Arc<Session>) {
+        self.session.store(session);
+    }
+
     fn key(&self) -> Option<Arc<PresentedKey>> {
         self.key
             .lock()
@@ -117,7 +122,7 @@ impl Upstream {
             .sessions
             .replace(&login.session(), &key, login.zone, login.client)
             .await?;
-        login.session.store(session);
+        login.continue_with(session);
         Ok(())
     }
 

@@ -31,6 +31,7 @@ mod credential;
 mod events;
 mod exchange;
 mod feed;
+mod held;
 mod login;
 mod rates;
 mod report;
@@ -42,12 +43,14 @@ pub use credential::Credential;
 pub use events::{Event, EventId, EventLog, EventName, Heard, ParseEventIdError, Subject};
 pub use exchange::SignedNonce;
 pub use feed::{Feed, Follower};
+pub use held::Held;
 pub use login::Login;
 pub use report::{Call, Outcome, Reports};
 pub use session::{Session, Sessions};
 pub use standing::Standing;
 
 use call::Effect;
+use held::Holds;
 
 /// For reading the public keys.
 const KEYS_TIMEOUT: Duration = Duration::from_secs(2);
@@ -60,6 +63,7 @@ pub struct Upstream {
     sessions: Arc<Sessions>,
     feed: Feed,
     reports: Arc<Reports>,
+    holds: Arc<Holds>,
 }
 
 macro_rules! forwarded {
@@ -83,6 +87,7 @@ impl Upstream {
     pub fn new(channel: Channel, ambient: Ambient, sessions: Arc<Sessions>, feed: Feed) -> Self {
         Self {
             reports: Reports::new(channel.clone(), ambient.clone()),
+            holds: Arc::default(),
             channel,
             ambient,
             sessions,

@@ -24,6 +24,8 @@ pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_edge-agent");
 /// A running edge; gone when it is dropped.
 pub(crate) struct Edge {
     pub(crate) url: String,
+    /// WebSocket alone.
+    pub(crate) ws: String,
     pub(crate) socket: PathBuf,
     pub(crate) dir: TempDir,
     launch: Launch,
@@ -63,6 +65,7 @@ impl Launch {
             .arg("--ready-file")
             .arg(dir.join("ready.json"));
         command.args(["--listen", listen, "--exit-with-parent"]);
+        command.args(["--listen-websocket", "127.0.0.1:0"]);
         for server in &self.servers {
             command.args(["--server", server]);
         }
@@ -156,6 +159,7 @@ impl Edge {
         let text = |name: &str| told[name].as_str().unwrap().to_owned();
         Self {
             url: text("edge_http"),
+            ws: text("edge_ws"),
             socket: text("edge_socket").into(),
             dir,
             launch,
@@ -233,6 +237,7 @@ impl Killed {
         .await;
         Edge {
             url,
+            ws: String::new(),
             socket: self.dir.path().join("edge.sock"),
             dir: self.dir,
             launch: self.launch,

@@ -39,16 +39,18 @@ impl<'a> Held<'a> {
 
     /// Waits until somebody waits for it.
     pub(crate) async fn is_waited_for(&self) {
-        until_async("a request is held", async || {
-            sqlx::query_scalar(
-                "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE $1 = ANY (pg_blocking_pids(pid)))",
-            )
-            .bind(self.holder)
-            .fetch_one(&mut *self.db.read().await.unwrap())
-            .await
-            .unwrap()
-        })
-        .await;
+        until_async("a request is held", async || self.has_waiters().await).await;
+    }
+
+    /// Whether somebody waits for it.
+    pub(crate) async fn has_waiters(&self) -> bool {
+        sqlx::query_scalar(
+            "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE $1 = ANY (pg_blocking_pids(pid)))",
+        )
+        .bind(self.holder)
+        .fetch_one(&mut *self.db.read().await.unwrap())
+        .await
+        .unwrap()
     }
 
     pub(crate) async fn end(self) {

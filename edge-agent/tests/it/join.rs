@@ -111,8 +111,15 @@ async fn a_server_that_the_token_is_not_for_is_not_joined() {
 async fn an_edge_without_an_identity_says_how_to_get_one() {
     let dir = tempfile::tempdir().unwrap();
     let mut run = command();
-    run.args(["run", "--listen", "127.0.0.1:0", "--data-dir"])
-        .arg(dir.path());
+    run.args([
+        "run",
+        "--listen",
+        "127.0.0.1:0",
+        "--listen-websocket",
+        "",
+        "--data-dir",
+    ])
+    .arg(dir.path());
     let refused = output(run).await;
     assert_eq!(refused.status.code(), Some(4));
     assert!(
@@ -133,8 +140,15 @@ async fn an_edge_ends_with_its_parent() {
 async fn a_second_edge_on_one_directory_is_refused() {
     let rig = Rig::start().await;
     let mut run = command();
-    run.args(["run", "--listen", "127.0.0.1:0", "--data-dir"])
-        .arg(rig.edge.dir.path());
+    run.args([
+        "run",
+        "--listen",
+        "127.0.0.1:0",
+        "--listen-websocket",
+        "",
+        "--data-dir",
+    ])
+    .arg(rig.edge.dir.path());
     let refused = output(run).await;
     assert_eq!(refused.status.code(), Some(1));
     assert!(

@@ -39,6 +39,7 @@ pub(super) struct EdgeOptions {
     pub ready_file: PathBuf,
     pub socket: PathBuf,
     pub listen: SocketAddr,
+    pub listen_websocket: SocketAddr,
     /// The control plane's edge listener.
     pub server: String,
     pub log_level: String,
@@ -153,6 +154,8 @@ impl Process {
             .arg(&options.data_dir)
             .arg("--listen")
             .arg(options.listen.to_string())
+            .arg("--listen-websocket")
+            .arg(options.listen_websocket.to_string())
             .arg("--socket")
             .arg(&options.socket)
             .arg("--server")

@@ -151,6 +151,7 @@ impl Dev {
             ready_file: self.directory.edge_ready(),
             socket: self.directory.edge_socket(),
             listen: Ports::address(self.ports.edge_http),
+            listen_websocket: Ports::address(self.ports.edge_ws),
             server: format!("https://{}", Ports::address(self.ports.edge_grpc)),
             log_level: self.config.log.level.clone(),
             join_token: demo.join_token.clone(),

@@ -13,7 +13,7 @@ pub(super) struct Ports {
     pub http: u16,
     /// The edge's MCP and REST faces.
     pub edge_http: u16,
-    /// Kept for the edge's WebSocket face.
+    /// The edge's MCP over WebSocket, alone.
     pub edge_ws: u16,
     /// gRPC for admins.
     pub admin_grpc: u16,

@@ -20,7 +20,10 @@ use tokio::{
     net::{TcpListener, UnixListener},
 };
 use tokio_rustls::TlsAcceptor;
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::{
+    sync::CancellationToken,
+    task::{TaskTracker, task_tracker::TaskTrackerToken},
+};
 use tower::Service;
 
 mod pace;
@@ -82,6 +85,9 @@ pub(super) struct Line {
     pub(super) end: End,
     /// The limit of its next answer.
     pub(super) answer: AnswerBy,
+    /// Held by whoever goes on with the connection after HTTP: the edge waits
+    /// for it when it ends.
+    pub(super) open: TaskTrackerToken,
 }
 
 impl Server {
@@ -106,6 +112,19 @@ impl Server {
             clock,
             stop,
             connections: TaskTracker::new(),
+        })
+    }
+
+    /// The same with other routes, for another listener; both end together.
+    pub fn beside(&self, router: Router) -> Arc<Self> {
+        Arc::new(Self {
+            router: router.with_state(()),
+            http: self.http.clone(),
+            limits: self.limits.clone(),
+            users: self.users.clone(),
+            clock: self.clock.clone(),
+            stop: self.stop.clone(),
+            connections: self.connections.clone(),
         })
     }
 
@@ -182,6 +201,7 @@ impl Server {
         let line = Line {
             end,
             answer: AnswerBy::default(),
+            open: self.connections.token(),
         };
         let stream = Stream {
             socket,

@@ -4,8 +4,12 @@
 mod events;
 mod limits;
 mod off;
+mod push;
 mod socket;
+mod speaker;
+mod sse;
 mod tls;
+mod websocket;
 mod zones;
 
 use std::ffi::OsString;

@@ -161,7 +161,14 @@ async fn an_address_beyond_this_host_needs_a_certificate_that_can_be_used() {
     let run = |arguments: &[(&str, &str)]| {
         let mut command = command();
         command
-            .args(["run", "--listen", "0.0.0.0:0", "--data-dir"])
+            .args([
+                "run",
+                "--listen",
+                "0.0.0.0:0",
+                "--listen-websocket",
+                "",
+                "--data-dir",
+            ])
             .arg(dir.path());
         command.envs(arguments.iter().copied());
         output(command)

@@ -130,7 +130,14 @@ impl Edge {
         let mut command = command(Path::new(EDGE));
         command.arg("run").arg("--data-dir").arg(dir);
         command.arg("--ready-file").arg(dir.join(READY_FILE));
-        command.args(["--server", server, "--listen", &listen.to_string()]);
+        command.args([
+            "--server",
+            server,
+            "--listen",
+            &listen.to_string(),
+            "--listen-websocket",
+            "",
+        ]);
         command.arg("--exit-with-parent").stdin(Stdio::piped());
         if let Some(join_token) = join_token {
             command.args(["--join-token", join_token]);

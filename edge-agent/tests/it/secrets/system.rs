@@ -155,7 +155,13 @@ impl System {
         let mut command = program("edge-agent");
         command.arg("run").arg("--data-dir").arg(&dir);
         command.arg("--ready-file").arg(&ready);
-        command.args(["--listen", "127.0.0.1:0", "--exit-with-parent"]);
+        command.args([
+            "--listen",
+            "127.0.0.1:0",
+            "--listen-websocket",
+            "",
+            "--exit-with-parent",
+        ]);
         command.args(["--server", &server]);
         command.stdin(Stdio::piped());
         let mut edge = Daemon::spawn(command, self.files.path().join("edge.log"));

@@ -1,6 +1,6 @@
 //! Putting the edge together and running it.
 
-use std::{io, path::PathBuf, sync::Arc, time::Duration};
+use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
 use authguardian_proto::{
@@ -31,6 +31,10 @@ use crate::{
     verify::Verifier,
 };
 
+mod reload;
+
+pub use reload::Reload;
+
 /// How long a first start waits for a control plane that is not there yet.
 const JOIN_PATIENCE: Duration = Duration::from_mins(1);
 
@@ -43,6 +47,8 @@ pub struct RunOptions {
     pub ready_file: Option<PathBuf>,
     /// End when stdin ends.
     pub exit_with_parent: bool,
+    /// Reads the configuration again on SIGHUP.
+    pub reload: Option<Reload>,
 }
 
 /// The edge cannot run.
@@ -103,6 +109,7 @@ pub async fn run<H: ServerHandler>(
     let users = Users::new(&config.socket)?;
     let shown = Arc::new(ArcSwap::from_pointee(identity.certified_key()?));
     let certificate = Shown::choose(config, &shown)?;
+    lifecycle::allow_many_connections();
     let listeners = Listeners::bind(config, users.has_others()).await?;
     let addresses = listeners.addresses(identity.machine_id, certificate.is_some())?;
     let background = CancellationToken::new();
@@ -155,15 +162,21 @@ pub async fn run<H: ServerHandler>(
         what: "cannot wait for signals",
         source,
     })?;
+    reload::offer_tools(&core, config);
+    if let Some(reload) = options.reload {
+        let (core, used) = (core.clone(), config.clone());
+        tasks.spawn(reload.follow(core, used, hangups.clone(), background.clone()));
+    }
     let certificate = certificate.map(|shown| {
         if let Some(files) = shown.files {
             tasks.spawn(files.follow(hangups, background.clone()));
         }
         shown.source
     });
-    let router = faces::router(&core, make, health, config, &stop);
-    let server = Server::new(router, &config.limits, users, clock, stop.clone());
-    listeners.serve(&server, config, certificate, &mut tasks);
+    let routers = faces::routers(&core, make, health, config, &stop);
+    let server = Server::new(routers.http, &config.limits, users, clock, stop.clone());
+    let websocket = server.beside(routers.websocket);
+    listeners.serve(&server, &websocket, config, certificate, &mut tasks);
     tracing::info!(http = addresses.url(), socket = %addresses.socket.display(), machine = %addresses.machine_id, "listening");
     let ready = tell_when_ready(feed, options.ready_file, addresses.clone());
     let until_stopped = background.clone();
@@ -236,61 +249,83 @@ async fn join_patiently(
 /// The bound sockets, before they are served.
 struct Listeners {
     http: TcpListener,
+    websocket: Option<TcpListener>,
     unix: UnixListener,
     socket: PathBuf,
 }
 
 impl Listeners {
     async fn bind(config: &Config, for_others: bool) -> Result<Self, RunError> {
-        let address = config.listen.http()?;
-        let http = TcpListener::bind(address)
-            .await
-            .map_err(|source| RunError::Listen {
-                address: address.to_string(),
-                source,
-            })?;
+        let http = bind(config.listen.http()?).await?;
+        let websocket = match config.listen.websocket()? {
+            Some(address) if config.faces.websocket => Some(bind(address).await?),
+            _ => None,
+        };
         let unbound = |source| RunError::Listen {
             address: config.socket().display().to_string(),
             source,
         };
         let socket = std::path::absolute(config.socket()).map_err(unbound)?;
         let unix = faces::bind_unix(&socket, for_others).map_err(unbound)?;
-        Ok(Self { http, unix, socket })
+        Ok(Self {
+            http,
+            websocket,
+            unix,
+            socket,
+        })
     }
 
     fn addresses(&self, machine_id: MachineId, has_tls: bool) -> Result<Addresses, RunError> {
-        let http = self.http.local_addr().map_err(|source| RunError::System {
-            what: "cannot tell the bound address",
-            source,
-        })?;
+        let bound = |listener: &TcpListener| {
+            listener.local_addr().map_err(|source| RunError::System {
+                what: "cannot tell the bound address",
+                source,
+            })
+        };
         Ok(Addresses {
-            http,
+            http: bound(&self.http)?,
+            websocket: self.websocket.as_ref().map(bound).transpose()?,
             has_tls,
             socket: self.socket.clone(),
             machine_id,
         })
     }
 
-    /// Serves both sockets until the server is stopped.
+    /// Serves all of them until the servers are stopped.
     fn serve(
         self,
         server: &Arc<Server>,
+        websocket: &Arc<Server>,
         config: &Config,
         certificate: Option<CertificateSource>,
         tasks: &mut JoinSet<()>,
     ) {
         let min_version = config.tls.min_version;
-        let tcp = server.clone();
-        match certificate {
-            None => tasks.spawn(tcp.tcp(self.http)),
-            Some(certificate) => tasks.spawn(async move {
-                if let Err(error) = tcp.tls(self.http, certificate, min_version).await {
-                    tracing::error!(%error, "the HTTP faces cannot speak TLS");
-                }
-            }),
-        };
+        let listeners = [(server, Some(self.http)), (websocket, self.websocket)];
+        for (server, listener) in listeners {
+            let (Some(listener), server) = (listener, server.clone()) else {
+                continue;
+            };
+            match certificate.clone() {
+                None => tasks.spawn(server.tcp(listener)),
+                Some(certificate) => tasks.spawn(async move {
+                    if let Err(error) = server.tls(listener, certificate, min_version).await {
+                        tracing::error!(%error, "the HTTP faces cannot speak TLS");
+                    }
+                }),
+            };
+        }
         tasks.spawn(server.clone().unix(self.unix));
     }
+}
+
+async fn bind(address: SocketAddr) -> Result<TcpListener, RunError> {
+    TcpListener::bind(address)
+        .await
+        .map_err(|source| RunError::Listen {
+            address: address.to_string(),
+            source,
+        })
 }
 
 /// The certificate that the faces show.
