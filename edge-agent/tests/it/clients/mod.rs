@@ -23,6 +23,7 @@ async fn walk(mut client: Command, transport: &str, revision: &str) {
     let rig = Rig::start().await;
     client
         .args(["--transport", transport, "--revision", revision])
+        .args(["--websocket", &rig.edge.ws])
         .args(["--edge-agent", BINARY, "--socket"])
         .arg(&rig.edge.socket);
     let mut script = Script::start(client, &rig);

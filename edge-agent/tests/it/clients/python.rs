@@ -27,6 +27,16 @@ async fn mcp_1_over_http() {
 }
 
 #[tokio::test]
+async fn mcp_1_over_sse() {
+    walk(mcp_1(), "sse", "2025-11-25").await;
+}
+
+#[tokio::test]
+async fn mcp_1_over_a_websocket() {
+    walk(mcp_1(), "ws", "2025-11-25").await;
+}
+
+#[tokio::test]
 async fn mcp_1_over_stdio() {
     walk(mcp_1(), "stdio", "2025-11-25").await;
 }
@@ -39,6 +49,11 @@ async fn mcp_2_over_http_with_a_session() {
 #[tokio::test]
 async fn mcp_2_over_http_without_sessions() {
     walk(mcp_2(), "http", "2026-07-28").await;
+}
+
+#[tokio::test]
+async fn mcp_2_over_sse() {
+    walk(mcp_2(), "sse", "2025-11-25").await;
 }
 
 #[tokio::test]

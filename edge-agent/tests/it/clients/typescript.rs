@@ -27,6 +27,11 @@ async fn sdk_1_over_http() {
 }
 
 #[tokio::test]
+async fn sdk_1_over_sse() {
+    walk(sdk_1(), "sse", "2025-11-25").await;
+}
+
+#[tokio::test]
 async fn sdk_1_over_stdio() {
     walk(sdk_1(), "stdio", "2025-11-25").await;
 }
@@ -44,6 +49,11 @@ async fn client_2_over_http_with_a_session_of_an_older_revision() {
 #[tokio::test]
 async fn client_2_over_http_without_sessions() {
     walk(client_2(), "http", "2026-07-28").await;
+}
+
+#[tokio::test]
+async fn client_2_over_sse() {
+    walk(client_2(), "sse", "2025-11-25").await;
 }
 
 #[tokio::test]

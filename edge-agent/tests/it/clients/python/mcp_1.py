@@ -5,8 +5,10 @@ from contextlib import asynccontextmanager
 
 import httpx
 from mcp import ClientSession, StdioServerParameters
+from mcp.client.sse import sse_client
 from mcp.client.stdio import stdio_client
 from mcp.client.streamable_http import streamable_http_client
+from mcp.client.websocket import websocket_client
 from mcp.types import ResourceUpdatedNotification, ServerNotification
 
 import walk
@@ -27,13 +29,22 @@ async def connect(edge, api_key):
 
 @asynccontextmanager
 async def streams(edge, api_key):
-    if edge.transport == "http":
-        async with httpx.AsyncClient(headers={"Authorization": f"Bearer {api_key}"}) as http:
-            async with streamable_http_client(f"{edge.url}/mcp", http_client=http) as (incoming, outgoing, _):
-                yield incoming, outgoing
-    else:
-        async with stdio_client(StdioServerParameters(**edge.bridge(api_key))) as (incoming, outgoing):
-            yield incoming, outgoing
+    headers = {"Authorization": f"Bearer {api_key}"}
+    match edge.transport:
+        case "http":
+            async with httpx.AsyncClient(headers=headers) as http:
+                async with streamable_http_client(f"{edge.url}/mcp", http_client=http) as (incoming, outgoing, _):
+                    yield incoming, outgoing
+        case "sse":
+            async with sse_client(f"{edge.url}/sse", headers=headers) as both:
+                yield both
+        case "ws":
+            # it takes a URL and nothing else
+            async with websocket_client(edge.websocket.replace("://", f"://data_analyst:{api_key}@")) as both:
+                yield both
+        case "stdio":
+            async with stdio_client(StdioServerParameters(**edge.bridge(api_key))) as both:
+                yield both
 
 
 class Adapter:
@@ -62,4 +73,4 @@ class Adapter:
         await self.session.unsubscribe_resource(uri)
 
 
-walk.main(connect, told_of_401="401 Unauthorized")
+walk.main(connect, told_of_401={"http": "401 Unauthorized", "sse": "401 Unauthorized", "ws": "HTTP 401"})

@@ -5,6 +5,7 @@ from contextlib import asynccontextmanager
 
 import httpx2
 from mcp import Client
+from mcp.client.sse import sse_client
 from mcp.client.stdio import StdioServerParameters
 from mcp.client.streamable_http import streamable_http_client
 from mcp.types import ResourceUpdatedNotification
@@ -21,15 +22,17 @@ async def connect(edge, api_key):
             updates.put_nowait(str(message.params.uri))
 
     mode = "auto" if edge.revision >= "2026" else "legacy"
-    async with httpx2.AsyncClient(headers={"Authorization": f"Bearer {api_key}"}) as http:
-        async with Client(server(edge, api_key, http), mode=mode, message_handler=heard) as client:
+    headers = {"Authorization": f"Bearer {api_key}"}
+    async with httpx2.AsyncClient(headers=headers) as http:
+        match edge.transport:
+            case "http":
+                server = streamable_http_client(f"{edge.url}/mcp", http_client=http)
+            case "sse":
+                server = sse_client(f"{edge.url}/sse", headers=headers)
+            case "stdio":
+                server = StdioServerParameters(**edge.bridge(api_key))
+        async with Client(server, mode=mode, message_handler=heard) as client:
             yield Adapter(client, updates)
-
-
-def server(edge, api_key, http):
-    if edge.transport == "http":
-        return streamable_http_client(f"{edge.url}/mcp", http_client=http)
-    return StdioServerParameters(**edge.bridge(api_key))
 
 
 class Adapter:
@@ -63,4 +66,4 @@ class Adapter:
             await self.client.unsubscribe_resource(uri)
 
 
-walk.main(connect, told_of_401="Server returned an error response")
+walk.main(connect, told_of_401={"http": "Server returned an error response", "sse": "401 Unauthorized"})

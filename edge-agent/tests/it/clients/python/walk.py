@@ -29,6 +29,7 @@ class Edge:
     """Where the edge is, and how to speak with it."""
 
     url: str
+    websocket: str
     edge_agent: str
     socket: str
     transport: str
@@ -44,13 +45,14 @@ class Edge:
 
 
 def main(connect, told_of_401):
-    """`told_of_401` is what the SDK makes of an HTTP status; over stdio, the edge's own words arrive."""
+    """`told_of_401` is what the SDK makes of an HTTP status, for each transport over HTTP; over stdio, the edge's own
+    words arrive."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("--transport", choices=["http", "stdio"], required=True)
-    for name in ["--revision", "--edge-agent", "--socket"]:
+    parser.add_argument("--transport", choices=[*told_of_401, "stdio"], required=True)
+    for name in ["--revision", "--websocket", "--edge-agent", "--socket"]:
         parser.add_argument(name, required=True)
     edge = Edge(url=os.environ["AUTHGUARDIAN_EDGE_URL"], **vars(parser.parse_args()))
-    refusal = told_of_401 if edge.transport == "http" else "this API key is not known here"
+    refusal = told_of_401.get(edge.transport, "this API key is not known here")
     asyncio.run(walk(connect, edge, os.environ["AUTHGUARDIAN_API_KEY"], refusal))
 
 

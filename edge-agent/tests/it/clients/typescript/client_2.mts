@@ -2,7 +2,7 @@
 
 import { EventEmitter, on } from "node:events";
 
-import { Client, StreamableHTTPClientTransport } from "@modelcontextprotocol/client";
+import { Client, SSEClientTransport, StreamableHTTPClientTransport } from "@modelcontextprotocol/client";
 import { StdioClientTransport } from "@modelcontextprotocol/client/stdio";
 
 import * as walk from "./walk.mts";
@@ -38,9 +38,15 @@ await walk.main(async (edge, apiKey) => {
 });
 
 function transportTo(edge: walk.Edge, apiKey: string) {
-  if (edge.transport === "http") {
-    const headers = { Authorization: `Bearer ${apiKey}` };
-    return new StreamableHTTPClientTransport(new URL("/mcp", edge.url), { requestInit: { headers } });
+  const requestInit = { headers: walk.bearer(apiKey) };
+  switch (edge.transport) {
+    case "http":
+      return new StreamableHTTPClientTransport(new URL("/mcp", edge.url), { requestInit });
+    case "sse":
+      return new SSEClientTransport(new URL("/sse", edge.url), { requestInit });
+    case "stdio":
+      return new StdioClientTransport(walk.bridge(edge, apiKey));
+    case "ws":
+      throw new Error("it has no WebSocket");
   }
-  return new StdioClientTransport(walk.bridge(edge, apiKey));
 }

@@ -3,6 +3,7 @@
 import { EventEmitter, on } from "node:events";
 
 import { Client } from "@modelcontextprotocol/sdk/client/index.js";
+import { SSEClientTransport } from "@modelcontextprotocol/sdk/client/sse.js";
 import { StdioClientTransport } from "@modelcontextprotocol/sdk/client/stdio.js";
 import { StreamableHTTPClientTransport } from "@modelcontextprotocol/sdk/client/streamableHttp.js";
 import type { Transport } from "@modelcontextprotocol/sdk/shared/transport.js";
@@ -42,9 +43,15 @@ await walk.main(async (edge, apiKey) => {
 });
 
 function transportTo(edge: walk.Edge, apiKey: string): Transport {
-  if (edge.transport === "http") {
-    const headers = { Authorization: `Bearer ${apiKey}` };
-    return new StreamableHTTPClientTransport(new URL("/mcp", edge.url), { requestInit: { headers } });
+  const requestInit = { headers: walk.bearer(apiKey) };
+  switch (edge.transport) {
+    case "http":
+      return new StreamableHTTPClientTransport(new URL("/mcp", edge.url), { requestInit });
+    case "sse":
+      return new SSEClientTransport(new URL("/sse", edge.url), { requestInit });
+    case "ws":
+      throw new Error("not walked yet");
+    case "stdio":
+      return new StdioClientTransport(walk.bridge(edge, apiKey));
   }
-  return new StdioClientTransport(walk.bridge(edge, apiKey));
 }

@@ -6,9 +6,10 @@ import { parseArgs } from "node:util";
 
 export interface Edge {
   url: string;
+  websocket: string;
   edgeAgent: string;
   socket: string;
-  transport: "http" | "stdio";
+  transport: "http" | "sse" | "ws" | "stdio";
   revision: string;
 }
 
@@ -54,10 +55,11 @@ const UNKNOWN_KEY = "agk_0000000000000000000001_00000000000000000000000000000000
 export async function main(connect: Connect): Promise<void> {
   const option = { type: "string" } as const;
   const { values } = parseArgs({
-    options: { transport: option, revision: option, "edge-agent": option, socket: option },
+    options: { transport: option, revision: option, websocket: option, "edge-agent": option, socket: option },
   });
   const edge: Edge = {
     url: process.env.AUTHGUARDIAN_EDGE_URL!,
+    websocket: values.websocket!,
     edgeAgent: values["edge-agent"]!,
     socket: values.socket!,
     transport: values.transport as Edge["transport"],
@@ -75,6 +77,11 @@ export async function main(connect: Connect): Promise<void> {
     await client.close();
   }
   await isRefusedWithAWrongKey(connect, edge);
+}
+
+/** What carries the key, where headers can be sent. */
+export function bearer(apiKey: string) {
+  return { Authorization: `Bearer ${apiKey}` };
 }
 
 /** The program to start, where the transport is stdio. */
@@ -172,7 +179,7 @@ async function isRefusedWithAWrongKey(connect: Connect, edge: Edge) {
     () => assert.fail("a wrong key was let in"),
     (error: unknown) => String(error),
   );
-  assert.match(refusal, /this API key is not known here|HTTP 401/);
+  assert.match(refusal, /this API key is not known here|HTTP 401|status code \(401\)/);
 }
 
 async function result(client: Client, tool: string, args: Fields): Promise<Fields> {
