@@ -6,6 +6,7 @@ use tokio::process::Command;
 
 use crate::{edge::BINARY, held::Held, rig::Rig};
 
+mod browser;
 mod examples;
 mod inspector;
 mod python;

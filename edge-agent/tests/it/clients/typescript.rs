@@ -32,6 +32,11 @@ async fn sdk_1_over_sse() {
 }
 
 #[tokio::test]
+async fn sdk_1_over_a_websocket() {
+    walk(sdk_1(), "ws", "2025-11-25").await;
+}
+
+#[tokio::test]
 async fn sdk_1_over_stdio() {
     walk(sdk_1(), "stdio", "2025-11-25").await;
 }

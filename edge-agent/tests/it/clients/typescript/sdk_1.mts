@@ -6,6 +6,7 @@ import { Client } from "@modelcontextprotocol/sdk/client/index.js";
 import { SSEClientTransport } from "@modelcontextprotocol/sdk/client/sse.js";
 import { StdioClientTransport } from "@modelcontextprotocol/sdk/client/stdio.js";
 import { StreamableHTTPClientTransport } from "@modelcontextprotocol/sdk/client/streamableHttp.js";
+import { WebSocketClientTransport } from "@modelcontextprotocol/sdk/client/websocket.js";
 import type { Transport } from "@modelcontextprotocol/sdk/shared/transport.js";
 import { ResourceUpdatedNotificationSchema } from "@modelcontextprotocol/sdk/types.js";
 
@@ -17,7 +18,7 @@ await walk.main(async (edge, apiKey) => {
   client.setNotificationHandler(ResourceUpdatedNotificationSchema, ({ params }) => {
     updates.emit(params.uri);
   });
-  const transport = transportTo(edge, apiKey);
+  const transport = await transportTo(edge, apiKey);
   // the client tells nobody but its transport
   let revision: string | undefined;
   const setProtocolVersion = transport.setProtocolVersion?.bind(transport);
@@ -42,7 +43,7 @@ await walk.main(async (edge, apiKey) => {
   };
 });
 
-function transportTo(edge: walk.Edge, apiKey: string): Transport {
+async function transportTo(edge: walk.Edge, apiKey: string): Promise<Transport> {
   const requestInit = { headers: walk.bearer(apiKey) };
   switch (edge.transport) {
     case "http":
@@ -50,7 +51,8 @@ function transportTo(edge: walk.Edge, apiKey: string): Transport {
     case "sse":
       return new SSEClientTransport(new URL("/sse", edge.url), { requestInit });
     case "ws":
-      throw new Error("not walked yet");
+      // it takes a URL and nothing else, and Node's WebSocket leaves out a name and a password in it
+      return new WebSocketClientTransport(new URL(`/ws?ticket=${await walk.ticket(edge, apiKey)}`, edge.websocket));
     case "stdio":
       return new StdioClientTransport(walk.bridge(edge, apiKey));
   }

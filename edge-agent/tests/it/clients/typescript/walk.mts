@@ -84,6 +84,14 @@ export function bearer(apiKey: string) {
   return { Authorization: `Bearer ${apiKey}` };
 }
 
+/** What opens one stream, where only a URL can be given. */
+export async function ticket(edge: Edge, apiKey: string): Promise<string> {
+  const answer = await fetch(new URL("/auth/ticket", edge.url), { method: "POST", headers: bearer(apiKey) });
+  const body = await answer.text();
+  assert(answer.ok, body);
+  return JSON.parse(body).ticket;
+}
+
 /** The program to start, where the transport is stdio. */
 export function bridge(edge: Edge, apiKey: string) {
   return {

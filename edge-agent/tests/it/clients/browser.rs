@@ -1,0 +1,28 @@
+//! A page in headless Chromium, served from another port than the edge's: the
+//! one of `deploy/examples`, and what else a page can try.
+
+use std::path::PathBuf;
+
+use super::{Script, source, tool};
+use crate::rig::Rig;
+
+fn chromium() -> PathBuf {
+    let path = std::env::var_os("PATH").unwrap();
+    std::env::split_paths(&path)
+        .map(|dir| dir.join("chromium"))
+        .find(|program| program.exists())
+        .expect("chromium is not there: run `make test`, which installs it")
+}
+
+#[tokio::test]
+async fn a_page_of_this_machine_follows_grants_and_a_foreign_one_gets_nothing() {
+    let rig = Rig::start().await;
+    let mut visit = tool("bin/node");
+    visit
+        .arg(source("edge-agent/tests/it/clients/typescript/page.mts"))
+        .arg("--page")
+        .arg(source("deploy/examples/browser/grants.html"))
+        .arg("--chromium")
+        .arg(chromium());
+    Script::run(visit, &rig).await;
+}
