@@ -3,12 +3,13 @@
 use authguardian_proto::{
     grants::v1::{
         ActiveGrant, Consistency, Decision, GetPermissionRequest, GetPermissionResponse,
-        GrantState, ListActiveGrantsRequest, ListActiveGrantsResponse, Outcome,
-        RenewPermissionRequest, RenewPermissionResponse, RequestPermissionRequest,
-        RequestPermissionResponse, RevokeTokenRequest, RevokeTokenResponse, Score,
-        ValidateTokenRequest, ValidateTokenResponse, grant_service_server::GrantService,
+        GrantState, ListActiveGrantsRequest, ListActiveGrantsResponse, ListResourceTypesRequest,
+        ListResourceTypesResponse, Outcome, RenewPermissionRequest, RenewPermissionResponse,
+        RequestPermissionRequest, RequestPermissionResponse, ResourceTypeSummary,
+        RevokeTokenRequest, RevokeTokenResponse, Score, ValidateTokenRequest,
+        ValidateTokenResponse, grant_service_server::GrantService,
     },
-    ids::GrantId,
+    ids::{GrantId, ResourceTypeName},
     reason::{Problem, Reason},
 };
 use time::OffsetDateTime;
@@ -21,12 +22,20 @@ use super::{
 use crate::{
     error::Error,
     grants::{self, Ask, GrantRecord, Grants},
-    policy,
+    identity::Identity,
+    policy::{self, Policies},
 };
 
 /// See the `.proto` file.
 #[derive(Debug)]
-pub struct GrantFace(pub Grants);
+pub struct GrantFace {
+    /// Decides.
+    pub grants: Grants,
+    /// What can be asked for.
+    pub policies: Policies,
+    /// Whose keys still count.
+    pub identity: Identity,
+}
 
 #[tonic::async_trait]
 impl GrantService for GrantFace {
@@ -44,7 +53,7 @@ impl GrantService for GrantFace {
             scope: Some(message.scope).filter(|scope| !scope.is_empty()),
             ttl_seconds: Some(message.ttl_seconds).filter(|ttl| *ttl > 0),
         };
-        let decision = self.0.request(context, session, ask).await?;
+        let decision = self.grants.request(context, session, ask).await?;
         Ok(Response::new(RequestPermissionResponse {
             decision: Some(decision_message(decision)),
         }))
@@ -56,7 +65,7 @@ impl GrantService for GrantFace {
     ) -> Result<Response<GetPermissionResponse>, Status> {
         let session = auth::session(&request)?;
         let id = parse("grant_id", &request.into_inner().grant_id)?;
-        let decision = self.0.status(&session, id).await?;
+        let decision = self.grants.status(&session, id).await?;
         let state = state_message(decision.state);
         Ok(Response::new(GetPermissionResponse {
             decision: Some(decision_message(decision)),
@@ -72,7 +81,10 @@ impl GrantService for GrantFace {
         let context = auth::context(&request, &request.get_ref().request_id)?;
         let message = request.into_inner();
         let ttl = Some(message.ttl_seconds).filter(|ttl| *ttl > 0);
-        let decision = self.0.renew(context, session, &message.token, ttl).await?;
+        let decision = self
+            .grants
+            .renew(context, session, &message.token, ttl)
+            .await?;
         Ok(Response::new(RenewPermissionResponse {
             decision: Some(decision_message(decision)),
         }))
@@ -89,7 +101,7 @@ impl GrantService for GrantFace {
         let agent = parse("agent_id", &message.agent_id)?;
         let resource_type = parse("resource_type", &message.resource_type)?;
         let found = self
-            .0
+            .grants
             .validate(&session, &message.token, &agent, &resource_type)
             .await?;
         let claims = found.claims.as_deref();
@@ -122,7 +134,7 @@ impl GrantService for GrantFace {
         let session = auth::session(&request)?;
         let context = auth::context(&request, &request.get_ref().request_id)?;
         let revoked = self
-            .0
+            .grants
             .revoke_token(context, session, &request.into_inner().token)
             .await?;
         Ok(Response::new(RevokeTokenResponse {
@@ -140,13 +152,39 @@ impl GrantService for GrantFace {
         let size = page_size(message.page_size)?;
         let before: Option<GrantId> = parse_optional("page_token", &message.page_token)?;
         let records = self
-            .0
+            .grants
             .list_active(&session, before, i64::from(size))
             .await?;
         Ok(Response::new(ListActiveGrantsResponse {
             next_page_token: next_page_token(&records, size, |record| record.id.to_string()),
             grants: records.into_iter().map(active_message).collect(),
         }))
+    }
+
+    async fn list_resource_types(
+        &self,
+        request: Request<ListResourceTypesRequest>,
+    ) -> Result<Response<ListResourceTypesResponse>, Status> {
+        let session = auth::session(&request)?;
+        self.identity.check_key(&session).await?;
+        let message = request.into_inner();
+        let size = page_size(message.page_size)?;
+        let after: Option<ResourceTypeName> = parse_optional("page_token", &message.page_token)?;
+        let types = self
+            .policies
+            .list_resource_types(after.as_ref(), i64::from(size))
+            .await?;
+        Ok(Response::new(ListResourceTypesResponse {
+            next_page_token: next_page_token(&types, size, |found| found.name.to_string()),
+            resource_types: types.into_iter().map(summary_message).collect(),
+        }))
+    }
+}
+
+fn summary_message(found: policy::ResourceType) -> ResourceTypeSummary {
+    ResourceTypeSummary {
+        name: found.name.to_string(),
+        description: found.description,
     }
 }
 

@@ -262,7 +262,11 @@ fn edge_services(app: &App, metrics: &Metrics) -> Guarded {
             ambient: app.ambient.clone(),
             stop: app.stop.clone(),
         }))
-        .add_service(GrantServiceServer::new(GrantFace(app.grants.clone())))
+        .add_service(GrantServiceServer::new(GrantFace {
+            grants: app.grants.clone(),
+            policies: app.policies.clone(),
+            identity: app.identity.clone(),
+        }))
         .add_service(AuditServiceServer::new(audit(app)))
 }
 

@@ -20,6 +20,7 @@ use ticket::Tickets;
 mod answer_by;
 mod attempts;
 mod caller;
+mod candidates;
 mod decision;
 mod events;
 mod follow;
@@ -45,6 +46,7 @@ mod watch;
 
 pub use answer_by::AnswerBy;
 pub use caller::Caller;
+pub use candidates::Candidates;
 pub use decision::DecisionResult;
 pub use events::EventsWanted;
 pub use follow::{CertificateFollower, VerifierFollower};

@@ -6,11 +6,12 @@ use std::sync::Arc;
 use rmcp::{
     ErrorData, RoleServer, ServerHandler,
     model::{
-        CallToolRequestParams, CallToolResponse, CallToolResult, CustomRequest, CustomResult,
-        Extensions, Implementation, ListResourcesResult, ListToolsResult, PaginatedRequestParams,
-        ProtocolVersion, ReadResourceRequestParams, ReadResourceResponse, ReadResourceResult,
-        ResourceContents, ServerCapabilities, ServerConfig, SubscribeRequestParams,
-        SubscriptionFilter, UnsubscribeRequestParams,
+        CallToolRequestParams, CallToolResponse, CallToolResult, CompleteRequestParams,
+        CompleteResult, CustomRequest, CustomResult, Extensions, GetPromptRequestParams,
+        GetPromptResponse, Implementation, ListPromptsResult, ListResourcesResult, ListToolsResult,
+        PaginatedRequestParams, ProtocolVersion, ReadResourceRequestParams, ReadResourceResponse,
+        ReadResourceResult, ResourceContents, ServerCapabilities, ServerConfig,
+        SubscribeRequestParams, SubscriptionFilter, UnsubscribeRequestParams,
     },
     service::{NotificationContext, RequestContext, SubscriptionContext},
 };
@@ -18,11 +19,14 @@ use serde_json::json;
 
 use crate::core::{Caller, Core, Resource, Tool};
 use problem::{failed, problem_json};
+use prompts::Prompt;
 use subscriptions::{News, Subscriptions, tell_listener};
 use tools::{TOOLS, offered};
 
+mod completions;
 mod problem;
 mod progress;
+mod prompts;
 mod subscriptions;
 mod tools;
 
@@ -51,6 +55,8 @@ impl Mcp {
 impl ServerHandler for Mcp {
     fn get_info(&self) -> ServerConfig {
         let capabilities = ServerCapabilities::builder()
+            .enable_completions()
+            .enable_prompts()
             .enable_tools()
             .enable_tool_list_changed()
             .enable_resources()
@@ -94,6 +100,40 @@ impl ServerHandler for Mcp {
             Ok(result) => CallToolResult::structured(result).into(),
             Err(problem) => CallToolResult::structured_error(problem_json(&problem)).into(),
         })
+    }
+
+    async fn list_prompts(
+        &self,
+        _: Option<PaginatedRequestParams>,
+        _: RequestContext<RoleServer>,
+    ) -> Result<ListPromptsResult, ErrorData> {
+        let prompts = Prompt::ALL.map(Prompt::describe);
+        Ok(ListPromptsResult::with_all_items(prompts.into()))
+    }
+
+    async fn get_prompt(
+        &self,
+        request: GetPromptRequestParams,
+        _: RequestContext<RoleServer>,
+    ) -> Result<GetPromptResponse, ErrorData> {
+        Ok(prompts::get(&request)?.into())
+    }
+
+    async fn complete(
+        &self,
+        request: CompleteRequestParams,
+        context: RequestContext<RoleServer>,
+    ) -> Result<CompleteResult, ErrorData> {
+        let argument = &request.argument;
+        let values = match completions::candidates(&request.r#ref, &argument.name)? {
+            Some(candidates) => {
+                let caller = caller(&context)?;
+                let completing = self.core.complete(&caller, candidates, &argument.value);
+                completing.await.map_err(|problem| failed(&problem))?
+            }
+            None => Vec::new(),
+        };
+        Ok(CompleteResult::new(completions::page(values)))
     }
 
     async fn list_resources(
@@ -203,7 +243,7 @@ impl ServerHandler for Mcp {
 /// sessions or without.
 fn is_known(method: &str, has_sessions: bool) -> bool {
     match method {
-        "tools/call" | "resources/read" => true,
+        "tools/call" | "resources/read" | "prompts/get" | "completion/complete" => true,
         "resources/subscribe" | "resources/unsubscribe" => has_sessions,
         "subscriptions/listen" => !has_sessions,
         _ => false,

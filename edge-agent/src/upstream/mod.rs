@@ -11,10 +11,10 @@ use authguardian_proto::{
     grant_token::KeySet,
     grants::v1::{
         GetPermissionRequest, GetPermissionResponse, ListActiveGrantsRequest,
-        ListActiveGrantsResponse, RenewPermissionRequest, RenewPermissionResponse,
-        RequestPermissionRequest, RequestPermissionResponse, RevokeTokenRequest,
-        RevokeTokenResponse, ValidateTokenRequest, ValidateTokenResponse,
-        grant_service_client::GrantServiceClient,
+        ListActiveGrantsResponse, ListResourceTypesRequest, ListResourceTypesResponse,
+        RenewPermissionRequest, RenewPermissionResponse, RequestPermissionRequest,
+        RequestPermissionResponse, RevokeTokenRequest, RevokeTokenResponse, ValidateTokenRequest,
+        ValidateTokenResponse, grant_service_client::GrantServiceClient,
     },
     identity::v1::{
         EndSessionRequest, EndSessionResponse, GetJwksRequest, RenewSessionRequest,
@@ -141,6 +141,8 @@ impl Upstream {
         revoke_token: GrantServiceClient.revoke_token, Change, RevokeTokenRequest => RevokeTokenResponse;
         /// Lists one page of active grants.
         list_active_grants: GrantServiceClient.list_active_grants, Read, ListActiveGrantsRequest => ListActiveGrantsResponse;
+        /// Lists one page of resource types.
+        list_resource_types: GrantServiceClient.list_resource_types, Read, ListResourceTypesRequest => ListResourceTypesResponse;
         /// Makes another token of the caller's session.
         renew_session: SessionServiceClient.renew_session, Change, RenewSessionRequest => RenewSessionResponse;
         /// Ends the caller's session.

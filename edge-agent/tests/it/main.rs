@@ -7,6 +7,7 @@ mod ca_rotation;
 mod cli;
 mod cli_login;
 mod clients;
+mod completions;
 mod conformance;
 mod edge;
 mod faces;

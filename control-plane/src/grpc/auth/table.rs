@@ -105,6 +105,10 @@ pub const TABLE: &[(&str, Access)] = &[
         Access::Session,
     ),
     (
+        "/authguardian.grants.v1.GrantService/ListResourceTypes",
+        Access::Session,
+    ),
+    (
         "/authguardian.audit.v1.AuditService/ListOwnEntries",
         Access::Session,
     ),
