@@ -112,7 +112,9 @@ fn cases(schema: &Value) -> Vec<Value> {
     let is_known = |name: &str| properties.contains_key(name) || name == "no_such_argument";
     for (name, values) in VALUES.iter().filter(|(name, _)| is_known(name)) {
         let values: Vec<Value> = serde_json::from_str(values).unwrap();
-        values.into_iter().for_each(|value| add(name, value));
+        for value in values {
+            add(name, value);
+        }
     }
     for (name, longest) in LONGEST.iter().filter(|(name, _)| is_known(name)) {
         for letter in ["x", "ä"] {
