@@ -7,6 +7,7 @@ use tokio::process::Command;
 use crate::{edge::BINARY, held::Held, rig::Rig};
 
 mod browser;
+mod configurations;
 mod examples;
 mod inspector;
 mod python;
