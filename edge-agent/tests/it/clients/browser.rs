@@ -16,7 +16,7 @@ fn chromium() -> PathBuf {
 
 #[tokio::test]
 async fn a_page_of_this_machine_follows_grants_and_a_foreign_one_gets_nothing() {
-    let rig = Rig::start().await;
+    let mut rig = Rig::start().await;
     let mut visit = tool("bin/node");
     visit
         .arg(source("edge-agent/tests/it/clients/typescript/page.mts"))
@@ -24,5 +24,9 @@ async fn a_page_of_this_machine_follows_grants_and_a_foreign_one_gets_nothing() 
         .arg(source("deploy/examples/browser/grants.html"))
         .arg("--chromium")
         .arg(chromium());
-    Script::run(visit, &rig).await;
+    let mut visit = Script::start(visit, &rig);
+    visit.says("restart the edge").await;
+    rig.edge = rig.edge.kill_and_run().await;
+    visit.done().await;
+    visit.ends_well().await;
 }

@@ -207,7 +207,7 @@ async function active(client: Client): Promise<string[]> {
 }
 
 /** Tells the test something, and waits until it has done it. */
-async function agree(line: string) {
+export async function agree(line: string) {
   const test = createInterface({ input: process.stdin });
   console.log(line);
   assert.equal(await test.question(""), "done");
