@@ -36,6 +36,9 @@ pub(super) struct Readiness {
     machine_name: String,
     /// What it trusts.
     trust_domain: String,
+    /// What runs side by side in this process: connections, sessions, streams and
+    /// its own work.
+    tasks: usize,
     /// Age of what is known of the control plane's streams, milliseconds; missing: nothing is.
     #[serde(skip_serializing_if = "Option::is_none")]
     staleness_ms: Option<u64>,
@@ -61,6 +64,9 @@ pub(super) async fn ready(State(health): State<Health>) -> (StatusCode, Json<Rea
     let readiness = Readiness {
         ready,
         version: env!("CARGO_PKG_VERSION"),
+        tasks: tokio::runtime::Handle::current()
+            .metrics()
+            .num_alive_tasks(),
         machine_id: health.machine_id.to_string(),
         machine_name: health.machine_name,
         trust_domain: health.trust_domain,

@@ -105,13 +105,16 @@ pub(super) fn not_found(detail: String) -> Response {
     )
 }
 
-/// Refuses what does not say that it is JSON; what says nothing passes.
+/// Refuses a body that says it is something else than JSON. What says nothing
+/// passes, and so does what `curl --data` says of everything.
 pub(super) fn needs_json(headers: &HeaderMap) -> Result<(), Box<Response>> {
     let Some(media_type) = headers.get(header::CONTENT_TYPE) else {
         return Ok(());
     };
-    let essence = media_type.to_str().unwrap_or_default().split(';').next();
-    if essence.is_some_and(|essence| essence.trim().eq_ignore_ascii_case("application/json")) {
+    let text = media_type.to_str().unwrap_or_default();
+    let essence = text.split(';').next().unwrap_or_default().trim();
+    let taken = ["application/json", "application/x-www-form-urlencoded"];
+    if taken.iter().any(|one| essence.eq_ignore_ascii_case(one)) {
         return Ok(());
     }
     let problem = Problem::invalid("Content-Type", "expected `application/json`");

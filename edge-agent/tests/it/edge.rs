@@ -32,6 +32,14 @@ pub(crate) struct Edge {
     child: Child,
 }
 
+/// See [`Edge::in_use`].
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct InUse {
+    pub(crate) resident_kib: u64,
+    pub(crate) files: usize,
+    pub(crate) tasks: u64,
+}
+
 /// How an edge is run.
 #[derive(Clone, Default)]
 pub(crate) struct Launch {
@@ -139,6 +147,21 @@ impl Edge {
     /// Its process.
     pub(crate) fn pid(&self) -> u32 {
         self.child.id().unwrap()
+    }
+
+    /// What it has in use: resident memory in KiB, open files, tasks.
+    pub(crate) async fn in_use(&self) -> InUse {
+        let proc = PathBuf::from(format!("/proc/{}", self.pid()));
+        let status = std::fs::read_to_string(proc.join("status")).unwrap();
+        let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let resident = resident.unwrap().split_whitespace().next().unwrap();
+        let ready = http().get(format!("{}/readyz", self.url)).send().await;
+        let (_, ready) = read(ready.unwrap()).await;
+        InUse {
+            resident_kib: resident.parse().unwrap(),
+            files: std::fs::read_dir(proc.join("fd")).unwrap().count(),
+            tasks: ready["tasks"].as_u64().unwrap(),
+        }
     }
 
     fn signal(&self, signal: Signal) {

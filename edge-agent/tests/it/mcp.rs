@@ -103,13 +103,12 @@ pub(crate) async fn answer(response: Response) -> Value {
     serde_json::from_str(json).unwrap_or_else(|error| panic!("`{text}`: {error}"))
 }
 
-/// `_meta` of the revision without sessions.
+/// Parameters with the `_meta` of the revision without sessions.
 pub(crate) fn stateless(mut params: Value) -> Value {
-    params["_meta"] = json!({
-        "io.modelcontextprotocol/protocolVersion": "2026-07-28",
-        "io.modelcontextprotocol/clientInfo": {"name": "test", "version": "1"},
-        "io.modelcontextprotocol/clientCapabilities": {},
-    });
+    let meta = &mut params["_meta"];
+    meta["io.modelcontextprotocol/protocolVersion"] = json!("2026-07-28");
+    meta["io.modelcontextprotocol/clientInfo"] = json!({"name": "test", "version": "1"});
+    meta["io.modelcontextprotocol/clientCapabilities"] = json!({});
     params
 }
 

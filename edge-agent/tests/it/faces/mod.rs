@@ -2,9 +2,11 @@
 //! may take.
 
 mod events;
+mod hostile;
 mod limits;
 mod off;
 mod push;
+mod same;
 mod socket;
 mod speaker;
 mod sse;
