@@ -1,5 +1,5 @@
 //! What every request passes first: address, Host and Origin, places, credential,
-//! size. It fails closed: what is not known to be allowed is refused.
+//! size and kind. It fails closed: what is not known to be allowed is refused.
 
 use std::{borrow::Cow, net::IpAddr, sync::Arc, time::Duration};
 
@@ -325,7 +325,14 @@ async fn with_whole_body(request: Request, allowed: Bodies) -> Result<Request, R
         return Err(too_large());
     }
     match tokio::time::timeout(timeout, Limited::new(body, max).collect()).await {
-        Ok(Ok(whole)) => Ok(Request::from_parts(parts, Body::from(whole.to_bytes()))),
+        Ok(Ok(whole)) => {
+            let whole = whole.to_bytes();
+            // `rmcp` has its own word on that
+            if !whole.is_empty() && parts.uri.path() != "/mcp" {
+                problem::needs_json(&parts.headers)?;
+            }
+            Ok(Request::from_parts(parts, Body::from(whole)))
+        }
         Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
         Ok(Err(_)) => {
             let problem = Problem::new(Reason::InvalidArgument, "the body did not arrive whole");

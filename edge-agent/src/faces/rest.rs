@@ -8,7 +8,7 @@ use axum::{
     Extension, Json,
     body::Bytes,
     extract::{Path, State},
-    http::{HeaderMap, StatusCode},
+    http::StatusCode,
     response::{IntoResponse, Response},
 };
 use serde_json::{Map, Value};
@@ -21,12 +21,8 @@ pub(super) async fn call_tool(
     State(core): State<Arc<Core>>,
     Path(name): Path<String>,
     Extension(caller): Extension<Caller>,
-    headers: HeaderMap,
     body: Bytes,
 ) -> Response {
-    if let Err(response) = problem::needs_json(&headers) {
-        return *response;
-    }
     let Some(tool) = Tool::parse(&name) else {
         return problem::not_found(format!("there is no tool `{name}`"));
     };

@@ -17,7 +17,7 @@ use axum::{
     Extension,
     body::{Body, Bytes},
     extract::{Query, State, rejection::QueryRejection},
-    http::{HeaderMap, HeaderValue, StatusCode, header},
+    http::{HeaderValue, StatusCode, header},
     response::Response,
 };
 use futures::stream;
@@ -146,16 +146,12 @@ pub(super) async fn post<M: Send + Sync + 'static>(
     State(face): State<Arc<Face<M>>>,
     to: Result<Query<To>, QueryRejection>,
     Extension(caller): Extension<Caller>,
-    headers: HeaderMap,
     body: Bytes,
 ) -> Response {
     let Ok(Query(To { session_id })) = to else {
         let detail = "expected `/messages?sessionId=…`, as the stream's first event names it";
         return problem::respond(&Problem::invalid("sessionId", detail));
     };
-    if let Err(response) = problem::needs_json(&headers) {
-        return *response;
-    }
     let session = face.open.lock().get(&session_id).cloned();
     let Some(Session {
         owner,

@@ -11,7 +11,7 @@ use base64::{
 };
 use serde_json::{Map, Value, json};
 
-use super::super::rest;
+use super::super::{json, rest};
 
 /// One field; all are required.
 #[derive(Debug, Clone, Copy)]
@@ -102,6 +102,7 @@ pub(crate) fn schema(fields: &[Field]) -> Value {
 
 /// The body's fields: these, and no others.
 pub(crate) fn read(body: &[u8], expected: &[Field]) -> Result<Map<String, Value>, Problem> {
+    json::check(body).map_err(|error| rest::malformed(&error))?;
     let fields = match serde_json::from_slice(body) {
         Ok(Value::Object(fields)) => fields,
         Ok(_) => {
