@@ -5,9 +5,11 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use authguardian_proto::reason::{Problem, Reason};
+use serde_json::json;
 use tokio::sync::watch;
 
 use super::{Core, Tool};
+use crate::upstream::{Event, EventName, Subject};
 
 /// The tools that are not offered, and word of when they are others.
 pub(super) struct Offer {
@@ -49,6 +51,13 @@ impl Core {
         if **self.offer.withheld.load() != withheld {
             self.offer.withheld.store(Arc::new(withheld));
             self.offer.changes.send_replace(());
+            let names: Vec<&str> = self.tools().into_iter().map(Tool::name).collect();
+            self.upstream.feed().events().tell(Event {
+                name: EventName::ToolsListChanged,
+                position: None,
+                subject: Subject::All,
+                data: json!({ "tools": names }).to_string(),
+            });
         }
     }
 

@@ -19,7 +19,10 @@ use serde_json::json;
 use tokio::time::{Instant, Sleep};
 use tokio_util::sync::CancellationToken;
 
-use super::problem;
+use super::{
+    bound::{Bound, Place},
+    problem,
+};
 use crate::core::{Caller, Core, Event, EventId, EventName, EventsWanted, Heard};
 
 /// Between blocks that say nothing but how far the stream has come.
@@ -34,6 +37,8 @@ const PARAMETERS: &str = "expected `events`, `agent_id` or `last_event_id`";
 #[derive(Clone)]
 pub(super) struct Face {
     pub(super) core: Arc<Core>,
+    /// Where streams are counted, with MCP sessions.
+    pub(super) sessions: Arc<Bound>,
     /// Ends the streams.
     pub(super) stop: CancellationToken,
 }
@@ -47,10 +52,11 @@ pub(super) async fn serve(
 ) -> Response {
     let begun = async {
         let wanted = wanted(&uri, &headers)?;
-        face.core.events(&caller, wanted).await
+        let place = face.sessions.enter_to_stay(caller.api_key_id())?;
+        Ok((place, face.core.events(&caller, wanted).await?))
     };
     match begun.await {
-        Ok(heard) => respond(Body::from_stream(face.stream(caller, heard.boxed()))),
+        Ok((place, heard)) => respond(Body::from_stream(face.stream(caller, place, heard.boxed()))),
         Err(problem) => problem::respond(&problem),
     }
 }
@@ -73,6 +79,7 @@ impl Face {
     fn stream(
         self,
         caller: Caller,
+        place: Place,
         heard: BoxStream<'static, Heard>,
     ) -> impl Stream<Item = Result<Bytes, Infallible>> + Send {
         let ambient = self.core.ambient().clone();
@@ -83,6 +90,7 @@ impl Face {
             keep_alive,
             alive: Box::pin(tokio::time::sleep(keep_alive)),
             up_to: None,
+            _place: place,
         };
         let hint = format!("retry: {}\n\n", retry.as_millis());
         stream::once(async { Bytes::from(hint) })
@@ -117,6 +125,7 @@ struct Told {
     alive: Pin<Box<Sleep>>,
     /// Where the client has to begin again to miss nothing.
     up_to: Option<EventId>,
+    _place: Place,
 }
 
 impl Told {

@@ -92,8 +92,12 @@ pub fn routers<H: ServerHandler>(
     let call_tool = || post(rest::call_tool).with_state(core.clone());
     let read_resource = || get(rest::read_resource).with_state(core.clone());
     let events = || {
-        let (core, stop) = (core.clone(), stop.clone());
-        get(events::serve).with_state(events::Face { core, stop })
+        let (core, sessions, stop) = (core.clone(), sessions.clone(), stop.clone());
+        get(events::serve).with_state(events::Face {
+            core,
+            sessions,
+            stop,
+        })
     };
     let http = Router::new()
         .route("/mcp", face("streamable_http", shown.streamable_http, mcp))

@@ -23,16 +23,19 @@ pub enum EventName {
     GrantExpired,
     /// All grants that match were ended.
     GrantsRevoked,
+    /// The edge offers other tools; it has no position.
+    ToolsListChanged,
 }
 
 impl EventName {
     /// All of them.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::GrantGranted,
         Self::GrantRenewed,
         Self::GrantRevoked,
         Self::GrantExpired,
         Self::GrantsRevoked,
+        Self::ToolsListChanged,
     ];
 
     /// The name on the wire.
@@ -43,6 +46,7 @@ impl EventName {
             Self::GrantRevoked => "grant.revoked",
             Self::GrantExpired => "grant.expired",
             Self::GrantsRevoked => "grants.revoked",
+            Self::ToolsListChanged => "tools.list_changed",
         }
     }
 }

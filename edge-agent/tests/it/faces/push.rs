@@ -4,7 +4,7 @@ use serde_json::json;
 
 use super::speaker::{Face, Speaker};
 use crate::{
-    edge::{Edge, Launch, asking},
+    edge::{Edge, Launch, asking, http},
     held::Held,
     rig::{ControlPlane, Rig},
 };
@@ -87,8 +87,22 @@ async fn every_face_hears_that_the_tools_are_others_and_sees_which() {
         assert!(listed.to_string().contains("revoke_token"), "{face:?}");
         listeners.push((face, speaker));
     }
+    let events = http()
+        .get(format!("{}/events?events=tools.list_changed", rig.edge.url))
+        .bearer_auth(&rig.api_key);
+    let mut events = events.send().await.unwrap();
     std::fs::write(&config, "tools.disabled = [\"revoke_token\"]").unwrap();
     rig.edge.hang_up();
+    let mut told = String::new();
+    while !told.contains("\"tools\"") {
+        let chunk = events.chunk().await.unwrap().unwrap();
+        told.push_str(std::str::from_utf8(&chunk).unwrap());
+    }
+    assert!(
+        told.contains("event: tools.list_changed\ndata: {"),
+        "{told}"
+    );
+    assert!(!told.contains("revoke_token"), "{told}");
     for (face, speaker) in &mut listeners {
         speaker.notified("notifications/tools/list_changed").await;
         let listed = speaker.request("tools/list", json!({})).await;
