@@ -442,7 +442,7 @@ fn rows(tokens: &Tokens) -> Vec<Row> {
             "renew_permission",
             "a revoked one",
             json!({"token": revoked}),
-            ToRefusal("GRANT_REVOKED", Some("token")),
+            ToRefusal("GRANT_REVOKED", None),
         ),
         calls(
             "renew_permission",
