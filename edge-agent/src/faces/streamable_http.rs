@@ -78,7 +78,12 @@ impl<H: ServerHandler> Face<H> {
             return json_rpc_error(&problem);
         }
         let within_session = parts.headers.contains_key(SESSION_ID);
-        if within_session || !is_initialize(&body) {
+        let begins = match method(&body).as_deref() {
+            Some("initialize") => Begins::Session,
+            Some("subscriptions/listen") => Begins::Stream,
+            _ => Begins::Nothing,
+        };
+        if within_session || begins == Begins::Nothing {
             return self.handle(parts, Body::from(body)).await;
         }
         let place = match self.sessions.place(caller.api_key_id()).await {
@@ -86,6 +91,9 @@ impl<H: ServerHandler> Face<H> {
             Err(problem) => return problem::respond(&problem),
         };
         let response = self.handle(parts, Body::from(body)).await;
+        if begins == Begins::Stream {
+            return lasting(response, place);
+        }
         if let Some(id) = session_id(response.headers()) {
             self.sessions.add(id, caller.api_key_id(), place);
         }
@@ -102,13 +110,11 @@ impl<H: ServerHandler> Face<H> {
         }
         let core = self.core.clone();
         let ended = Box::pin(async move { core.credential_ended(&caller).await });
-        response.map(|body| {
+        let response = response.map(|body| {
             let stream = body.into_data_stream().take_until(ended);
-            Body::from_stream(stream.inspect_ok(move |_| {
-                // counted as open for as long as the stream lives
-                let _ = &open;
-            }))
-        })
+            Body::from_stream(stream)
+        });
+        lasting(response, open)
     }
 
     async fn delete(&self, parts: Parts) -> Response {
@@ -172,14 +178,33 @@ fn check_message(body: &[u8]) -> Result<(), (i32, String)> {
     }
 }
 
-/// Only this message begins a session; revisions without sessions know it not.
-fn is_initialize(body: &[u8]) -> bool {
+/// What a request begins that is counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Begins {
+    /// In revisions that have sessions.
+    Session,
+    /// In the one that has none.
+    Stream,
+    Nothing,
+}
+
+/// A response that keeps something for as long as its body lives.
+fn lasting<T: Send + Sync + 'static>(response: Response, kept: T) -> Response {
+    response.map(|body| {
+        Body::from_stream(body.into_data_stream().inspect_ok(move |_| {
+            let _ = &kept;
+        }))
+    })
+}
+
+fn method(body: &[u8]) -> Option<Cow<'_, str>> {
     #[derive(Deserialize)]
     struct Message<'a> {
         #[serde(borrow)]
         method: Cow<'a, str>,
     }
-    serde_json::from_slice::<Message<'_>>(body).is_ok_and(|message| message.method == "initialize")
+    let message = serde_json::from_slice::<Message<'_>>(body).ok()?;
+    Some(message.method)
 }
 
 fn json_rpc_error((code, message): &(i32, String)) -> Response {
@@ -234,11 +259,12 @@ mod tests {
     }
 
     #[test]
-    fn only_initialize_begins_a_session() {
-        assert!(is_initialize(b"{\"id\":1,\"method\":\"initialize\"}"));
-        assert!(is_initialize(b"{\"method\":\"initi\\u0061lize\"}"));
-        assert!(!is_initialize(b"{\"method\":\"tools/list\"}"));
-        assert!(!is_initialize(b"{}"));
+    fn a_method_is_read_however_it_is_written() {
+        let plain = method(b"{\"id\":1,\"method\":\"initialize\"}");
+        assert_eq!(plain.as_deref(), Some("initialize"));
+        let escaped = method(b"{\"method\":\"initi\\u0061lize\"}");
+        assert_eq!(escaped.as_deref(), Some("initialize"));
+        assert_eq!(method(b"{}"), None);
     }
 
     #[tokio::test]

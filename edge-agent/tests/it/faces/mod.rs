@@ -5,6 +5,7 @@ mod events;
 mod hostile;
 mod limits;
 mod off;
+mod paused;
 mod push;
 mod same;
 mod socket;

@@ -209,6 +209,25 @@ impl Speaker {
         self.kept.iter().any(wanted)
     }
 
+    /// What has come so far and was not waited for.
+    pub(crate) fn drain(&mut self) -> Vec<Value> {
+        while let Ok(received) = self.received.try_recv() {
+            if let Received::Message(message) = received {
+                self.kept.push_back(message);
+            }
+        }
+        self.kept.drain(..).collect()
+    }
+
+    /// The next message, whatever it is; `None` when the edge has closed the
+    /// connection.
+    pub(crate) async fn any(&mut self) -> Option<Value> {
+        match self.receive().await {
+            Received::Message(message) => Some(message),
+            Received::Closed(_) => None,
+        }
+    }
+
     /// Waits until the edge has closed the connection; with what, if it said.
     pub(crate) async fn closed(&mut self) -> Option<(u16, String)> {
         loop {

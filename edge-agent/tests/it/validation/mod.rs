@@ -14,4 +14,4 @@ mod wall_clock;
 use std::time::Duration;
 
 /// How old an edge's knowledge may be when a token says nothing else.
-const BOUND: Duration = Duration::from_secs(5);
+pub(crate) const BOUND: Duration = Duration::from_secs(5);
