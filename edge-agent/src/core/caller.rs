@@ -125,7 +125,8 @@ impl Core {
         caller.forget_key();
         let mut changes = self.upstream.feed().subscribe();
         let began_with = caller.session();
-        let mut ask_at = (began_with.ends + AFTER_END).max(self.since_boot() + ASK_AGAIN);
+        let due = (began_with.ends + AFTER_END).max(self.since_boot() + ASK_AGAIN);
+        let mut ask_at = due;
         if !self.upstream.sessions().keeps(began_with.id) {
             // its end may have been heard between the call's beginning and here
             ask_at = Duration::ZERO;
@@ -146,12 +147,14 @@ impl Core {
             if self.since_boot() < ask_at {
                 continue;
             }
-            ask_at = self.since_boot()
-                + match self.stands(caller, &session).await {
-                    Ok(()) => ASK_EVERY,
-                    Err(problem) if means_ended(problem.reason) => return,
-                    Err(_) => ASK_AGAIN,
-                };
+            let asked = self.stands(caller, &session).await;
+            let now = self.since_boot();
+            ask_at = match asked {
+                Ok(()) if now < due => due,
+                Ok(()) => now + ASK_EVERY,
+                Err(problem) if means_ended(problem.reason) => return,
+                Err(_) => now + ASK_AGAIN,
+            };
         }
     }
 
