@@ -9,7 +9,7 @@ use super::{
         health::Readiness,
         ticket::TicketAnswer,
     },
-    failure,
+    events, failure,
     operation::{Access, Operation, json_answer, schema_reference},
 };
 use crate::{
@@ -23,6 +23,8 @@ const DESCRIPTION: &str = "Time-bound permissions for AI agents, as plain HTTP. 
 
 const CREDENTIAL: &str = "An API key (`agk_…`), or the session token of `POST /auth/session`.";
 
+const TICKET: &str = "For pages, which cannot send a header with a stream: a ticket of `POST /auth/ticket`, good once.";
+
 /// OpenAPI 3.1.1 of the faces that are shown.
 pub(super) fn document(shown: Faces) -> Value {
     let mut operations = Vec::new();
@@ -30,6 +32,9 @@ pub(super) fn document(shown: Faces) -> Value {
     if shown.rest {
         operations.extend(Tool::ALL.into_iter().map(|tool| call(tool, &mut schemas)));
         operations.push(read(&mut schemas));
+    }
+    if shown.events {
+        operations.push(events::watch());
     }
     operations.extend(login(&mut schemas));
     operations.extend(health(&mut schemas));
@@ -47,6 +52,7 @@ pub(super) fn document(shown: Faces) -> Value {
         "tags": [
             { "name": "tools", "description": "What an agent or the owner of a resource does." },
             { "name": "resources", "description": "What a caller can read." },
+            { "name": "events", "description": "What happens, as it happens." },
             { "name": "login", "description": "A session for whoever signs a nonce with the API key." },
             { "name": "health", "description": "For supervisors and programs; open to all." },
         ],
@@ -54,6 +60,7 @@ pub(super) fn document(shown: Faces) -> Value {
         "components": {
             "securitySchemes": {
                 "credential": { "type": "http", "scheme": "bearer", "description": CREDENTIAL },
+                "ticket": { "type": "apiKey", "in": "query", "name": "ticket", "description": TICKET },
             },
             "schemas": schemas,
             "responses": failure::responses(),
@@ -255,6 +262,29 @@ mod tests {
         });
         assert!(without.keys().all(|path| !path.starts_with("/mcp/")));
         assert!(without.contains_key("/auth/session"));
+    }
+
+    #[test]
+    fn every_route_is_described_but_those_of_mcp() {
+        let source = include_str!("../mod.rs");
+        let (_, routes) = source.split_once("let http = Router::new()").unwrap();
+        let (routes, _) = routes.split_once(';').unwrap();
+        let document = document(Faces::default());
+        let described = document["paths"].as_object().unwrap();
+        let mut count = 0;
+        for route in routes.split(".route(").skip(1) {
+            let path = route.split('"').nth(1).unwrap();
+            if ["/mcp", "/sse", "/messages", "/ws"].contains(&path) {
+                continue;
+            }
+            let is_it = |known: &String| match path {
+                "/mcp/tools/{name}" => known.starts_with("/mcp/tools/"),
+                _ => *known == path.replace("{*", "{"),
+            };
+            assert!(described.keys().any(is_it), "`{path}` is not described");
+            count += 1;
+        }
+        assert!(count >= 10, "{count}");
     }
 
     #[test]

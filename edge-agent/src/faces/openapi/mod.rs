@@ -11,6 +11,7 @@ use axum::{
 use crate::config::Faces;
 
 mod document;
+mod events;
 mod failure;
 mod operation;
 

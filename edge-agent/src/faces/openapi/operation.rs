@@ -14,6 +14,8 @@ pub(super) enum Access {
     Login,
     /// An API key or a session token.
     Credential,
+    /// An API key, a session token, or a ticket in the URL.
+    Stream,
 }
 
 /// An operation, before it is JSON.
@@ -67,8 +69,12 @@ impl Operation {
         if !self.description.is_empty() {
             operation["description"] = json!(self.description);
         }
-        if self.access != Access::Credential {
-            operation["security"] = json!([]);
+        match self.access {
+            Access::Open | Access::Login => operation["security"] = json!([]),
+            Access::Stream => {
+                operation["security"] = json!([{ "credential": [] }, { "ticket": [] }]);
+            }
+            Access::Credential => {}
         }
         if !self.parameters.is_empty() {
             operation["parameters"] = json!(self.parameters);

@@ -12,6 +12,11 @@ pub(super) const STREAM: &str = "grants";
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct EventId(pub Rev);
 
+impl EventId {
+    /// The form as a regular expression (ECMA-262), for schemas.
+    pub const PATTERN: &'static str = r"^grants:[0-9]{1,18}\.[0-9]{1,18}$";
+}
+
 /// Text that is no [`EventId`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("expected the id of an event, such as `grants:3.120`")]

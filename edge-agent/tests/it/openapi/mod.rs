@@ -9,6 +9,7 @@ use crate::{
 };
 
 mod arguments;
+mod events;
 mod results;
 mod schemathesis;
 mod validator;
