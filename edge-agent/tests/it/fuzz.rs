@@ -127,6 +127,10 @@ impl Target {
         requests.push(self.request("POST", "/auth/challenge", &login));
         requests.push(self.request("POST", "/auth/session", &login));
         requests.push(self.request("GET", "/auth/session", &json!({})));
+        let ping = json!({"jsonrpc": "2.0", "id": 1, "method": "ping"});
+        requests.push(self.request("POST", "/messages?sessionId=none", &ping));
+        requests.push(self.request("POST", "/auth/ticket", &json!({})));
+        requests.push(self.request("GET", "/ws", &json!({})));
         // of a proxy that is none of ours
         let (head, body) = requests[1].clone();
         let forwarded = "x-forwarded-for: 192.0.2.1, [2001:db8::1]:443\r\nforwarded: for=\"[2001:db8::1]:443\", for=192.0.2.1\r\n";

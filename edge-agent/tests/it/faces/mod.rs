@@ -9,7 +9,7 @@ mod paused;
 mod push;
 mod same;
 mod socket;
-mod speaker;
+pub(crate) mod speaker;
 mod sse;
 mod tls;
 mod websocket;

@@ -15,6 +15,7 @@ use super::{
 };
 use crate::{
     edge::{Edge, Launch, RestClient, asking, http, mcp_call, read},
+    faces::speaker::{Face, Speaker},
     rig::ControlPlane,
     wait::until,
 };
@@ -168,4 +169,23 @@ async fn a_daemon_writes_no_core_file() {
     let cores = limits.lines().find(|line| line.contains("core file"));
     let words: Vec<_> = cores.unwrap().split_whitespace().collect();
     assert_eq!(words[4..6], ["0", "0"], "{words:?}");
+}
+
+#[tokio::test]
+async fn sessions_on_connections_that_last_hold_no_key() {
+    let control_plane = ControlPlane::start().await;
+    control_plane.agent("data_analyst", 800).await;
+    let key = control_plane.api_key(&["data_analyst"], false).await;
+    let edge = start(&control_plane).await;
+    let mut speakers = Vec::new();
+    for face in [Face::Sse, Face::WebSocket, Face::WebSocketAlone] {
+        let mut speaker = Speaker::begin(face, &edge, &key).await;
+        let granted = speaker
+            .call("request_permission", &asking("data_analyst"))
+            .await;
+        assert_eq!(granted.unwrap()["decision"], "granted", "{face:?}");
+        speakers.push(speaker);
+    }
+    gone("the sessions", edge.pid(), &search_for(&key)).await;
+    drop(speakers);
 }
