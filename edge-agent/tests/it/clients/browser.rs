@@ -11,7 +11,7 @@ fn chromium() -> PathBuf {
     std::env::split_paths(&path)
         .map(|dir| dir.join("chromium"))
         .find(|program| program.exists())
-        .expect("chromium is not there: run `make test`, which installs it")
+        .unwrap_or_else(|| panic!("chromium is not there: run `make test`, which installs it"))
 }
 
 #[tokio::test]
