@@ -64,9 +64,10 @@ async fn the_rest_face_does_what_its_description_says() {
     let described = document(&rig).await;
     let paths = described["paths"].as_object().unwrap().values();
     let count: usize = paths.map(|path| path.as_object().unwrap().len()).sum();
-    let all_but_one = format!("Tested: {}", count - 1);
+    // neither the stream nor the document itself, which it leaves out by itself
+    let all_others = format!("Tested: {}", count - 2);
     assert!(
-        operations.is_some_and(|line| line.contains(&all_but_one)),
+        operations.is_some_and(|line| line.contains(&all_others)),
         "{told}"
     );
 }
