@@ -100,21 +100,40 @@ async function opensOneStreamWithATicket(page: Page) {
 async function speaksMcpOverAWebSocket(page: Page) {
   const url = `${edge.replace("http", "ws")}/ws?ticket=${await ticket(page)}`;
   const told = await page.evaluate(
-    (url) =>
-      new Promise<{ protocol: string; message: string }>((resolve, reject) => {
+    ({ url, asking }) =>
+      new Promise<{ protocol: string; granted: Record<string, any>; updated: string }>((resolve, reject) => {
         const socket = new WebSocket(url, "mcp");
+        let granted: Record<string, any> | undefined;
+        let updated: string | undefined;
+        const say = (message: object) => socket.send(JSON.stringify({ jsonrpc: "2.0", ...message }));
         socket.onopen = () => {
           const clientInfo = { name: "page", version: "1" };
-          const params = { protocolVersion: "2025-11-25", capabilities: {}, clientInfo };
-          socket.send(JSON.stringify({ jsonrpc: "2.0", id: 1, method: "initialize", params }));
+          say({ id: 1, method: "initialize", params: { protocolVersion: "2025-11-25", capabilities: {}, clientInfo } });
         };
-        socket.onmessage = ({ data }) => resolve({ protocol: socket.protocol, message: data });
+        socket.onmessage = ({ data }) => {
+          const { id, params, result } = JSON.parse(data);
+          if (id === 1) {
+            say({ method: "notifications/initialized" });
+            say({ id: 2, method: "resources/subscribe", params: { uri: "grants://active" } });
+          } else if (id === 2) {
+            say({ id: 3, method: "tools/call", params: { name: "request_permission", arguments: asking } });
+          } else if (id === 3) {
+            granted = result.structuredContent;
+          } else {
+            updated = params.uri;
+          }
+          if (granted && updated) {
+            resolve({ protocol: socket.protocol, granted, updated });
+            socket.close();
+          }
+        };
         socket.onclose = ({ code }) => reject(new Error(`closed with ${code}`));
       }),
-    url,
+    { url, asking: ASKING },
   );
-  assert.equal(told.protocol, "mcp");
-  assert.equal(JSON.parse(told.message).result.protocolVersion, "2025-11-25");
+  assert.deepEqual([told.protocol, told.granted.decision, told.updated], ["mcp", "granted", "grants://active"]);
+  const revoked = await post(page, "/mcp/tools/revoke_token", { token: told.granted.token });
+  assert.equal(revoked.body.revoked, true);
 }
 
 /** Even with the key, and with a ticket of a page of this machine, which it cannot use up either. */
