@@ -131,6 +131,14 @@ impl Target {
         requests.push(self.request("POST", "/messages?sessionId=none", &ping));
         requests.push(self.request("POST", "/auth/ticket", &json!({})));
         requests.push(self.request("GET", "/ws", &json!({})));
+        // refused as they are: a stream has no end
+        let ticket = "agt_0000000000000000000000000000000000000000007";
+        for query in [
+            "events=grant.*,nothing&agent_id=data_analyst&last_event_id=grants:1.1",
+            &format!("nothing=1&ticket={ticket}"),
+        ] {
+            requests.push(self.request("GET", &format!("/events?{query}"), &Value::Null));
+        }
         // of a proxy that is none of ours
         let (head, body) = requests[1].clone();
         let forwarded = "x-forwarded-for: 192.0.2.1, [2001:db8::1]:443\r\nforwarded: for=\"[2001:db8::1]:443\", for=192.0.2.1\r\n";

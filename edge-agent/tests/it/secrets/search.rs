@@ -71,9 +71,12 @@ impl Secrets {
         self.form(name, "base64url", &whole.as_bytes()[..21]);
     }
 
-    /// `prefix_<id>_<secret>…`: the secret as text and as bytes.
+    /// `prefix_<id>_<secret>…`, or `prefix_<secret>`: the secret as text and as
+    /// bytes.
     pub(super) fn credential(&mut self, name: &str, text: &str) {
-        let secret = text.split('_').nth(2).unwrap();
+        let mut parts = text.split('_').skip(1);
+        let first = parts.next().unwrap();
+        let secret = parts.next().unwrap_or(first);
         self.text(name, secret);
         self.bytes(name, &base62::decode::<32>(secret).unwrap());
     }

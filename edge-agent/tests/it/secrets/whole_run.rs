@@ -134,6 +134,7 @@ async fn run(system: &mut System, used: &mut Used) -> String {
         grants(client, &mut used.tokens).await;
     }
     session(&url, &keys[0].0, used).await;
+    let _stream = stream(&clients[0], used).await;
     let pem = system.files.path().join("console.pem");
     let pem = pem.to_str().unwrap();
     let made = [
@@ -261,6 +262,24 @@ async fn session(url: &str, key: &str, used: &mut Used) {
     used.tokens.token("renewed session token", renewed);
     let ended = at(Method::DELETE, "/auth/session", renewed).await.unwrap();
     assert_eq!(ended.status(), 204);
+}
+
+/// A stream that was begun with a ticket, for as long as the answer is kept.
+async fn stream(client: &RestClient, used: &mut Used) -> reqwest::Response {
+    let made = http()
+        .post(format!("{}/auth/ticket", client.url))
+        .bearer_auth(&client.api_key);
+    let (_, made) = read(made.send().await.unwrap()).await;
+    let ticket = made["ticket"].as_str().unwrap();
+    used.credentials.credential("stream ticket", ticket);
+    let mut stream = http()
+        .get(format!("{}/events?ticket={ticket}", client.url))
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(stream.status(), 200);
+    stream.chunk().await.unwrap();
+    stream
 }
 
 /// A grant that is renewed, checked in both ways, and ended.
