@@ -110,7 +110,9 @@ impl Conversation {
             _ends: ends.clone().drop_guard(),
         };
         tokio::spawn(async move {
-            match serve_server_with_ct(handler, server, ends).await {
+            // large, and over as soon as the session has begun: not to be kept for its life
+            let beginning = Box::pin(serve_server_with_ct(handler, server, ends));
+            match beginning.await {
                 Ok(running) => _ = running.waiting().await,
                 Err(error) => tracing::debug!(%error, "an MCP session ended before it began"),
             }
