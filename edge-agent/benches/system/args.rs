@@ -50,10 +50,14 @@ pub(crate) enum Section {
     Confirmed,
     /// Validations per second by MCP and REST, against trivial servers
     Validations,
+    /// The same through each face, and its CPU time, against bare handlers
+    Faces,
     /// Memory of an edge, and how soon it is ready
     Footprint,
     /// How soon a revocation is known at 20 edges
     Revocation,
+    /// Memory of idle streams, and how soon a revocation is told to all of them
+    Streams,
     /// What the gRPC framework alone can do
     Floor,
 }

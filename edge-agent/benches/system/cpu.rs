@@ -18,6 +18,7 @@ pub(crate) struct Part {
 }
 
 pub(crate) const EDGE: &str = "edge";
+pub(crate) const BRIDGES: &str = "bridges";
 pub(crate) const CONTROL_PLANE: &str = "control plane";
 pub(crate) const POSTGRESQL: &str = "PostgreSQL";
 pub(crate) const STANDBY: &str = "standby";
@@ -26,8 +27,9 @@ pub(crate) const TRIVIAL: &str = "trivial server";
 pub(crate) const LOAD_GENERATOR: &str = "load generator";
 
 /// All names, in the order of the table.
-pub(crate) const PARTS: [&str; 6] = [
+pub(crate) const PARTS: [&str; 7] = [
     EDGE,
+    BRIDGES,
     CONTROL_PLANE,
     POSTGRESQL,
     STANDBY,
@@ -35,40 +37,38 @@ pub(crate) const PARTS: [&str; 6] = [
     LOAD_GENERATOR,
 ];
 
-/// What a process and all of its descendants have used, those that have ended
-/// included: PostgreSQL is one process per connection.
-pub(crate) fn of_tree(root: u32) -> Result<Duration> {
-    let mut processes = HashMap::new();
-    for entry in fs::read_dir("/proc")?.flatten() {
-        let pid = entry
-            .file_name()
-            .to_str()
-            .and_then(|name| name.parse().ok());
+/// All processes, at one moment.
+pub(crate) struct Processes(HashMap<u32, Stat>);
+
+impl Processes {
+    /// Looks at all.
+    pub(crate) fn look() -> Result<Self> {
+        let pid_of = |entry: fs::DirEntry| entry.file_name().to_str()?.parse().ok();
+        let pids = fs::read_dir("/proc")?.flatten().filter_map(pid_of);
         // one that has just ended has left its time to its parent
-        if let Some(pid) = pid
-            && let Some(process) = Stat::read(pid)
-        {
-            processes.insert(pid, process);
-        }
+        let stat = |pid| Some((pid, Stat::read(pid)?));
+        Ok(Self(pids.filter_map(stat).collect()))
     }
-    processes
-        .get(&root)
-        .with_context(|| format!("process {root} has ended"))?;
-    let in_tree = |mut pid: u32| {
-        while pid != root {
-            match processes.get(&pid) {
-                Some(process) => pid = process.parent,
-                None => return false,
+
+    /// What a process and all of its descendants have used, those that have
+    /// ended included: PostgreSQL is one process per connection.
+    pub(crate) fn of_tree(&self, root: u32) -> Result<Duration> {
+        self.0
+            .get(&root)
+            .with_context(|| format!("process {root} has ended"))?;
+        let in_tree = |mut pid: u32| {
+            while pid != root {
+                match self.0.get(&pid) {
+                    Some(process) => pid = process.parent,
+                    None => return false,
+                }
             }
-        }
-        true
-    };
-    let ticks: u32 = processes
-        .iter()
-        .filter(|(pid, _)| in_tree(**pid))
-        .map(|(_, process)| process.ticks)
-        .sum();
-    Ok(TICK * ticks)
+            true
+        };
+        let in_tree = self.0.iter().filter(|(pid, _)| in_tree(**pid));
+        let ticks: u32 = in_tree.map(|(_, process)| process.ticks).sum();
+        Ok(TICK * ticks)
+    }
 }
 
 /// What the calling thread has used.

@@ -3,7 +3,7 @@
 use std::{
     net::{Ipv4Addr, SocketAddr, TcpListener},
     path::{Path, PathBuf},
-    process::{Child, ChildStdin, Command, Stdio},
+    process::{Child, ChildStdin, ChildStdout, Command, Stdio},
     time::Duration,
 };
 
@@ -26,7 +26,7 @@ const POLL: Duration = Duration::from_millis(1);
 pub(crate) struct Daemon {
     pub(crate) child: Child,
     /// Some end with their stdin.
-    _lifeline: Option<ChildStdin>,
+    stdin: Option<ChildStdin>,
 }
 
 impl Daemon {
@@ -43,9 +43,23 @@ impl Daemon {
             .spawn()
             .with_context(|| format!("cannot start `{}`", program.display()))?;
         Ok(Self {
-            _lifeline: child.stdin.take(),
+            stdin: child.stdin.take(),
             child,
         })
+    }
+
+    /// Its stdin and stdout, where that is a pipe too.
+    pub(crate) fn pipes(&mut self) -> Result<(ChildStdin, ChildStdout)> {
+        let pipes = self.stdin.take().zip(self.child.stdout.take());
+        pipes.context("its stdin and stdout are pipes")
+    }
+
+    /// The process.
+    pub(crate) fn part(&self, name: &'static str) -> Part {
+        Part {
+            name,
+            pid: self.child.id(),
+        }
     }
 
     /// Waits until there is something to be seen.
@@ -82,7 +96,7 @@ pub(crate) struct ControlPlane {
 impl ControlPlane {
     /// Starts the real binary and waits until it is ready.
     pub(crate) fn start(settings: &[String]) -> Result<Self> {
-        let (http, edge_grpc) = (free_address()?, free_address()?);
+        let [http, edge_grpc] = free_addresses()?;
         let binary = Path::new(EDGE).with_file_name("control-plane");
         let mut daemon = Daemon::spawn(&binary, |command| {
             command.arg("serve");
@@ -106,10 +120,7 @@ impl ControlPlane {
 
     /// The process.
     pub(crate) fn part(&self) -> Part {
-        Part {
-            name: cpu::CONTROL_PLANE,
-            pid: self.daemon.child.id(),
-        }
+        self.daemon.part(cpu::CONTROL_PLANE)
     }
 }
 
@@ -120,7 +131,11 @@ pub(crate) struct Edge {
     daemon: Daemon,
     dir: TempDir,
     server: ServerAddress,
+    settings: Settings,
 }
+
+/// Variables of the environment that set something.
+pub(crate) type Settings = &'static [(&'static str, &'static str)];
 
 /// What the ready file tells.
 #[derive(Deserialize)]
@@ -130,14 +145,19 @@ struct Ready {
 
 impl Edge {
     /// Joins and runs the real binary, and waits until it is ready.
-    pub(crate) fn start(server: ServerAddress, join_token: &str) -> Result<Self> {
+    pub(crate) fn start(
+        server: ServerAddress,
+        join_token: &str,
+        settings: Settings,
+    ) -> Result<Self> {
         let dir = tempfile::tempdir()?;
-        let (daemon, address) = Self::run(dir.path(), &server, Some(join_token))?;
+        let (daemon, address) = Self::run(dir.path(), &server, Some(join_token), settings)?;
         Ok(Self {
             address,
             daemon,
             dir,
             server,
+            settings,
         })
     }
 
@@ -148,22 +168,31 @@ impl Edge {
         self.daemon.child.wait()?;
         std::fs::remove_file(ready_file(self.dir.path()))?;
         let began = Instant::now();
-        (self.daemon, self.address) = Self::run(self.dir.path(), &self.server, None)?;
+        (self.daemon, self.address) =
+            Self::run(self.dir.path(), &self.server, None, self.settings)?;
         Ok(began.elapsed())
+    }
+
+    /// A bridge on stdin and stdout to it.
+    pub(crate) fn bridge(&self, api_key: &str) -> Result<Daemon> {
+        Daemon::spawn(Path::new(EDGE), |command| {
+            command.arg("stdio").arg("--socket");
+            command.arg(self.dir.path().join("edge.sock"));
+            command.env("AUTHGUARDIAN_API_KEY", api_key);
+            command.stdout(Stdio::piped());
+        })
     }
 
     /// The process.
     pub(crate) fn part(&self) -> Part {
-        Part {
-            name: cpu::EDGE,
-            pid: self.daemon.child.id(),
-        }
+        self.daemon.part(cpu::EDGE)
     }
 
     fn run(
         dir: &Path,
         server: &ServerAddress,
         join_token: Option<&str>,
+        settings: Settings,
     ) -> Result<(Daemon, SocketAddr)> {
         let ready_file = ready_file(dir);
         let mut daemon = Daemon::spawn(Path::new(EDGE), |command| {
@@ -175,6 +204,7 @@ impl Edge {
                 "--listen-websocket",
                 "127.0.0.1:0",
             ]);
+            command.envs(settings.iter().copied());
             command.arg("--data-dir").arg(dir);
             command.arg("--ready-file").arg(&ready_file);
             command.args(["--server", &server.to_string()]);
@@ -208,6 +238,9 @@ fn is_ready(address: SocketAddr) -> bool {
     answer().is_ok_and(|status| &status == b"HTTP/1.1 200")
 }
 
-fn free_address() -> Result<SocketAddr> {
-    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?)
+/// Two that differ: both are taken at once.
+fn free_addresses() -> Result<[SocketAddr; 2]> {
+    let take = || TcpListener::bind((Ipv4Addr::LOCALHOST, 0));
+    let (one, other) = (take()?, take()?);
+    Ok([one.local_addr()?, other.local_addr()?])
 }

@@ -1,14 +1,14 @@
 //! What an edge costs its host: memory, and the time until it is ready.
 
-use std::{collections::VecDeque, fs, net::SocketAddr, sync::Arc, time::Duration};
+use std::{collections::VecDeque, net::SocketAddr, sync::Arc, time::Duration};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use tokio::sync::Mutex;
 
 use crate::{
     args::Args,
-    cpu::Part,
     machine::Machine,
+    memory,
     postgres::Postgres,
     progress,
     report::{Row, Section, Target},
@@ -46,9 +46,9 @@ pub(crate) async fn run(args: &Args) -> Result<Section> {
             starts.push(edge.start_again()?.as_secs_f64() * 1e3);
         }
         tokio::time::sleep(IDLE).await;
-        idle.push(resident_mb(edge.part())?);
+        idle.push(memory::resident(edge.part())? / 1e6);
         validate_all(edge.address, &system.api_key, &tokens).await?;
-        used.push(resident_mb(edge.part())?);
+        used.push(memory::resident(edge.part())? / 1e6);
     }
     Ok(Section {
         name: "footprint",
@@ -64,17 +64,6 @@ pub(crate) async fn run(args: &Args) -> Result<Section> {
             Row::new("start to ready", "ms", &starts).target(Target::AtMost(150.0)),
         ],
     })
-}
-
-/// `VmRSS`, in units of 10^6 bytes.
-fn resident_mb(part: Part) -> Result<f64> {
-    let status = fs::read_to_string(format!("/proc/{}/status", part.pid))?;
-    let kib: f64 = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB"))
-        .context("the process has ended")?
-        .parse()?;
-    Ok(kib * 1024.0 / 1e6)
 }
 
 /// Each token once, over REST.

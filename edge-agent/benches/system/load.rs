@@ -12,7 +12,7 @@ use std::{
 use anyhow::{Context, Result, anyhow};
 use tokio::time::Instant;
 
-use crate::cpu::{self, LOAD_GENERATOR, Part};
+use crate::cpu::{self, LOAD_GENERATOR, Part, Processes};
 
 /// Somebody who asks again as soon as there is an answer.
 pub(crate) trait Client: Send + 'static {
@@ -27,7 +27,7 @@ pub(crate) struct Plan {
     pub(crate) warm_up: Duration,
     /// Load that counts.
     pub(crate) duration: Duration,
-    /// Processes whose CPU time is told.
+    /// Processes whose CPU time is told; that of one name as one.
     pub(crate) parts: Vec<Part>,
 }
 
@@ -123,8 +123,11 @@ async fn ask<C: Client>(
 impl Mark {
     fn now(began: Instant, parts: &[Part]) -> Result<Self> {
         let mut used = vec![(LOAD_GENERATOR, cpu::of_this_thread())];
-        for part in parts {
-            used.push((part.name, cpu::of_tree(part.pid)?));
+        if !parts.is_empty() {
+            let processes = Processes::look()?;
+            for part in parts {
+                used.push((part.name, processes.of_tree(part.pid)?));
+            }
         }
         Ok(Self {
             at: micros(began.elapsed()),
@@ -150,15 +153,16 @@ impl Outcome {
             let index = (count * percent / 100).min(count.saturating_sub(1));
             latencies.get(index).copied().map(f64::from)
         };
-        let cpu_us = from.cpu.iter().zip(&to.cpu).map(|((name, from), (_, to))| {
+        let mut cpu_us = BTreeMap::new();
+        for ((name, from), (_, to)) in from.cpu.iter().zip(&to.cpu) {
             let used = to.saturating_sub(*from);
-            (*name, used.as_secs_f64() * 1e6 / count as f64)
-        });
+            *cpu_us.entry(*name).or_default() += used.as_secs_f64() * 1e6 / count as f64;
+        }
         Ok(Self {
             rate: count as f64 * 1e6 / (to.at - from.at) as f64,
             p50_us: percentile(50).context("nothing was answered in time")?,
             p99_us: percentile(99).context("nothing was answered in time")?,
-            cpu_us: cpu_us.collect(),
+            cpu_us,
             answers: answers.len() as u64,
         })
     }

@@ -11,6 +11,7 @@ mod confirmed;
 mod cpu;
 mod daemon;
 mod environment;
+mod faces;
 mod floor;
 mod footprint;
 mod grants;
@@ -18,15 +19,20 @@ mod http;
 mod load;
 mod machine;
 mod mcp;
+mod memory;
 mod pgbench;
 mod postgres;
 mod report;
 mod revocation;
+mod rpc;
+mod shown;
 mod standby;
+mod streams;
 mod system;
 mod trivial;
 mod validations;
 mod validity;
+mod websocket;
 
 use anyhow::Result;
 use clap::Parser;
@@ -62,8 +68,10 @@ async fn bench(args: &Args) -> Result<()> {
             Section::Grants => grants::run(args).await?,
             Section::Confirmed => confirmed::run(args).await?,
             Section::Validations => validations::run(args).await?,
+            Section::Faces => faces::run(args).await?,
             Section::Footprint => footprint::run(args).await?,
             Section::Revocation => revocation::run(args).await?,
+            Section::Streams => streams::run(args).await?,
             Section::Floor => floor::run(args)?,
         });
     }

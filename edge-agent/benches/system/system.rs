@@ -21,7 +21,7 @@ use control_plane::{
 };
 
 use crate::{
-    daemon::{ControlPlane, Edge},
+    daemon::{ControlPlane, Edge, Settings},
     postgres::Postgres,
 };
 
@@ -76,8 +76,13 @@ impl System {
 
     /// An edge on a machine of its own.
     pub(crate) fn edge(&mut self) -> Result<Edge> {
+        self.edge_with(&[])
+    }
+
+    /// One with settings of its own.
+    pub(crate) fn edge_with(&mut self, settings: Settings) -> Result<Edge> {
         let token = self.join_token()?;
-        Edge::start(self.control_plane.server()?, &token)
+        Edge::start(self.control_plane.server()?, &token, settings)
     }
 
     /// How many grants are in the database.

@@ -1,28 +1,20 @@
 //! `validate_token` per second through a real edge, against servers that do
 //! nothing but answer.
 
-use std::{
-    net::SocketAddr,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
-};
-
-use anyhow::{Result, ensure};
+use anyhow::Result;
 
 use crate::{
     args::Args,
     checks,
-    load::{self, Client, Outcome},
+    load::{self, Outcome},
     machine::Machine,
-    mcp,
     postgres::Postgres,
     progress,
     report::{Row, Section, Target},
+    shown::Shown,
     system::System,
     trivial::{Kind, Trivial},
-    validity::{self, Validator, Validity, arguments},
+    validity,
 };
 
 /// Concurrent clients, each on its own connection.
@@ -52,16 +44,18 @@ pub(crate) async fn run(args: &Args) -> Result<Section> {
         progress!("validations: round {round}");
         let address = trivial_mcp.ready.address;
         let floor = args.plan(&[trivial_mcp.part()]);
-        let connect = || shown.by_mcp(address, api_key);
+        let connect = || shown.by_mcp(CLIENTS, address, api_key);
         mcp_floor.push(load::run(&floor, connect)?);
-        mcp.push(load::run(&plan, || shown.by_mcp(edge.address, api_key))?);
+        mcp.push(load::run(&plan, || {
+            shown.by_mcp(CLIENTS, edge.address, api_key)
+        })?);
 
         let address = trivial_rest.ready.address;
         let floor = args.plan(&[trivial_rest.part()]);
-        let connect = || shown.by_rest(address, "/", api_key);
+        let connect = || shown.by_rest(CLIENTS, address, "/", api_key);
         rest_floor.push(load::run(&floor, connect)?);
         rest.push(load::run(&plan, || {
-            shown.by_rest(edge.address, validity::PATH, api_key)
+            shown.by_rest(CLIENTS, edge.address, validity::PATH, api_key)
         })?);
     }
     progress!("validations: in process");
@@ -85,73 +79,4 @@ pub(crate) async fn run(args: &Args) -> Result<Section> {
 
 fn rates(outcomes: &[Outcome]) -> Vec<f64> {
     outcomes.iter().map(|outcome| outcome.rate).collect()
-}
-
-/// Arguments of calls, one per token, taken in turn by all clients.
-#[derive(Clone)]
-struct Shown {
-    arguments: Arc<[String]>,
-    next: Arc<AtomicUsize>,
-}
-
-impl Shown {
-    fn new(tokens: &[String]) -> Self {
-        Self {
-            arguments: tokens.iter().map(|token| arguments(token)).collect(),
-            next: Arc::default(),
-        }
-    }
-
-    fn next(&self) -> &str {
-        let next = self.next.fetch_add(1, Ordering::Relaxed);
-        &self.arguments[next % self.arguments.len()]
-    }
-
-    async fn by_mcp(&self, address: SocketAddr, api_key: &str) -> Result<Vec<ByMcp>> {
-        let mut clients = Vec::new();
-        for _ in 0..CLIENTS {
-            clients.push(ByMcp {
-                caller: mcp::Caller::open(address, api_key, "validate_token").await?,
-                shown: self.clone(),
-            });
-        }
-        Ok(clients)
-    }
-
-    async fn by_rest(&self, address: SocketAddr, path: &str, api_key: &str) -> Result<Vec<ByRest>> {
-        let mut clients = Vec::new();
-        for _ in 0..CLIENTS {
-            clients.push(ByRest {
-                validator: Validator::open_at(address, path, api_key).await?,
-                shown: self.clone(),
-            });
-        }
-        Ok(clients)
-    }
-}
-
-struct ByMcp {
-    caller: mcp::Caller,
-    shown: Shown,
-}
-
-impl Client for ByMcp {
-    async fn call(&mut self) -> Result<()> {
-        let validity: Validity = self.caller.call(self.shown.next()).await?;
-        ensure!(validity.valid, "{:?}", validity.reason);
-        Ok(())
-    }
-}
-
-struct ByRest {
-    validator: Validator,
-    shown: Shown,
-}
-
-impl Client for ByRest {
-    async fn call(&mut self) -> Result<()> {
-        let validity = self.validator.ask(self.shown.next()).await?;
-        ensure!(validity.valid, "{:?}", validity.reason);
-        Ok(())
-    }
 }

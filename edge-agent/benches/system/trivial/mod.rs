@@ -9,10 +9,11 @@ use std::{
 };
 
 use anyhow::{Context, Result};
+use axum::serve::{Listener, ListenerExt};
 use clap::{Args, ValueEnum};
 use edge_agent::dial::ServerAddress;
 use serde::{Deserialize, Serialize};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 
 use crate::{
     cpu::{self, Part},
@@ -20,8 +21,12 @@ use crate::{
 };
 
 pub(crate) mod grpc;
+mod lines;
 mod mcp;
+mod message;
 mod rest;
+mod sse;
+mod websocket;
 
 /// Which server to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -32,6 +37,13 @@ pub(crate) enum Kind {
     Mcp,
     /// tonic, one unary call over mutual TLS
     Grpc,
+    /// axum, messages in by POST, out by server-sent events
+    Sse,
+    /// axum, messages over WebSocket
+    #[value(name = "websocket")]
+    WebSocket,
+    /// Messages on stdin and stdout
+    Lines,
 }
 
 /// How the bench asks this program to be a server.
@@ -66,6 +78,9 @@ impl AsServer {
         match kind {
             Kind::Rest => rest::serve().await,
             Kind::Grpc => grpc::serve().await,
+            Kind::Sse => sse::serve().await,
+            Kind::WebSocket => websocket::serve().await,
+            Kind::Lines => lines::serve().await,
             Kind::Mcp => {
                 let server = self.server.as_ref().context("--server is missing")?;
                 let token = self
@@ -102,11 +117,8 @@ impl Trivial {
 
     fn spawn(kind: Kind, configure: impl FnOnce(&mut Command)) -> Result<Self> {
         let dir = tempfile::tempdir()?;
-        let name = kind.to_possible_value().context("it has a name")?;
-        let mut daemon = Daemon::spawn(&std::env::current_exe()?, |command| {
-            command.args(["--serve", name.get_name()]);
+        let mut daemon = daemon(kind, |command| {
             command.arg("--data-dir").arg(dir.path());
-            command.stdout(Stdio::piped());
             configure(command);
         })?;
         let stdout = daemon.child.stdout.take().context("it has a stdout")?;
@@ -123,11 +135,34 @@ impl Trivial {
 
     /// The process.
     pub(crate) fn part(&self) -> Part {
-        Part {
-            name: cpu::TRIVIAL,
-            pid: self.daemon.child.id(),
-        }
+        self.daemon.part(cpu::TRIVIAL)
     }
+}
+
+/// One that answers lines.
+pub(crate) fn lines() -> Result<Daemon> {
+    daemon(Kind::Lines, |_| {})
+}
+
+fn daemon(kind: Kind, configure: impl FnOnce(&mut Command)) -> Result<Daemon> {
+    let name = kind.to_possible_value().context("it has a name")?;
+    Daemon::spawn(&std::env::current_exe()?, |command| {
+        command.args(["--serve", name.get_name()]);
+        command.stdout(Stdio::piped());
+        configure(command);
+    })
+}
+
+/// Listens, and tells so.
+async fn ready() -> Result<impl Listener<Io = TcpStream, Addr = SocketAddr>> {
+    let listener = listen().await?;
+    tell_ready(&Ready {
+        address: listener.local_addr()?,
+        credentials: None,
+    })?;
+    Ok(listener.tap_io(|stream| {
+        let _ = stream.set_nodelay(true);
+    }))
 }
 
 async fn listen() -> Result<TcpListener> {

@@ -2,38 +2,35 @@
 //! one like its result.
 
 use anyhow::Result;
-use axum::{Json, Router, routing::post, serve::ListenerExt};
+use axum::{Json, Router, routing::post};
 use edge_agent::core::ValidateTokenResult;
 use serde::Deserialize;
 
-use super::{Ready, listen, tell_ready};
+use super::ready;
 
+/// Of a call.
 #[derive(Deserialize)]
-struct Arguments {
+pub(super) struct Arguments {
     token: String,
     agent_id: String,
     resource_type: String,
 }
 
 pub(super) async fn serve() -> Result<()> {
-    let listener = listen().await?;
-    let address = listener.local_addr()?;
-    tell_ready(&Ready {
-        address,
-        credentials: None,
-    })?;
     let router = Router::new().route("/", post(answer));
-    let listener = listener.tap_io(|stream| {
-        let _ = stream.set_nodelay(true);
-    });
-    Ok(axum::serve(listener, router).await?)
+    Ok(axum::serve(ready().await?, router).await?)
 }
 
 async fn answer(Json(arguments): Json<Arguments>) -> Json<ValidateTokenResult> {
-    let is_whole = [arguments.token, arguments.agent_id, arguments.resource_type]
-        .iter()
-        .all(|argument| !argument.is_empty());
-    Json(result(is_whole))
+    Json(result(arguments.are_whole()))
+}
+
+impl Arguments {
+    pub(super) fn are_whole(&self) -> bool {
+        [&self.token, &self.agent_id, &self.resource_type]
+            .iter()
+            .all(|argument| !argument.is_empty())
+    }
 }
 
 /// As large as a real one.
