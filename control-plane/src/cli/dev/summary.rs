@@ -17,7 +17,10 @@ fn text(running: &Running, directory: &Directory, edge_binary: &Path) -> String 
         r#"
 AuthGuardian is ready.
 
-  MCP and REST  {edge_http}/mcp
+  MCP           {edge_http}/mcp
+  WebSocket     {edge_ws}
+  REST          {edge_http}/openapi.json
+  events        {edge_http}/events
   admin gRPC    {admin_grpc}
   health        {http}/readyz
   database      {database_url}
@@ -45,6 +48,7 @@ And as its operator:
 Ctrl-C stops everything.
 "#,
         edge_http = running.edge_http,
+        edge_ws = running.edge_ws,
         admin_grpc = running.admin_grpc,
         http = running.http,
         database_url = running.database_url,
