@@ -92,6 +92,15 @@ pub enum RunError {
     },
 }
 
+impl RunError {
+    fn signals(source: io::Error) -> Self {
+        Self::System {
+            what: "cannot wait for signals",
+            source,
+        }
+    }
+}
+
 /// Runs the edge until it is told to stop, with this behind its MCP faces; the
 /// configuration is valid.
 ///
@@ -158,10 +167,7 @@ pub async fn run<H: ServerHandler>(
     tasks.spawn(renewal.run(background.clone()));
 
     let stop = CancellationToken::new();
-    let hangups = lifecycle::hangups().map_err(|source| RunError::System {
-        what: "cannot wait for signals",
-        source,
-    })?;
+    let hangups = lifecycle::hangups().map_err(RunError::signals)?;
     reload::offer_tools(&core, config);
     if let Some(reload) = options.reload {
         let (core, used) = (core.clone(), config.clone());
@@ -176,7 +182,13 @@ pub async fn run<H: ServerHandler>(
     let routers = faces::routers(&core, make, health, config, &stop);
     let server = Server::new(routers.http, &config.limits, users, clock, stop.clone());
     let websocket = server.beside(routers.websocket);
-    listeners.serve(&server, &websocket, config, certificate, &mut tasks);
+    listeners.serve(
+        &server,
+        &websocket,
+        config,
+        certificate.as_ref(),
+        &mut tasks,
+    );
     tracing::info!(http = addresses.url(), socket = %addresses.socket.display(), machine = %addresses.machine_id, "listening");
     let ready = tell_when_ready(feed, options.ready_file, addresses.clone());
     let until_stopped = background.clone();
@@ -184,12 +196,8 @@ pub async fn run<H: ServerHandler>(
         until_stopped.run_until_cancelled_owned(ready).await;
     });
 
-    let why = lifecycle::told_to_stop(options.exit_with_parent)
-        .await
-        .map_err(|source| RunError::System {
-            what: "cannot wait for signals",
-            source,
-        })?;
+    let why = lifecycle::told_to_stop(options.exit_with_parent);
+    let why = why.await.map_err(RunError::signals)?;
     tracing::info!(why, "stopping");
     lifecycle::tell_stopping();
     stop.cancel();
@@ -297,7 +305,7 @@ impl Listeners {
         server: &Arc<Server>,
         websocket: &Arc<Server>,
         config: &Config,
-        certificate: Option<CertificateSource>,
+        certificate: Option<&CertificateSource>,
         tasks: &mut JoinSet<()>,
     ) {
         let min_version = config.tls.min_version;
@@ -306,7 +314,7 @@ impl Listeners {
             let (Some(listener), server) = (listener, server.clone()) else {
                 continue;
             };
-            match certificate.clone() {
+            match certificate.cloned() {
                 None => tasks.spawn(server.tcp(listener)),
                 Some(certificate) => tasks.spawn(async move {
                     if let Err(error) = server.tls(listener, certificate, min_version).await {

@@ -48,6 +48,7 @@ impl Caller {
     }
 
     /// The same caller of another message, whose answer has a limit of its own.
+    #[must_use]
     pub fn with_answer(&self, answer: AnswerBy) -> Self {
         Self {
             login: self.login.clone(),

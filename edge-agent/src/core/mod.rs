@@ -59,7 +59,7 @@ pub use schema::schema_of;
 pub use ticket::Page;
 pub use tool::Tool;
 pub use validate_token::ValidateTokenResult;
-pub use watch::Watch;
+pub use watch::{Changes, Watch};
 
 /// The commands of the edge.
 #[derive(Clone)]
@@ -170,8 +170,18 @@ impl Core {
 
     /// Which of the caller's resources change, from now on.
     pub fn watch(&self, caller: &Caller) -> Watch {
+        self.watch_from(self.changes(), caller)
+    }
+
+    /// All changes from now on, to be looked at later.
+    pub fn changes(&self) -> Changes {
+        Changes(self.upstream.feed().subscribe())
+    }
+
+    /// Which of the caller's resources have changed since, and change.
+    pub fn watch_from(&self, Changes(changes): Changes, caller: &Caller) -> Watch {
         let interest = Interest::new(caller.session().agent_ids.clone());
-        Watch::new(self.upstream.feed().subscribe(), interest)
+        Watch::new(changes, interest)
     }
 
     /// How this edge stands with the control plane.

@@ -16,6 +16,9 @@ pub struct Watch {
     interest: Interest,
 }
 
+/// Changes since a moment, not yet anybody's.
+pub struct Changes(pub(super) Receiver<Change>);
+
 impl Watch {
     pub(super) fn new(changes: Receiver<Change>, interest: Interest) -> Self {
         Self { changes, interest }

@@ -72,7 +72,7 @@ pub(super) enum Refusal {
         detail: String,
     },
     /// It cannot be taken now.
-    Problem { id: Value, problem: Problem },
+    Problem { id: Value, problem: Box<Problem> },
     /// The session has ended.
     Ended,
 }
@@ -159,7 +159,7 @@ impl Conversation {
         let place = self.requests.enter_to_stay(caller.api_key_id());
         let place = place.map_err(|problem| Refusal::Problem {
             id: json!(id),
-            problem,
+            problem: Box::new(problem),
         })?;
         asked.insert(id.clone(), Request { by, place });
         Ok(())
@@ -321,7 +321,7 @@ mod tests {
 
     #[test]
     fn a_refusal_is_told_as_json_rpc() {
-        let problem = Problem::new(Reason::ResourceExhausted, "too many");
+        let problem = Box::new(Problem::new(Reason::ResourceExhausted, "too many"));
         let id = json!(3);
         let told = Outgoing::refusal(&Refusal::Problem { id, problem }).unwrap();
         let told: Value = serde_json::from_str(&told.text).unwrap();

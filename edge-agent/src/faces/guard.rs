@@ -329,7 +329,7 @@ async fn with_whole_body(request: Request, allowed: Bodies) -> Result<Request, R
             let whole = whole.to_bytes();
             // `rmcp` has its own word on that
             if !whole.is_empty() && parts.uri.path() != "/mcp" {
-                problem::needs_json(&parts.headers)?;
+                problem::needs_json(&parts.headers).map_err(|refused| *refused)?;
             }
             Ok(Request::from_parts(parts, Body::from(whole)))
         }

@@ -107,7 +107,7 @@ pub(super) fn not_found(detail: String) -> Response {
 
 /// Refuses a body that says it is something else than JSON. What says nothing
 /// passes, and so does what `curl --data` says of everything.
-pub(super) fn needs_json(headers: &HeaderMap) -> Result<(), Response> {
+pub(super) fn needs_json(headers: &HeaderMap) -> Result<(), Box<Response>> {
     let Some(media_type) = headers.get(header::CONTENT_TYPE) else {
         return Ok(());
     };
@@ -119,7 +119,7 @@ pub(super) fn needs_json(headers: &HeaderMap) -> Result<(), Response> {
     }
     let problem = Problem::invalid("Content-Type", "expected `application/json`");
     let status = StatusCode::UNSUPPORTED_MEDIA_TYPE;
-    Err(respond_with(status, &problem))
+    Err(Box::new(respond_with(status, &problem)))
 }
 
 /// A JSON-RPC error for a message that could not be taken.

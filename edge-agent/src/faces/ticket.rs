@@ -74,9 +74,10 @@ pub(super) fn take(request: &mut Request) -> Option<Presented> {
     Some(Presented { text, page })
 }
 
-/// The routes whose streams browsers open without a header of their own.
+/// The routes whose streams browsers open without a header of their own; `/` is
+/// one where WebSocket is alone, and nowhere else a path.
 fn opens_stream(method: &Method, path: &str) -> bool {
-    *method == Method::GET && matches!(path, "/events" | "/sse" | "/ws")
+    *method == Method::GET && matches!(path, "/events" | "/sse" | "/ws" | "/")
 }
 
 /// The first ticket, and the query without any.

@@ -91,7 +91,9 @@ impl ServerHandler for Mcp {
         })?;
         let caller = caller(&context)?;
         let arguments = request.arguments.unwrap_or_default();
-        let call = progress::telling(self.core.call(&caller, tool, arguments), &context);
+        // boxed: what waits for it and moves it around would be as large again
+        let call = Box::pin(self.core.call(&caller, tool, arguments));
+        let call = progress::telling(call, &context);
         let Some(outcome) = context.ct.run_until_cancelled(call).await else {
             // given up by the client, whom no answer reaches any more; it may have been carried out all the same
             return Ok(CallToolResult::success(vec![]).into());
@@ -205,12 +207,17 @@ impl ServerHandler for Mcp {
         if requested.tools_list_changed == Some(true) {
             accepted = accepted.tools_list_changed();
         }
+        // what changes once this is agreed on is told, however soon
+        self.subscriptions.agree(&self.core);
         Some(accepted.build())
     }
 
     async fn listen(&self, context: SubscriptionContext) -> Result<(), ErrorData> {
         let caller = caller(context.request_context())?;
-        let news = News::begin(&self.core, &caller);
+        let news = self
+            .subscriptions
+            .agreed(&self.core)
+            .of(&self.core, &caller);
         let tell = tell_listener(news, context.accepted(), context.sink());
         tokio::select! {
             () = tell => {}

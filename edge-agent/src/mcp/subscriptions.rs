@@ -14,7 +14,11 @@ use rmcp::{
 use tokio::sync::watch;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use crate::core::{Caller, Core, Resource, Watch};
+use crate::core::{Caller, Changes, Core, Resource, Watch};
+
+/// Listeners of one session that are about to begin at the same moment. More
+/// than this may miss what changes between the agreement and their beginning.
+const MAX_AGREED: usize = 64;
 
 /// What changes for one caller.
 pub(super) struct News {
@@ -34,15 +38,37 @@ pub(super) struct Subscriptions {
     resources: Arc<Mutex<HashSet<Resource>>>,
     /// Tells the session, until this is dropped.
     telling: Mutex<Option<DropGuard>>,
+    /// Of those who are about to listen; any is as good as another.
+    agreed: Mutex<Vec<Heard>>,
+}
+
+/// What changes from some moment on, before it is known for whom.
+pub(super) struct Heard {
+    changes: Changes,
+    tools: watch::Receiver<()>,
+}
+
+impl Heard {
+    fn begin(core: &Core) -> Self {
+        Self {
+            changes: core.changes(),
+            tools: core.tool_changes(),
+        }
+    }
+
+    /// The news of a caller.
+    pub(super) fn of(self, core: &Core, caller: &Caller) -> News {
+        News {
+            resources: core.watch_from(self.changes, caller),
+            tools: self.tools,
+        }
+    }
 }
 
 impl News {
     /// From now on.
     pub(super) fn begin(core: &Core, caller: &Caller) -> Self {
-        Self {
-            resources: core.watch(caller),
-            tools: core.tool_changes(),
-        }
+        Heard::begin(core).of(core, caller)
     }
 
     /// Waits for the next; `None` when the edge ends.
@@ -64,6 +90,25 @@ impl Subscriptions {
             tokio::spawn(stop.clone().run_until_cancelled_owned(task));
             stop.drop_guard()
         });
+    }
+
+    /// Remembers what changes from now on, for a listener that is about to begin.
+    pub(super) fn agree(&self, core: &Core) {
+        let mut agreed = self.agreed.lock().unwrap_or_else(PoisonError::into_inner);
+        if agreed.len() < MAX_AGREED {
+            agreed.push(Heard::begin(core));
+        }
+    }
+
+    /// What was remembered; from now on where nothing was.
+    pub(super) fn agreed(&self, core: &Core) -> Heard {
+        let mut agreed = self.agreed.lock().unwrap_or_else(PoisonError::into_inner);
+        // the oldest: it knows of everything since any of them
+        if agreed.is_empty() {
+            Heard::begin(core)
+        } else {
+            agreed.remove(0)
+        }
     }
 
     /// Tells of every change of a resource from now on.
