@@ -52,13 +52,14 @@ impl Status {
         }))
     }
 
-    /// One look of many. How stale its knowledge is changes all the time, and
-    /// is no news while the edge is ready.
+    /// One look of many. How stale its knowledge is and how much it does changes
+    /// all the time, and is no news while the edge is ready.
     async fn sight(&self) -> Result<Sight, Failure> {
         let mut readiness = self.client.look("/readyz").await?;
         let text = self.format.text_of_many(&readiness)?;
         if let Some(fields) = readiness.as_object_mut() {
             fields.remove("staleness_ms");
+            fields.remove("tasks");
         }
         Ok(Sight {
             text,
