@@ -25,8 +25,9 @@
 //! none comes: the `n` because every bucket holds one call at least. When the
 //! database loses the table of shares (a crash of PostgreSQL, a failover), each
 //! machine keeps its share, and for the length of one lease others get what
-//! newcomers do. A machine whose lease has ended without another lets one call
-//! a second through.
+//! newcomers do; a limit whose first question comes later than that begins with
+//! its whole burst, so that one burst more may be let through. A machine whose
+//! lease has ended without another lets one call a second through.
 
 use std::{collections::BTreeMap, time::Duration};
 
