@@ -136,7 +136,7 @@ fn rows(count: usize, rounds: &[Round]) -> Vec<Row> {
     for (index, kind) in KINDS.iter().enumerate() {
         let kib = each(&|round| round.memory[index]);
         let name = format!("resident per idle stream, {count} by {}", kind.name());
-        rows.push(Row::new(name, "KiB", &kib).target(Target::AtMost(40.0)));
+        rows.push(Row::new(name, "KiB", &kib).target(Target::AtMost(kind.bound_kib())));
     }
     rows.push(Row::new(
         "CPU of the edge while all are idle, per second",

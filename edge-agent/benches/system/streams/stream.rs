@@ -36,6 +36,16 @@ impl Kind {
             Self::Events => "/events",
         }
     }
+
+    /// What one may take of the edge's memory. The queues and the loop of a
+    /// session in rmcp are 32 KiB of it, the buffers of a connection in hyper 16.
+    pub(super) fn bound_kib(self) -> f64 {
+        match self {
+            Self::Sse => 80.0,
+            Self::WebSocket => 64.0,
+            Self::Events => 40.0,
+        }
+    }
 }
 
 /// Opens streams, one after the other.
