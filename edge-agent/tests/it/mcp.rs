@@ -335,3 +335,21 @@ async fn a_stream_ends_with_the_key_that_opened_it() {
     let last = answer(listening).await;
     assert_eq!(last["id"], 9, "{last}");
 }
+
+#[tokio::test]
+async fn after_a_restart_an_old_session_is_not_found_and_a_new_one_begins() {
+    let rig = Rig::start().await;
+    let client = rig.edge.client(&rig.api_key);
+    let session = client.mcp_session().await;
+    let ping = json!({"jsonrpc": "2.0", "id": 1, "method": "ping"});
+    let before = client.mcp(Some(&session), &ping).await;
+    assert_eq!(before.status(), StatusCode::OK);
+    let _edge = rig.edge.kill_and_run().await;
+    // the status that has clients initialise again: MCP 2025-11-25, "Session Management"
+    let after = client.mcp(Some(&session), &ping).await;
+    assert_eq!(after.status(), StatusCode::NOT_FOUND);
+    let again = client.mcp_session().await;
+    assert_ne!(again, session);
+    let answered = client.mcp(Some(&again), &ping).await;
+    assert_eq!(answered.status(), StatusCode::OK);
+}
