@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     clock::Ambient,
-    config::{Certificate, Config, ConfigError},
+    config::{Alone, Certificate, Config, ConfigError},
     core::{CertificateFollower, Core, VerifierFollower},
     dial::{self, ServerAddress},
     faces::{self, CertificateError, CertificateFiles, Health, MakeHandler, Server, Users},
@@ -266,8 +266,13 @@ impl Listeners {
     async fn bind(config: &Config, for_others: bool) -> Result<Self, RunError> {
         let http = bind(config.listen.http()?).await?;
         let websocket = match config.listen.websocket()? {
-            Some(address) if config.faces.websocket => Some(bind(address).await?),
-            _ => None,
+            _ if !config.faces.websocket => None,
+            Alone::Nowhere => None,
+            Alone::At(address) => Some(bind(address).await?),
+            Alone::Beside(address) => bind(address)
+                .await
+                .inspect_err(|error| tracing::warn!(%error, "WebSocket is at `/ws` only"))
+                .ok(),
         };
         let unbound = |source| RunError::Listen {
             address: config.socket().display().to_string(),

@@ -36,7 +36,7 @@ pub(super) struct Run {
     /// Address of the HTTP faces; port 0 takes a free one
     #[arg(long, value_name = "ADDRESS:PORT")]
     listen: Option<String>,
-    /// Address where MCP over WebSocket is alone; port 0 takes a free one, empty is none
+    /// Address where MCP over WebSocket is alone; port 0 takes a free one, empty is nowhere
     #[arg(long, value_name = "ADDRESS:PORT")]
     listen_websocket: Option<String>,
     /// Path of the Unix socket
@@ -94,7 +94,7 @@ impl Run {
             config.listen.http.clone_from(listen);
         }
         if let Some(listen) = &self.listen_websocket {
-            config.listen.websocket.clone_from(listen);
+            config.listen.websocket = Some(listen.clone());
         }
         if let Some(socket) = &self.socket {
             config.listen.socket = Some(socket.clone());

@@ -7,6 +7,29 @@ use serde::{Deserialize, Serialize};
 
 use super::ConfigError;
 
+const HTTP: u16 = 3001;
+const WEBSOCKET: u16 = 3002;
+
+/// Where WebSocket is alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Alone {
+    /// There it has to be.
+    At(SocketAddr),
+    /// There it is if that is free: nobody has asked for it.
+    Beside(SocketAddr),
+    /// It is only among the other faces.
+    Nowhere,
+}
+
+impl Alone {
+    fn address(self) -> Option<SocketAddr> {
+        match self {
+            Self::At(address) | Self::Beside(address) => Some(address),
+            Self::Nowhere => None,
+        }
+    }
+}
+
 /// Where clients find this edge.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -14,8 +37,10 @@ pub struct Listen {
     /// Address and port of the HTTP faces; port 0 takes a free one.
     pub http: String,
     /// Address and port where WebSocket is alone; port 0 takes a free one, empty
-    /// is none.
-    pub websocket: String,
+    /// is nowhere. Unset: port 3002 beside 3001, a free one beside a free one,
+    /// nowhere beside another.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub websocket: Option<String>,
     /// Networks whose clients the HTTP faces answer; empty: all. It is the
     /// client that counts, not a trusted proxy before it.
     pub allowed_networks: Networks,
@@ -29,7 +54,7 @@ impl Default for Listen {
     fn default() -> Self {
         Self {
             http: "127.0.0.1:3001".to_owned(),
-            websocket: "127.0.0.1:3002".to_owned(),
+            websocket: None,
             allowed_networks: Networks::default(),
             socket: None,
         }
@@ -45,21 +70,27 @@ impl Listen {
         address("listen.http", &self.http)
     }
 
-    /// The address where WebSocket is alone, if it is anywhere.
+    /// Where WebSocket is alone.
     ///
     /// # Errors
     /// When it is no address.
-    pub fn websocket(&self) -> Result<Option<SocketAddr>, ConfigError> {
-        match self.websocket.as_str() {
-            "" => Ok(None),
-            text => address("listen.websocket", text).map(Some),
-        }
+    pub fn websocket(&self) -> Result<Alone, ConfigError> {
+        let beside = self.http()?;
+        Ok(match self.websocket.as_deref() {
+            Some("") => Alone::Nowhere,
+            Some(text) => Alone::At(address("listen.websocket", text)?),
+            None => match beside.port() {
+                0 => Alone::Beside(beside),
+                HTTP => Alone::Beside(SocketAddr::new(beside.ip(), WEBSOCKET)),
+                _ => Alone::Nowhere,
+            },
+        })
     }
 
     pub(super) fn validate(&self, has_tls: bool) -> Result<(), ConfigError> {
         let listeners = [
             ("listen.http", Some(self.http()?)),
-            ("listen.websocket", self.websocket()?),
+            ("listen.websocket", self.websocket()?.address()),
         ];
         for (key, address) in listeners {
             if let Some(address) = address.filter(|_| !has_tls) {
@@ -128,14 +159,30 @@ mod tests {
     #[test]
     fn websocket_alone_goes_by_the_same_rules_and_can_be_left_out() {
         let listen = |websocket: &str| Listen {
-            websocket: websocket.to_owned(),
+            websocket: Some(websocket.to_owned()),
             ..Listen::default()
         };
-        assert_eq!(listen("").websocket().unwrap(), None);
+        assert_eq!(listen("").websocket().unwrap(), Alone::Nowhere);
         assert!(listen("").validate(false).is_ok());
-        assert!(listen("127.0.0.1:0").validate(false).is_ok());
+        let free = "127.0.0.1:0".parse().unwrap();
+        assert_eq!(listen("127.0.0.1:0").websocket().unwrap(), Alone::At(free));
         let error = listen("0.0.0.0:3002").validate(false).unwrap_err();
         assert!(error.to_string().contains("`listen.websocket`"), "{error}");
         assert!(listen("3002").validate(true).is_err());
+    }
+
+    #[test]
+    fn unasked_websocket_is_beside_the_usual_port_and_beside_a_free_one() {
+        let alone = |http: &str| {
+            let listen = Listen {
+                http: http.to_owned(),
+                ..Listen::default()
+            };
+            listen.websocket().unwrap()
+        };
+        let beside = |text: &str| Alone::Beside(text.parse().unwrap());
+        assert_eq!(alone("127.0.0.1:3001"), beside("127.0.0.1:3002"));
+        assert_eq!(alone("[::1]:0"), beside("[::1]:0"));
+        assert_eq!(alone("127.0.0.1:4001"), Alone::Nowhere);
     }
 }

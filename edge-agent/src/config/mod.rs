@@ -22,7 +22,7 @@ pub use data::Data;
 pub use faces::Faces;
 pub use http::Http;
 pub use limits::Limits;
-pub use listen::Listen;
+pub use listen::{Alone, Listen};
 pub use log::{Log, LogFormat};
 pub use server::Server;
 pub use socket::{Socket, SocketUser};
