@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-const FILES: [&str; 15] = [
+const FILES: [&str; 16] = [
     "common/v1/common.proto",
     "identity/v1/enrolment.proto",
     "identity/v1/session.proto",
@@ -12,6 +12,7 @@ const FILES: [&str; 15] = [
     "identity/v1/bootstrap.proto",
     "identity/v1/signing_key.proto",
     "identity/v1/suspension.proto",
+    "registry/v1/registry.proto",
     "registry/v1/agent.proto",
     "policy/v1/policy.proto",
     "grants/v1/grant.proto",

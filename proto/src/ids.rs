@@ -159,8 +159,9 @@ name_ids! {
     /// An agent, as its owner named it.
     AgentId: is_agent_id, "1 to 128 characters of `A-Z a-z 0-9 _ - . : /`, a letter or digit first",
         "^[A-Za-z0-9][A-Za-z0-9_.:/-]{0,127}$";
-    /// A resource type; the audience of its tokens.
-    ResourceTypeName: is_resource_type, "1 to 64 characters of `A-Z 0-9 _`, a letter first", "^[A-Z][A-Z0-9_]{0,63}$";
+    /// A resource type, or an agent to be called; the audience of its tokens.
+    ResourceTypeName: is_resource_type, "1 to 64 characters of `A-Z 0-9 _`, a letter first, or `agent:` and an agent id",
+        "^(?:[A-Z][A-Z0-9_]{0,63}|agent:[A-Za-z0-9][A-Za-z0-9_.:/-]{0,127})$";
     /// A machine's unique name; a valid DNS name, since certificates carry it.
     MachineName: is_machine_name, "1 to 63 characters of `a-z 0-9 - .`, a letter or digit first and last",
         "^[a-z0-9](?:[a-z0-9.-]{0,61}[a-z0-9])?$";
@@ -176,7 +177,25 @@ fn is_agent_id(text: &str) -> bool {
             .all(|b| b.is_ascii_alphanumeric() || b"_-.:/".contains(&b))
 }
 
+/// What the audience of a grant to call an agent begins with.
+const AGENT_AUDIENCE: &str = "agent:";
+
+impl ResourceTypeName {
+    /// The audience of grants to call this agent.
+    pub fn of_agent(agent: &AgentId) -> Self {
+        Self(format!("{AGENT_AUDIENCE}{agent}").into())
+    }
+
+    /// The agent that grants for this call; `None` for a resource type.
+    pub fn agent(&self) -> Option<AgentId> {
+        self.0.strip_prefix(AGENT_AUDIENCE)?.parse().ok()
+    }
+}
+
 fn is_resource_type(text: &str) -> bool {
+    if let Some(agent) = text.strip_prefix(AGENT_AUDIENCE) {
+        return is_agent_id(agent);
+    }
     (1..=64).contains(&text.len())
         && text.as_bytes()[0].is_ascii_uppercase()
         && text
@@ -213,13 +232,23 @@ mod tests {
     }
 
     #[test]
+    fn an_agent_is_an_audience_of_its_own() {
+        let agent: AgentId = "team/data_analyst".parse().unwrap();
+        let audience = ResourceTypeName::of_agent(&agent);
+        assert_eq!(audience.as_str(), "agent:team/data_analyst");
+        assert_eq!(audience.agent(), Some(agent));
+        assert_eq!(audience.as_str().parse(), Ok(audience));
+        assert_eq!("SAP_API".parse::<ResourceTypeName>().unwrap().agent(), None);
+    }
+
+    #[test]
     fn names_are_checked() {
         assert!("data_analyst".parse::<AgentId>().is_ok());
         for bad in ["", "a b", "é", "-x", &"a".repeat(129), "a\0"] {
             assert!(bad.parse::<AgentId>().is_err(), "{bad:?}");
         }
         assert!("SAP_API".parse::<ResourceTypeName>().is_ok());
-        for bad in ["", "sap", "1A", "A-B"] {
+        for bad in ["", "sap", "1A", "A-B", "agent:", "agent:-x", "AGENT:x"] {
             assert!(bad.parse::<ResourceTypeName>().is_err(), "{bad:?}");
         }
         assert!("build-7".parse::<MachineName>().is_ok());
