@@ -6,9 +6,10 @@ use std::collections::HashMap;
 use aws_lc_rs::signature::Ed25519KeyPair;
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::{
+    agent_record::{AgentRecord, RECORD_TYP},
     ids::{AgentId, GrantId, MachineId, ResourceTypeName, SigningKeyId},
     reason::Reason,
     zone::Zone,
@@ -110,6 +111,19 @@ impl KeySet {
         self.keys.get(self.headers.get(header)?)
     }
 
+    /// Reads what a token of another kind says, once it is known to be signed by
+    /// the key of this `kid`; the caller has looked at its header.
+    pub(crate) fn read<T: DeserializeOwned + Clone>(
+        &self,
+        token: &str,
+        kid: &str,
+    ) -> Result<T, Reason> {
+        let key = self.keys.get(kid).ok_or(Reason::TokenForeignKey)?;
+        jsonwebtoken::decode::<T>(token, key, &signature_only())
+            .map(|data| data.claims)
+            .map_err(|_| Reason::TokenInvalid)
+    }
+
     /// Whether a key is known.
     pub fn contains(&self, kid: &str) -> bool {
         self.keys.contains_key(kid)
@@ -128,19 +142,27 @@ pub fn sign(
     jsonwebtoken::encode(&header(kid.to_string()), claims, key)
 }
 
-/// Signs many tokens with one key, which is read once.
+/// Signs many tokens, and records of agents, with one key, which is read once.
 pub struct GrantSigner {
-    /// The first part of its tokens.
+    /// The first part of its tokens …
     header: String,
+    /// … and of its records.
+    record_header: String,
     pair: Ed25519KeyPair,
 }
 
 impl GrantSigner {
     /// Takes an Ed25519 key in PKCS #8 form; `None` when it is none.
     pub fn new(kid: SigningKeyId, pkcs8: &[u8]) -> Option<Self> {
-        let header = serde_json::to_vec(&header(kid.to_string())).ok()?;
+        let encoded = |header: &Header| {
+            let json = serde_json::to_vec(header).ok()?;
+            Some(URL_SAFE_NO_PAD.encode(json))
+        };
+        let mut record_header = header(kid.to_string());
+        record_header.typ = Some(RECORD_TYP.to_owned());
         Some(Self {
-            header: URL_SAFE_NO_PAD.encode(header),
+            header: encoded(&header(kid.to_string()))?,
+            record_header: encoded(&record_header)?,
             pair: Ed25519KeyPair::from_pkcs8(pkcs8).ok()?,
         })
     }
@@ -150,9 +172,21 @@ impl GrantSigner {
     /// # Errors
     /// When the claims cannot be written as JSON.
     pub fn sign(&self, claims: &GrantClaims) -> Result<String, serde_json::Error> {
+        self.sign_as(&self.header, claims)
+    }
+
+    /// A record of an agent, signed.
+    ///
+    /// # Errors
+    /// When it cannot be written as JSON.
+    pub fn sign_record(&self, record: &AgentRecord) -> Result<String, serde_json::Error> {
+        self.sign_as(&self.record_header, record)
+    }
+
+    fn sign_as(&self, header: &str, claims: &impl Serialize) -> Result<String, serde_json::Error> {
         let claims = serde_json::to_vec(claims)?;
-        let mut token = String::with_capacity(self.header.len() + claims.len() * 4 / 3 + 96);
-        token.push_str(&self.header);
+        let mut token = String::with_capacity(header.len() + claims.len() * 4 / 3 + 96);
+        token.push_str(header);
         token.push('.');
         URL_SAFE_NO_PAD.encode_string(&claims, &mut token);
         let signature = self.pair.sign(token.as_bytes());
@@ -187,10 +221,7 @@ pub fn verify_signature(token: &str, keys: &KeySet) -> Result<GrantClaims, Reaso
         return Err(Reason::TokenInvalid);
     }
     let kid = header.kid.ok_or(Reason::TokenInvalid)?;
-    let key = keys.keys.get(&kid).ok_or(Reason::TokenForeignKey)?;
-    jsonwebtoken::decode::<GrantClaims>(token, key, &signature_only())
-        .map(|data| data.claims)
-        .map_err(|_| Reason::TokenInvalid)
+    keys.read(token, &kid)
 }
 
 /// A token whose header is known to be ours; its key goes with it. The same

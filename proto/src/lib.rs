@@ -2,13 +2,17 @@
 //! No I/O and no runtime in here; the tonic code stands behind the features
 //! `client` and `server`.
 
+pub mod agent_record;
 pub mod backoff;
 pub mod base62;
+pub mod capability;
 pub mod credential;
+pub mod endpoint;
 #[cfg(test)]
 mod fuzz;
 pub mod grant_token;
 pub mod ids;
+pub mod liveness;
 pub mod network;
 pub mod places;
 pub mod rate;
