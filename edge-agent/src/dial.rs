@@ -4,6 +4,7 @@
 
 use std::{
     fmt,
+    net::SocketAddr,
     str::FromStr,
     sync::{
         Arc,
@@ -73,6 +74,15 @@ impl FromStr for ServerAddress {
                 Ok(Self { host, port })
             }
             _ => Err(ParseServerAddressError),
+        }
+    }
+}
+
+impl From<SocketAddr> for ServerAddress {
+    fn from(address: SocketAddr) -> Self {
+        Self {
+            host: address.ip().to_string(),
+            port: address.port(),
         }
     }
 }

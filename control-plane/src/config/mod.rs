@@ -7,6 +7,7 @@ mod identity;
 mod limits;
 mod listen;
 mod log;
+mod mdns;
 mod source;
 mod tls;
 
@@ -18,6 +19,7 @@ pub use self::{
     limits::Limits,
     listen::Listen,
     log::{Log, LogFormat},
+    mdns::Mdns,
     source::{ENVIRONMENT_PREFIX, Sources},
     tls::{HttpTls, Tls, TlsVersion},
 };
@@ -37,6 +39,8 @@ pub struct Config {
     pub database: Database,
     /// Trust domain, keys and certificates.
     pub identity: Identity,
+    /// Whether edges of the local network are told where this is.
+    pub mdns: Mdns,
     /// What is logged, and how.
     pub log: Log,
 }
@@ -63,6 +67,7 @@ impl Config {
         self.limits.validate()?;
         self.database.validate()?;
         self.identity.validate()?;
+        self.mdns.validate()?;
         self.log.validate()
     }
 }

@@ -1,6 +1,7 @@
 //! The listeners: gRPC for edges, gRPC for admins, HTTP.
 
 mod accept;
+mod announce;
 mod client_verifier;
 mod expulsion;
 mod handshakes;
@@ -12,6 +13,7 @@ mod tls;
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use accept::{Door, accept};
+use authguardian_discovery::Mdns;
 use authguardian_proto::network::Networks;
 use authguardian_proto::{
     DESCRIPTORS,
@@ -82,6 +84,8 @@ pub struct Server {
     listen: Listen,
     tls: Tls,
     limits: Limits,
+    /// Where they are told of, if anywhere.
+    mdns: Option<Mdns>,
     /// Where they are.
     pub addresses: Addresses,
 }
@@ -125,6 +129,14 @@ impl Server {
             });
             Some(bound?)
         };
+        let mdns = if config.mdns.enabled {
+            let opened = Mdns::open(&config.mdns.interfaces).map_err(|error| {
+                Error::invalid("mdns.interfaces", error.to_string()).caused_by(error)
+            });
+            Some(opened?)
+        } else {
+            None
+        };
         let address = |listener: &TcpListener| listener.local_addr().map_err(Error::internal);
         let addresses = Addresses {
             http: address(&http)?,
@@ -139,6 +151,7 @@ impl Server {
             listen: listen.clone(),
             tls: config.tls.clone(),
             limits: config.limits.clone(),
+            mdns,
             addresses,
         })
     }
@@ -157,6 +170,15 @@ impl Server {
             Arc::clone(&app),
             app.stop.clone(),
         ));
+        if let Some(mdns) = self.mdns {
+            let (app, stop) = (Arc::clone(&app), app.stop.clone());
+            tasks.spawn(announce::announce(
+                app,
+                mdns,
+                self.addresses.edge_grpc,
+                stop,
+            ));
+        }
         let door = |name, networks: &Networks| {
             let refusals = Arc::clone(&app.refusals);
             Door::new(name, networks.clone(), &self.limits, refusals)
