@@ -1,10 +1,11 @@
 //! The AuthGuardian edge: a thin process on every host that exposes MCP
 //! locally and forwards what it cannot answer itself over mTLS.
 //!
-//! Who may import whom: `faces → mcp → core → {limits verify upstream identity}`,
+//! Who may import whom: `faces → mcp → core → {limits verify agents upstream identity}`,
 //! which never import each other; `freshness`, `dial`, `clock` and `config` stand
 //! below all of them.
 
+pub mod agents;
 pub mod app;
 pub mod cli;
 pub mod clock;

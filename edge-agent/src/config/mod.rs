@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 mod data;
+mod discovery;
 mod faces;
 mod http;
 mod layers;
@@ -19,6 +20,7 @@ mod tools;
 mod zones;
 
 pub use data::Data;
+pub use discovery::{Discovery, StaticAgent, StaticPeer};
 pub use faces::Faces;
 pub use http::Http;
 pub use limits::Limits;
@@ -52,6 +54,8 @@ pub struct Config {
     pub zones: Zones,
     /// How much of this edge its clients may take.
     pub limits: Limits,
+    /// Agents and edges that are known without asking anybody.
+    pub discovery: Discovery,
     /// What callers may do at all.
     pub tools: Tools,
     /// What it logs.
@@ -122,6 +126,7 @@ impl Config {
         self.socket.validate()?;
         self.http.validate()?;
         self.limits.validate()?;
+        self.discovery.validate()?;
         self.tools.validate()?;
         self.log.validate()
     }

@@ -82,7 +82,7 @@ pub(super) const EDGE: Crate = Crate {
             "telemetry",
         ]),
         Floor::Apart(&[
-            "limits", "verify", "slices", "replica", "journal", "upstream", "identity",
+            "limits", "verify", "agents", "slices", "replica", "journal", "upstream", "identity",
         ]),
         Floor::Open(&["core"]),
         Floor::Open(&["mcp"]),
