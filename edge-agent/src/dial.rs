@@ -97,6 +97,29 @@ impl fmt::Display for ServerAddress {
     }
 }
 
+/// Where control planes are, in the order in which they are tried; clones are the
+/// same list, which may be another the next time that somebody dials.
+#[derive(Debug, Clone)]
+pub struct Addresses(Arc<ArcSwap<Vec<ServerAddress>>>);
+
+impl Addresses {
+    /// These.
+    pub fn new(addresses: &[ServerAddress]) -> Self {
+        Self(Arc::new(ArcSwap::from_pointee(addresses.to_vec())))
+    }
+
+    /// Others from now on; whether they are others.
+    pub fn set(&self, addresses: Vec<ServerAddress>) -> bool {
+        let before = self.0.swap(Arc::new(addresses));
+        *before != **self.0.load()
+    }
+
+    /// As they are now.
+    pub fn get(&self) -> Arc<Vec<ServerAddress>> {
+        self.0.load_full()
+    }
+}
+
 /// A channel to the control plane. Clones share one connection.
 pub struct Channel {
     shared: Arc<Shared>,
@@ -113,8 +136,14 @@ struct Shared {
 /// A channel to the first of `addresses` that answers; the one that answered
 /// last is tried first. Nothing is connected yet.
 pub fn channel(addresses: &[ServerAddress], tls: TlsSource) -> Channel {
+    channel_to(Addresses::new(addresses), tls)
+}
+
+/// A channel to the first that answers of those that the list has when somebody
+/// dials.
+pub fn channel_to(addresses: Addresses, tls: TlsSource) -> Channel {
     let dialer = Dialer {
-        addresses: addresses.into(),
+        addresses,
         preferred: Arc::new(AtomicUsize::new(0)),
         tls,
     };
@@ -185,7 +214,7 @@ impl tower::Service<http::Request<Body>> for Channel {
 
 #[derive(Clone)]
 struct Dialer {
-    addresses: Arc<[ServerAddress]>,
+    addresses: Addresses,
     preferred: Arc<AtomicUsize>,
     tls: TlsSource,
 }
@@ -207,7 +236,7 @@ impl tower::Service<Uri> for Dialer {
 
 impl Dialer {
     fn open(&self) -> transport::Channel {
-        let addresses = u32::try_from(self.addresses.len().max(1)).unwrap_or(u32::MAX);
+        let addresses = u32::try_from(self.addresses.get().len().max(1)).unwrap_or(u32::MAX);
         // the scheme of the endpoint is `http`, since TLS is the dialer's work
         Endpoint::from_static("http://control-plane")
             .origin(Uri::from_static("https://control-plane"))
@@ -219,14 +248,15 @@ impl Dialer {
     }
 
     async fn dial(&self) -> Result<TlsStream<TcpStream>, DialError> {
+        let addresses = self.addresses.get();
         let first = self.preferred.load(Ordering::Relaxed);
         let mut last = DialError {
             address: String::new(),
             source: std::io::Error::other("no address is configured"),
         };
-        for step in 0..self.addresses.len() {
-            let index = (first + step) % self.addresses.len();
-            let address = &self.addresses[index];
+        for step in 0..addresses.len() {
+            let index = (first + step) % addresses.len();
+            let address = &addresses[index];
             match tokio::time::timeout(CONNECT_TIMEOUT, self.connect(address)).await {
                 Ok(Ok(stream)) => {
                     self.preferred.store(index, Ordering::Relaxed);

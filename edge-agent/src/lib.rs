@@ -1,7 +1,8 @@
 //! The AuthGuardian edge: a thin process on every host that exposes MCP
 //! locally and forwards what it cannot answer itself over mTLS.
 //!
-//! Who may import whom: `faces → mcp → core → {limits verify agents upstream identity}`,
+//! Who may import whom: `faces → mcp → core → {limits verify agents neighbours endpoints upstream
+//! identity}`,
 //! which never import each other; `freshness`, `dial`, `clock` and `config` stand
 //! below all of them.
 
@@ -12,11 +13,13 @@ pub mod clock;
 pub mod config;
 pub mod core;
 pub mod dial;
+pub mod endpoints;
 pub mod faces;
 pub mod freshness;
 pub mod identity;
 pub mod lifecycle;
 pub mod limits;
 pub mod mcp;
+pub mod neighbours;
 pub mod upstream;
 pub mod verify;

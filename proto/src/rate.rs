@@ -8,12 +8,16 @@ use serde::{Deserialize, Serialize};
 use crate::ids::ApiKeyId;
 
 /// The names of all tools of an edge, which limits can be set for.
-pub const TOOLS: [&str; 5] = [
+pub const TOOLS: [&str; 9] = [
     "request_permission",
     "permission_status",
     "renew_permission",
     "validate_token",
     "revoke_token",
+    "register_agent",
+    "deregister_agent",
+    "heartbeat",
+    "discover_agents",
 ];
 
 /// Most calls per second, and most at once, that a limit can be set to.

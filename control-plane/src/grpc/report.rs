@@ -11,8 +11,11 @@ use crate::{
 
 /// What an edge may report, besides tools: no entry of theirs looks like one
 /// of the control plane's own acts.
-const ACTIONS: [&str; 9] = [
+const ACTIONS: [&str; 12] = [
+    "agent.call",
+    "agent.serve",
     "call.refuse",
+    "completion.read",
     "event.watch",
     "login.challenge",
     "login.session",

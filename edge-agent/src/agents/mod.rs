@@ -1,242 +1,289 @@
-//! The agents that are registered through this edge: what the registry has said of
-//! each, and whether it has shown signs of life since, by this machine's own steady
-//! clock. Kept in `agents.json` of the data directory, so that they are known after
-//! a restart with the control plane away.
+//! The agents that are registered through this edge: what the registry says of
+//! each, and when each was last heard here. Kept in a file, so that an edge that
+//! starts while the control plane is away still knows them.
 
-mod agent;
 mod file;
-mod record;
-mod table;
-#[cfg(test)]
-mod tests;
+mod own;
 
 use std::{
-    collections::HashMap,
-    path::{Path, PathBuf},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    collections::BTreeMap,
+    path::PathBuf,
+    sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use authguardian_proto::{
-    ids::{AgentId, MachineId},
+    ids::{AgentId, ApiKeyId},
     liveness::Liveness,
-    registry::v1::OwnAgent,
 };
 use tokio::sync::watch;
-use tokio_util::sync::CancellationToken;
 
-pub use agent::{Agent, NotUnderstood};
-pub use file::FileError;
-pub use table::Status;
+pub use own::{Own, Registered};
 
-use crate::clock::Clock;
-use record::Kept;
-use table::Table;
-
-const FILE: &str = "agents.json";
-
-/// An agent of this machine, as it is now.
-#[derive(Debug, Clone)]
-pub struct Own {
-    /// What the registry has said of it.
-    pub agent: Arc<Agent>,
-    /// Whether it has shown signs of life.
+/// What this edge says of one of its agents.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Status {
+    /// Which.
+    pub agent_id: AgentId,
+    /// Which registration of it.
+    pub epoch: u64,
+    /// Whether it was heard.
     pub liveness: Liveness,
-    /// How long ago the last one was.
-    pub age: Duration,
+    /// Whether its signed record has to be made anew.
+    pub wants_record: bool,
 }
 
-/// The agents that are registered through this edge.
+/// The agents of this edge.
 #[derive(Debug)]
 pub struct Agents {
-    machine: MachineId,
-    path: PathBuf,
-    clock: Arc<dyn Clock>,
-    table: Mutex<Table>,
-    version: watch::Sender<u64>,
+    table: Mutex<BTreeMap<AgentId, Own>>,
+    file: PathBuf,
+    /// The version that the file has.
+    saved: Mutex<u64>,
+    changed: watch::Sender<u64>,
 }
 
-/// What was known when a lease was begun.
-#[derive(Debug, Clone, Copy)]
-pub struct Mark(u64);
-
 impl Agents {
-    /// Those of this machine, as they were kept in the data directory: each has
-    /// one time to live to be heard again.
-    ///
-    /// # Errors
-    /// [`FileError`] where the file is there and cannot be used.
-    pub fn open(
-        data_dir: &Path,
-        machine: MachineId,
-        clock: Arc<dyn Clock>,
-    ) -> Result<Arc<Self>, FileError> {
-        let path = data_dir.join(FILE);
-        let mut lines = file::read(&path)?;
-        // of another identity that the directory was used with before
-        lines.retain(|line| line.agent.machine_id == machine);
-        let table = Table::restored(lines, clock.since_boot());
-        Ok(Arc::new(Self {
-            machine,
-            path,
-            clock,
+    /// Those that the file names, each as if it were heard `now`; a file that
+    /// cannot be read is passed over: the registry knows them too.
+    pub fn open(file: PathBuf, now: Duration) -> Self {
+        let kept = file::load(&file).unwrap_or_else(|error| {
+            tracing::warn!(%error, file = %file.display(), "the agents of this edge are asked for anew");
+            Vec::new()
+        });
+        let table = kept
+            .into_iter()
+            .map(|registered| (registered.agent_id.clone(), Own::new(registered, now)))
+            .collect();
+        Self {
             table: Mutex::new(table),
-            version: watch::Sender::new(0),
-        }))
-    }
-
-    /// Takes what the registry says of an agent. A registration that was not known
-    /// is a sign of life.
-    ///
-    /// # Errors
-    /// [`NotUnderstood`]; nothing is changed.
-    pub fn take(&self, own: OwnAgent) -> Result<Arc<Agent>, NotUnderstood> {
-        let (agent, record) = self.read(own)?;
-        let (id, read) = (agent.agent_id.clone(), Arc::new(agent.clone()));
-        let now = self.now();
-        self.change(|table| {
-            table.take(agent, record, now);
-            let kept = table.get(&id, now).map_or(read, |own| own.agent);
-            (Ok(kept), true)
-        })
-    }
-
-    /// To be asked for before [`Agents::keep_only`] is learned.
-    pub fn mark(&self) -> Mark {
-        Mark(self.table().taken())
-    }
-
-    /// Takes all that the registry has of this machine. What was known at the mark and
-    /// is not among them is no more; what came since stays.
-    ///
-    /// # Errors
-    /// [`NotUnderstood`] when one could not be read; the others are taken.
-    pub fn keep_only(&self, mark: Mark, agents: Vec<OwnAgent>) -> Result<(), NotUnderstood> {
-        let count = agents.len();
-        let read: Vec<_> = agents.into_iter().flat_map(|own| self.read(own)).collect();
-        let is_whole = read.len() == count;
-        let now = self.now();
-        self.change(|table| {
-            if is_whole {
-                let there: HashMap<_, _> = read
-                    .iter()
-                    .map(|(agent, _)| (agent.agent_id.clone(), agent.epoch))
-                    .collect();
-                table.keep_only(mark.0, |agent| {
-                    let epoch = there.get(&agent.agent_id);
-                    epoch.is_some_and(|epoch| *epoch >= agent.epoch)
-                });
-            }
-            for (agent, record) in read {
-                table.take(agent, record, now);
-            }
-            if is_whole {
-                (Ok(()), true)
-            } else {
-                (Err(NotUnderstood), true)
-            }
-        })
-    }
-
-    /// A registration, and all earlier ones of the agent, are no more.
-    pub fn end(&self, agent: &AgentId, epoch: u64) {
-        self.change(|table| ((), table.end(agent, epoch)));
-    }
-
-    /// A sign of life of an agent.
-    pub fn heard(&self, agent: &AgentId) {
-        let now = self.now();
-        self.change(|table| ((), table.heard(agent, now)));
-    }
-
-    /// Something is another about an agent: its signed record has to be asked
-    /// for again.
-    pub fn want_record(&self, agent: &AgentId) {
-        self.change(|table| ((), table.want_record(agent)));
-    }
-
-    /// What is to be told to the registry of each.
-    pub fn statuses(&self) -> Vec<Status> {
-        let now = self.now();
-        self.change(|table| table.judge(now))
-    }
-
-    /// How long from now until one will be judged otherwise, if nothing is heard.
-    pub fn next_change_in(&self) -> Option<Duration> {
-        let now = self.now();
-        let next = self.table().next_change(now);
-        next.map(|at| at.saturating_sub(now))
-    }
-
-    /// One of them.
-    pub fn get(&self, agent: &AgentId) -> Option<Own> {
-        let now = self.now();
-        self.table().get(agent, now)
-    }
-
-    /// All of them, in no order.
-    pub fn all(&self) -> Vec<Own> {
-        let now = self.now();
-        self.table().all(now)
-    }
-
-    /// The signed records of those that this edge vouches for, for other edges.
-    pub fn records(&self) -> Vec<Arc<str>> {
-        let now = self.now();
-        self.table().records(now)
-    }
-
-    /// A number that changes whenever any of the above may be another, signs of
-    /// life apart that change no judgement.
-    pub fn versions(&self) -> watch::Receiver<u64> {
-        self.version.subscribe()
-    }
-
-    /// Writes the file after each change, until `stop`, and then once more.
-    pub async fn keep_saved(self: Arc<Self>, stop: CancellationToken) {
-        let mut versions = self.versions();
-        versions.mark_unchanged();
-        loop {
-            let changed = stop.run_until_cancelled(versions.changed()).await;
-            let agents = self.clone();
-            let saving = tokio::task::spawn_blocking(move || agents.save());
-            if let Ok(Err(error)) = saving.await {
-                tracing::error!(%error, "the agents of this machine are not on disk");
-            }
-            if changed.is_none() {
-                return;
-            }
+            file,
+            saved: Mutex::new(0),
+            changed: watch::Sender::new(0),
         }
     }
 
-    fn save(&self) -> Result<(), FileError> {
-        let lines = self.table().lines();
-        file::write(&self.path, lines)
-    }
-
-    fn read(&self, own: OwnAgent) -> Result<(Agent, Option<Kept>), NotUnderstood> {
-        let (agent, record) = Agent::read(own)?;
-        if agent.machine_id != self.machine {
-            return Err(NotUnderstood);
+    /// Takes what the registry says of an agent of this edge, heard `now`. An
+    /// older registration than the one that is known changes nothing.
+    pub fn take(&self, registered: Registered, now: Duration) {
+        let mut table = self.lock();
+        match table.get_mut(&registered.agent_id) {
+            Some(own) if own.registered.epoch > registered.epoch => return,
+            Some(own) => own.replace(registered, now),
+            None => {
+                let own = Own::new(registered, now);
+                table.insert(own.registered.agent_id.clone(), own);
+            }
         }
-        let now = self.now();
-        Ok((agent, record.map(|text| Kept::new(text, now))))
+        self.tell();
     }
 
-    /// Changes the table and tells of it where that is news.
-    fn change<T>(&self, work: impl FnOnce(&mut Table) -> (T, bool)) -> T {
-        let (outcome, is_news) = work(&mut self.table());
+    /// Takes a newer word of the registry on an agent that is known here, which is
+    /// no sign of life; one that is not known is heard `now`.
+    pub fn refresh(&self, registered: Registered, now: Duration) {
+        let mut table = self.lock();
+        match table.get_mut(&registered.agent_id) {
+            Some(own) if own.registered.epoch > registered.epoch => return,
+            Some(own) if own.registered.epoch == registered.epoch => own.refresh(registered),
+            _ => {
+                let own = Own::new(registered, now);
+                table.insert(own.registered.agent_id.clone(), own);
+            }
+        }
+        self.tell();
+    }
+
+    /// Forgets all but these, which the registry has on this machine.
+    pub fn keep_only(&self, known: &[AgentId]) {
+        let mut table = self.lock();
+        let before = table.len();
+        table.retain(|agent, _| known.contains(agent));
+        if table.len() != before {
+            self.tell();
+        }
+    }
+
+    /// Forgets an agent, in the registration of this epoch or an older one.
+    pub fn forget(&self, agent: &AgentId, epoch: u64) {
+        let mut table = self.lock();
+        if table
+            .get(agent)
+            .is_some_and(|own| own.registered.epoch <= epoch)
+        {
+            table.remove(agent);
+            self.tell();
+        }
+    }
+
+    /// Notes a sign of life of an agent, by the key that registered it. Whether
+    /// that is another state than before.
+    pub fn heard(&self, agent: &AgentId, key: ApiKeyId, now: Duration) -> bool {
+        let mut table = self.lock();
+        let Some(own) = table.get_mut(agent) else {
+            return false;
+        };
+        if own.registered.api_key_id != key {
+            return false;
+        }
+        let was = own.liveness(now);
+        own.heard = now;
+        let is_news = was != Liveness::Live;
         if is_news {
-            self.version.send_modify(|version| *version += 1);
+            self.tell();
         }
-        outcome
+        is_news
     }
 
-    fn now(&self) -> Duration {
-        self.clock.since_boot()
+    /// Asks for a new signed record of an agent: what the registry says of it is
+    /// another.
+    pub fn renew_record(&self, agent: &AgentId) {
+        let mut table = self.lock();
+        if let Some(own) = table.get_mut(agent) {
+            own.is_outdated = true;
+            self.tell();
+        }
     }
 
-    fn table(&self) -> MutexGuard<'_, Table> {
+    /// One agent.
+    pub fn get(&self, agent: &AgentId) -> Option<Own> {
+        self.lock().get(agent).cloned()
+    }
+
+    /// All of them, by id.
+    pub fn all(&self) -> Vec<Own> {
+        self.lock().values().cloned().collect()
+    }
+
+    /// What to say of each `now`; `unix` is the wall clock, seconds since 1970.
+    pub fn statuses(&self, now: Duration, unix: i64) -> Vec<Status> {
+        let table = self.lock();
+        table.values().map(|own| own.status(now, unix)).collect()
+    }
+
+    /// The signed records, for other edges.
+    pub fn records(&self) -> Vec<String> {
+        let table = self.lock();
+        let records = table
+            .values()
+            .map(|own| own.registered.signed_record.clone());
+        records.filter(|record| !record.is_empty()).collect()
+    }
+
+    /// Another number when there are other agents or records, or one of them lives
+    /// again.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.changed.subscribe()
+    }
+
+    /// Writes the file where it is not as this is. The registry knows what a crash
+    /// before that loses.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn save(&self) -> std::io::Result<()> {
+        let mut saved = self.saved.lock().unwrap_or_else(PoisonError::into_inner);
+        let version = *self.changed.borrow();
+        if *saved == version {
+            return Ok(());
+        }
+        let kept: Vec<Registered> = self
+            .lock()
+            .values()
+            .map(|own| own.registered.clone())
+            .collect();
+        file::store(&self.file, &kept)?;
+        *saved = version;
+        Ok(())
+    }
+
+    fn tell(&self) {
+        self.changed.send_modify(|version| *version += 1);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<AgentId, Own>> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const T: Duration = Duration::from_secs(1000);
+
+    fn registered(agent: &str, epoch: u64) -> Registered {
+        own::tests::registered(agent, epoch)
+    }
+
+    fn agents(dir: &tempfile::TempDir) -> Agents {
+        Agents::open(dir.path().join("agents.json"), T)
+    }
+
+    fn key() -> ApiKeyId {
+        registered("a", 1).api_key_id
+    }
+
+    #[test]
+    fn agents_survive_a_restart_with_a_time_of_grace() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = agents(&dir);
+        first.take(registered("a", 7), T);
+        first.take(registered("b", 8), T);
+        first.forget(&"b".parse().unwrap(), 8);
+        first.save().unwrap();
+        let later = T + Duration::from_secs(10_000);
+        let second = Agents::open(dir.path().join("agents.json"), later);
+        let all = second.all();
+        assert_eq!(all.len(), 1);
+        assert_eq!(all[0].registered, registered("a", 7));
+        assert_eq!(all[0].liveness(later), Liveness::Live);
+    }
+
+    #[test]
+    fn an_older_registration_changes_nothing_and_forgets_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let agents = agents(&dir);
+        agents.take(registered("a", 7), T);
+        agents.take(registered("a", 6), T);
+        agents.refresh(registered("a", 5), T);
+        let id: AgentId = "a".parse().unwrap();
+        agents.forget(&id, 6);
+        assert_eq!(agents.get(&id).unwrap().registered.epoch, 7);
+        agents.forget(&id, 7);
+        assert!(agents.get(&id).is_none());
+    }
+
+    #[test]
+    fn only_the_key_that_registered_an_agent_gives_signs_of_its_life() {
+        let dir = tempfile::tempdir().unwrap();
+        let agents = agents(&dir);
+        agents.take(registered("a", 7), T);
+        let id: AgentId = "a".parse().unwrap();
+        let late = T + Duration::from_secs(91);
+        let other = "apk_0000000000000000000099".parse().unwrap();
+        assert!(!agents.heard(&id, other, late));
+        assert_eq!(agents.get(&id).unwrap().liveness(late), Liveness::Suspect);
+        assert!(agents.heard(&id, key(), late), "it lives again");
+        assert!(!agents.heard(&id, key(), late), "no news");
+        assert_eq!(agents.get(&id).unwrap().liveness(late), Liveness::Live);
+        assert!(!agents.heard(&"b".parse().unwrap(), key(), late));
+    }
+
+    #[test]
+    fn a_refreshed_record_is_no_sign_of_life() {
+        let dir = tempfile::tempdir().unwrap();
+        let agents = agents(&dir);
+        agents.take(registered("a", 7), T);
+        let late = T + Duration::from_secs(91);
+        agents.refresh(registered("a", 7), late);
+        let statuses = agents.statuses(late, 0);
+        assert_eq!(statuses[0].liveness, Liveness::Suspect);
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_read_is_passed_over() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("agents.json"), "{").unwrap();
+        assert!(agents(&dir).all().is_empty());
     }
 }

@@ -6,6 +6,7 @@ use arc_swap::ArcSwap;
 use authguardian_proto::{
     credential::JoinToken,
     ids::MachineId,
+    network::Networks,
     reason::{Problem, Reason},
 };
 use rmcp::ServerHandler;
@@ -17,16 +18,19 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    clock::Ambient,
+    agents::Agents,
+    clock::{Ambient, Clock},
     config::{Alone, Certificate, Config, ConfigError},
-    core::{CertificateFollower, Core, VerifierFollower},
-    dial::{self, ServerAddress},
+    core::{CertificateFollower, Core, Rooms, VerifierFollower},
+    dial::ServerAddress,
+    endpoints::Endpoints,
     faces::{self, CertificateError, CertificateFiles, Health, MakeHandler, Server, Users},
     freshness::Freshness,
     identity::{
         self, CertificateSource, Identity, IdentityError, JoinError, Renewal, Store, StoreError,
     },
     lifecycle::{self, Addresses},
+    neighbours::Neighbours,
     upstream::{Feed, Follower, Sessions, Upstream},
     verify::Verifier,
 };
@@ -34,6 +38,7 @@ use crate::{
 mod reload;
 
 pub use reload::Reload;
+use reload::Servers;
 
 /// How long a first start waits for a control plane that is not there yet.
 const JOIN_PATIENCE: Duration = Duration::from_mins(1);
@@ -71,6 +76,9 @@ pub enum RunError {
         "this machine has not joined: run `edge-agent join --server https://host:port --token agj_…` first"
     )]
     NotJoined,
+    /// The client of agents' MCP servers cannot be made.
+    #[error("cannot make an HTTP client: {0}")]
+    Endpoints(#[from] reqwest::Error),
     /// The faces' certificate cannot be shown.
     #[error(transparent)]
     Certificate(#[from] CertificateError),
@@ -124,12 +132,9 @@ pub async fn run<H: ServerHandler>(
     let background = CancellationToken::new();
     let mut tasks = JoinSet::new();
 
-    let servers = match config.server.addresses()? {
-        configured if configured.is_empty() => vec![identity.server.clone()],
-        configured => configured,
-    };
     let tls = Arc::new(ArcSwap::from_pointee(identity.tls()?));
-    let channel = dial::channel(&servers, tls.clone());
+    let servers = Servers::new(config, &identity.server, tls.clone());
+    let channel = servers.channel.clone();
     let clock = ambient.clock.clone();
     let freshness = Freshness::new(clock.clone());
     let verifier = Verifier::new(freshness.clone());
@@ -142,7 +147,14 @@ pub async fn run<H: ServerHandler>(
     ];
     let feed = Feed::new(ambient.clone(), freshness, identity.machine_id, followers);
     let upstream = Upstream::new(channel.clone(), ambient.clone(), sessions, feed.clone());
-    let core = Core::new(upstream, verifier, identity.machine_id, ambient.clone());
+    let rooms = rooms(config, &identity, &clock)?;
+    let core = Core::new(
+        upstream,
+        verifier,
+        rooms,
+        identity.machine_id,
+        ambient.clone(),
+    );
     let health = Health {
         feed: feed.clone(),
         machine_id: identity.machine_id,
@@ -155,23 +167,20 @@ pub async fn run<H: ServerHandler>(
         tls,
         shown,
         channel: channel.clone(),
-        addresses: servers,
+        addresses: servers.addresses.clone(),
         ambient,
         changed,
     };
     tasks.spawn(feed.clone().run(channel, background.clone()));
-    tasks.spawn(core.clone().keep_keys(background.clone()));
-    tasks.spawn(core.clone().keep_small(background.clone()));
-    tasks.spawn(core.clone().keep_leases(background.clone()));
-    tasks.spawn(core.upstream().reports().clone().run(background.clone()));
+    keep_up(&core, &mut tasks, &background);
     tasks.spawn(renewal.run(background.clone()));
 
     let stop = CancellationToken::new();
     let hangups = lifecycle::hangups().map_err(RunError::signals)?;
-    reload::offer_tools(&core, config);
+    reload::apply(&core, config);
     if let Some(reload) = options.reload {
         let (core, used) = (core.clone(), config.clone());
-        tasks.spawn(reload.follow(core, used, hangups.clone(), background.clone()));
+        tasks.spawn(reload.follow(core, servers, used, hangups.clone(), background.clone()));
     }
     let certificate = certificate.map(|shown| {
         if let Some(files) = shown.files {
@@ -208,6 +217,27 @@ pub async fn run<H: ServerHandler>(
         tracing::debug!(%error, "the socket was removed by someone else");
     }
     Ok(())
+}
+
+/// Starts what keeps the commands' knowledge and leases as they should be.
+fn keep_up(core: &Arc<Core>, tasks: &mut JoinSet<()>, stop: &CancellationToken) {
+    tasks.spawn(core.clone().keep_keys(stop.clone()));
+    tasks.spawn(core.clone().keep_small(stop.clone()));
+    tasks.spawn(core.clone().keep_leases(stop.clone()));
+    tasks.spawn(core.clone().keep_lease(String::new(), stop.clone()));
+    tasks.spawn(core.clone().follow_registry(stop.clone()));
+    tasks.spawn(core.upstream().reports().clone().run(stop.clone()));
+}
+
+/// What the commands about agents work on.
+fn rooms(config: &Config, identity: &Identity, clock: &Arc<dyn Clock>) -> Result<Rooms, RunError> {
+    let file = config.data.dir.join("agents.json");
+    let (machine, trust_domain) = (identity.machine_id, &identity.trust_domain);
+    Ok(Rooms {
+        agents: Arc::new(Agents::open(file, clock.since_boot())),
+        neighbours: Neighbours::new(machine, trust_domain, clock.clone()),
+        endpoints: Arc::new(Endpoints::new(Networks::default())?),
+    })
 }
 
 /// The machine's identity, got now where a join token was given.

@@ -37,7 +37,29 @@ pub(super) struct Client {
     session_file: Option<PathBuf>,
 }
 
+/// An edge, and a session at it.
+pub(super) struct Opened {
+    /// The edge.
+    pub(super) edge: Edge,
+    session: Session,
+}
+
+impl Opened {
+    /// The session's token.
+    pub(super) fn token(&self) -> &str {
+        self.session.token()
+    }
+}
+
 impl Client {
+    /// Finds the edge, and a session at it, for more than one call.
+    pub(super) async fn open(&self) -> Result<Opened, Failure> {
+        let kept = self.kept()?;
+        let edge = self.edge(kept.as_ref())?;
+        let session = self.session(&edge, kept).await?;
+        Ok(Opened { edge, session })
+    }
+
     /// Calls a tool.
     pub(super) async fn call(&self, tool: &str, arguments: &Value) -> Result<Value, Failure> {
         let kept = self.kept()?;

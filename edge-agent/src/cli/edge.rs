@@ -48,6 +48,11 @@ impl Edge {
         })
     }
 
+    /// The HTTP client that trusts whom this edge is vouched for by.
+    pub(super) fn http(&self) -> reqwest::Client {
+        self.http.clone()
+    }
+
     /// Sends a request and reads the whole answer, whatever its status.
     pub(super) async fn send(
         &self,

@@ -7,6 +7,7 @@ use rmcp::ServerHandler;
 
 use crate::{faces::MakeHandler, mcp::Mcp};
 
+mod call;
 mod client;
 mod completions;
 mod connect;
@@ -68,6 +69,8 @@ enum Command {
     ValidateToken(validate_token::ValidateToken),
     /// End the grant of a token
     RevokeToken(revoke_token::RevokeToken),
+    /// Call a tool of another agent
+    Call(call::Call),
     /// Print a completion script for a shell
     Completions(completions::Completions),
 }
@@ -91,6 +94,7 @@ impl Cli {
             Command::RequestPermission(request) => request.run().await,
             Command::ValidateToken(validate) => validate.run().await,
             Command::RevokeToken(revoke) => revoke.run().await,
+            Command::Call(call) => call.run().await,
             Command::Completions(completions) => completions.run(),
         };
         match outcome {

@@ -46,7 +46,9 @@ impl Follower for VerifierFollower {
             | Change::ApiKeyRevoked(_)
             | Change::ApiKeyChanged(_)
             | Change::SessionEnded(_)
-            | Change::Machine { .. } => {}
+            | Change::Machine { .. }
+            | Change::OtherMachine { .. }
+            | Change::Agent { .. } => {}
         }
     }
 }

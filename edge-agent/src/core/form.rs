@@ -1,9 +1,13 @@
 //! What a tool takes: one table per tool, from which arguments are checked and
 //! the published JSON Schema is made, so that both always agree.
 
+use std::collections::BTreeMap;
+
 use authguardian_proto::{
+    capability::{self, Capability, CapabilityQuery, MAX_ATTRIBUTES, MAX_CAPABILITIES},
+    endpoint::Endpoint,
     grant_token::MAX_TOKEN_LEN,
-    ids::{AgentId, GrantId, RequestId},
+    ids::{AgentId, GrantId, MachineId, RequestId},
     reason::{Problem, Reason},
 };
 use serde_json::{Map, Value, json};
@@ -38,6 +42,18 @@ pub enum Kind {
     Whole(u32, u32),
     /// One of these words.
     OneOf(&'static [&'static str]),
+    /// True or false.
+    Flag,
+    /// A [`MachineId`].
+    Machine,
+    /// An [`Endpoint`].
+    Endpoint,
+    /// Capabilities: each `name`, `name@version`, or an object with `name`, `version` and `attributes`.
+    Capabilities,
+    /// A [`CapabilityQuery`].
+    CapabilityQuery,
+    /// Labels: an object of texts.
+    Labels,
 }
 
 /// A token has something in it, for schemas.
@@ -82,8 +98,13 @@ impl Field {
     }
 
     fn check(&self, value: &Value) -> Result<(), Problem> {
-        if let Kind::Whole(min, max) = self.kind {
-            return self.check_whole(value, min, max);
+        match self.kind {
+            Kind::Whole(min, max) => return self.check_whole(value, min, max),
+            Kind::Flag if value.is_boolean() => return Ok(()),
+            Kind::Flag => return Err(Problem::invalid(self.name, "expected true or false")),
+            Kind::Capabilities => return read_capabilities(self.name, value).map(drop),
+            Kind::Labels => return read_labels(self.name, value).map(drop),
+            _ => {}
         }
         match value.as_str() {
             Some(text) => self.check_text(text),
@@ -117,7 +138,10 @@ impl Field {
                 name,
                 format!("expected one of `{}`", words.join("`, `")),
             )),
-            Kind::Whole(..) => Ok(()),
+            Kind::Machine => parse::<MachineId>(name, text),
+            Kind::Endpoint => parse::<Endpoint>(name, text),
+            Kind::CapabilityQuery => parse::<CapabilityQuery>(name, text),
+            Kind::Whole(..) | Kind::Flag | Kind::Capabilities | Kind::Labels => Ok(()),
         }
     }
 }
@@ -143,12 +167,109 @@ impl Kind {
                 ("maximum", json!(max)),
             ],
             Self::OneOf(words) => vec![("type", json!("string")), ("enum", json!(words))],
+            Self::Flag => vec![("type", json!("boolean"))],
+            Self::Machine => text(MachineId::PATTERN),
+            Self::Endpoint => vec![
+                ("type", json!("string")),
+                ("format", json!("uri")),
+                ("maxLength", json!(512)),
+            ],
+            Self::CapabilityQuery => {
+                vec![
+                    ("type", json!("string")),
+                    ("minLength", json!(1)),
+                    ("maxLength", json!(161)),
+                ]
+            }
+            Self::Capabilities => vec![
+                ("type", json!("array")),
+                ("maxItems", json!(MAX_CAPABILITIES)),
+                ("items", capability_schema()),
+            ],
+            Self::Labels => vec![
+                ("type", json!("object")),
+                ("maxProperties", json!(MAX_ATTRIBUTES)),
+                ("additionalProperties", json!({ "type": "string" })),
+            ],
         };
         keywords
             .into_iter()
             .map(|(keyword, value)| (keyword.to_owned(), value))
             .collect()
     }
+}
+
+fn capability_schema() -> Value {
+    json!({
+        "anyOf": [
+            { "type": "string", "description": "`name` or `name@version`" },
+            {
+                "type": "object",
+                "properties": {
+                    "name": { "type": "string" },
+                    "version": { "type": "string" },
+                    "attributes": { "type": "object", "additionalProperties": { "type": "string" } },
+                },
+                "required": ["name"],
+                "additionalProperties": false,
+            },
+        ],
+    })
+}
+
+/// Reads capabilities in either form.
+fn read_capabilities(name: &str, value: &Value) -> Result<Vec<Capability>, Problem> {
+    let Some(items) = value.as_array() else {
+        return Err(Problem::invalid(name, "expected a list"));
+    };
+    let mut messages = Vec::with_capacity(items.len().min(MAX_CAPABILITIES + 1));
+    for (index, item) in items.iter().take(MAX_CAPABILITIES + 1).enumerate() {
+        let at = format!("{name}[{index}]");
+        let read = match item {
+            Value::String(text) => {
+                text.parse()
+                    .map_err(|error: capability::ParseCapabilityError| {
+                        Problem::invalid(&at, error.to_string())
+                    })?
+            }
+            Value::Object(_) => serde_json::from_value::<GivenCapability>(item.clone())
+                .map(Capability::from)
+                .map_err(|error| Problem::invalid(&at, error.to_string()))?,
+            _ => {
+                let detail = "expected `name`, `name@version`, or an object with `name`";
+                return Err(Problem::invalid(&at, detail));
+            }
+        };
+        messages.push(read.to_message());
+    }
+    capability::from_messages(messages)
+}
+
+/// The long form.
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct GivenCapability {
+    name: String,
+    version: Option<String>,
+    #[serde(default)]
+    attributes: BTreeMap<String, String>,
+}
+
+impl From<GivenCapability> for Capability {
+    fn from(given: GivenCapability) -> Self {
+        Self {
+            name: given.name,
+            version: given.version,
+            attributes: given.attributes,
+        }
+    }
+}
+
+fn read_labels(name: &str, value: &Value) -> Result<BTreeMap<String, String>, Problem> {
+    let labels = serde_json::from_value(value.clone())
+        .map_err(|_| Problem::invalid(name, "expected an object of texts"))?;
+    capability::check_labels(&labels)?;
+    Ok(labels)
 }
 
 /// A null stands for an argument that is not given.
@@ -221,6 +342,48 @@ impl Form {
     /// A whole number, zero when it was not given, as messages have it.
     pub(super) fn message_number(&self, name: &str) -> u32 {
         self.0.get(name).and_then(whole).unwrap_or_default()
+    }
+
+    /// A whole number; `None` when it was not given.
+    pub(super) fn number(&self, name: &str) -> Option<u32> {
+        self.0.get(name).and_then(whole)
+    }
+
+    /// Whether it was given as true.
+    pub(super) fn flag(&self, name: &str) -> bool {
+        self.0
+            .get(name)
+            .and_then(Value::as_bool)
+            .unwrap_or_default()
+    }
+
+    /// Capabilities; none when they were not given.
+    pub(super) fn capabilities(&self, name: &str) -> Result<Vec<Capability>, Problem> {
+        match self.0.get(name) {
+            Some(value) => read_capabilities(name, value),
+            None => Ok(Vec::new()),
+        }
+    }
+
+    /// Labels; none when they were not given.
+    pub(super) fn labels(&self, name: &str) -> Result<BTreeMap<String, String>, Problem> {
+        match self.0.get(name) {
+            Some(value) => read_labels(name, value),
+            None => Ok(BTreeMap::new()),
+        }
+    }
+
+    /// Text of another form; `None` when it was not given.
+    pub(super) fn parsed<T: std::str::FromStr>(&self, name: &str) -> Result<Option<T>, Problem>
+    where
+        T::Err: std::fmt::Display,
+    {
+        self.text(name)
+            .map(|text| {
+                text.parse()
+                    .map_err(|error: T::Err| Problem::invalid(name, error.to_string()))
+            })
+            .transpose()
     }
 
     /// The agent in the required field `agent_id`.
@@ -363,6 +526,48 @@ mod tests {
             refused(&json!({"agent_id": "a", "why": "x", "token": token})),
             (Reason::TooLarge, "token".into())
         );
+    }
+
+    #[test]
+    fn capabilities_and_labels_are_read_in_every_form_and_refused_by_their_place() {
+        const WIDER: &[Field] = &[
+            Field::optional("capabilities", Kind::Capabilities, "what"),
+            Field::optional("labels", Kind::Labels, "which"),
+            Field::optional("endpoint", Kind::Endpoint, "where"),
+            Field::optional("live_only", Kind::Flag, "how"),
+        ];
+        let read = |arguments: Value| Form::read(WIDER, arguments.as_object().unwrap().clone());
+        let form = read(json!({
+            "capabilities": ["a.b", "c@1", {"name": "d", "version": "2", "attributes": {"k": "v"}}],
+            "labels": {"region": "eu"},
+            "live_only": true,
+        }))
+        .unwrap();
+        let names: Vec<String> = form
+            .capabilities("capabilities")
+            .unwrap()
+            .iter()
+            .map(ToString::to_string)
+            .collect();
+        assert_eq!(names, ["a.b", "c@1", "d@2"]);
+        assert_eq!(form.labels("labels").unwrap()["region"], "eu");
+        assert!(form.flag("live_only"));
+        for (bad, field) in [
+            (json!({"capabilities": "a"}), "capabilities"),
+            (json!({"capabilities": ["a", "b c"]}), "capabilities[1]"),
+            (json!({"capabilities": [1]}), "capabilities[0]"),
+            (json!({"capabilities": [{"nam": "a"}]}), "capabilities[0]"),
+            (json!({"capabilities": ["a", "a"]}), "capabilities[1]"),
+            (json!({"capabilities": vec!["a"; 40]}), "capabilities"),
+            (json!({"labels": []}), "labels"),
+            (json!({"labels": {"a": 1}}), "labels"),
+            (json!({"labels": {"a b": "c"}}), "labels"),
+            (json!({"endpoint": "file:///etc/passwd"}), "endpoint"),
+            (json!({"live_only": "yes"}), "live_only"),
+        ] {
+            let problem = read(bad.clone()).unwrap_err();
+            assert_eq!(problem.field.as_deref(), Some(field), "{bad}");
+        }
     }
 
     #[test]

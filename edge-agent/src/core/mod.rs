@@ -11,29 +11,40 @@ use serde_json::{Map, Value};
 pub use crate::upstream::{
     Credential, Event, EventId, EventName, Heard, Held, Outcome, ParseEventIdError,
 };
-use crate::{clock::Ambient, limits::Limits, upstream::Upstream, verify::Verifier};
+use crate::{
+    agents::Agents, clock::Ambient, endpoints::Endpoints, limits::Limits, neighbours::Neighbours,
+    upstream::Upstream, verify::Verifier,
+};
+use arc_swap::ArcSwap;
 use attempts::Attempts;
+use discover_agents::Statics;
 use interest::Interest;
 use offer::Offer;
 use ticket::Tickets;
 
+mod agent_call;
+mod agent_result;
 mod answer_by;
 mod attempts;
+mod call_scope;
 mod caller;
 mod candidates;
 mod decision;
+mod discover_agents;
 mod events;
 mod follow;
 mod form;
 #[cfg(test)]
 mod fuzz;
 mod interest;
+mod lease;
 mod limit;
 mod login;
 mod note;
 mod offer;
 mod peer;
 mod permission_status;
+mod register_agent;
 mod renew_permission;
 mod request_permission;
 mod resource;
@@ -44,10 +55,13 @@ mod tool;
 mod validate_token;
 mod watch;
 
+pub use agent_call::{Answer, ShownGrant};
+pub use agent_result::{AgentResult, CapabilityResult};
 pub use answer_by::AnswerBy;
 pub use caller::Caller;
 pub use candidates::Candidates;
 pub use decision::DecisionResult;
+pub use discover_agents::{DiscoverAgentsResult, FoundAgent, SourceResult, StaticAgent};
 pub use events::EventsWanted;
 pub use follow::{CertificateFollower, VerifierFollower};
 pub use form::{Field, Kind};
@@ -70,8 +84,23 @@ pub struct Core {
     attempts: Arc<Attempts>,
     tickets: Arc<Tickets>,
     offer: Arc<Offer>,
+    agents: Arc<Agents>,
+    neighbours: Arc<Neighbours>,
+    statics: Arc<ArcSwap<Statics>>,
+    hearsay: Arc<ArcSwap<Vec<crate::neighbours::Source>>>,
+    endpoints: Arc<Endpoints>,
     machine_id: MachineId,
     ambient: Ambient,
+}
+
+/// What the commands about agents work on.
+pub struct Rooms {
+    /// The agents of this edge.
+    pub agents: Arc<Agents>,
+    /// What other edges have told.
+    pub neighbours: Arc<Neighbours>,
+    /// The way to their MCP servers.
+    pub endpoints: Arc<Endpoints>,
 }
 
 impl Core {
@@ -79,6 +108,7 @@ impl Core {
     pub fn new(
         upstream: Upstream,
         verifier: Arc<Verifier>,
+        rooms: Rooms,
         machine_id: MachineId,
         ambient: Ambient,
     ) -> Arc<Self> {
@@ -89,6 +119,11 @@ impl Core {
             attempts: Arc::new(Attempts::new()),
             tickets: Arc::default(),
             offer: Arc::new(Offer::new()),
+            agents: rooms.agents,
+            neighbours: rooms.neighbours,
+            statics: Arc::default(),
+            hearsay: Arc::default(),
+            endpoints: rooms.endpoints,
             machine_id,
             ambient,
         })
@@ -146,7 +181,17 @@ impl Core {
             Tool::RenewPermission => self.renew_permission(caller, &form).await.map(json),
             Tool::ValidateToken => self.validate_token(caller, &form).await.map(json),
             Tool::RevokeToken => self.revoke_token(caller, &form).await.map(json),
+            Tool::RegisterAgent => self.register_agent(caller, &form).await.map(json),
+            Tool::DeregisterAgent => self.deregister_agent(caller, &form).await.map(json),
+            Tool::Heartbeat => self.heartbeat(caller, &form).map(json),
+            Tool::DiscoverAgents => self.discover_agents(caller, &form).await.map(json),
         };
+        if tool.shows_life()
+            && outcome.is_ok()
+            && let Ok(agent) = form.agent()
+        {
+            self.sign_of_life(caller, &agent);
+        }
         let problem = outcome.as_ref().err();
         self.note_outcome(caller, || tool.action(), || form.agent().ok(), problem);
         outcome

@@ -14,9 +14,9 @@ use super::{
 
 pub(super) const RESOURCE_TYPE: Field = Field::required(
     "resource_type",
-    Kind::Text(64),
+    Kind::Text(134),
     "Name of the resource type, such as `SAP_API`, `FINANCIAL_API`, `EXTERNAL_SERVICE` or `DATA_EXPORT`; \
-     operators can add others",
+     operators can add others. To call a registered agent: `agent:` and its id",
 );
 
 pub(super) const TTL_SECONDS: Field = Field::optional(

@@ -9,10 +9,11 @@ use authguardian_proto::{
 use serde_json::{Map, Value};
 
 use super::{
-    DecisionResult, RevokeTokenResult, ValidateTokenResult,
+    AgentResult, DecisionResult, DiscoverAgentsResult, RevokeTokenResult, ValidateTokenResult,
+    discover_agents,
     form::{self, Field},
-    permission_status, renew_permission, request_permission, revoke_token, schema_of,
-    validate_token,
+    permission_status, register_agent, renew_permission, request_permission, revoke_token,
+    schema_of, validate_token,
 };
 
 /// A command of the edge.
@@ -28,6 +29,14 @@ pub enum Tool {
     ValidateToken,
     /// End a grant.
     RevokeToken,
+    /// Tell the registry of an agent.
+    RegisterAgent,
+    /// Take that back.
+    DeregisterAgent,
+    /// Show that an agent is there.
+    Heartbeat,
+    /// Find agents.
+    DiscoverAgents,
 }
 
 struct Definition {
@@ -37,10 +46,10 @@ struct Definition {
     fields: &'static [Field],
     /// Whether a call changes nothing.
     read_only: bool,
-    /// Whether it may be called from beyond every configured network. Today's
-    /// all may: what one asks for from there the policies bound to reading, and
-    /// ending a grant only gives up. A tool that acts without being judged by
-    /// policy, or that changes what others see, may not.
+    /// Whether it may be called from beyond every configured network: what one asks
+    /// for from there the policies bound to reading, and ending a grant only gives
+    /// up. A tool that acts without being judged by policy, or that changes what
+    /// others see, may not.
     external: bool,
     /// What it can fail with beyond what every call can.
     failures: &'static [Code],
@@ -48,12 +57,16 @@ struct Definition {
 
 impl Tool {
     /// All of them, in the order of `tools/list`.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 9] = [
         Self::RequestPermission,
         Self::PermissionStatus,
         Self::RenewPermission,
         Self::ValidateToken,
         Self::RevokeToken,
+        Self::RegisterAgent,
+        Self::DeregisterAgent,
+        Self::Heartbeat,
+        Self::DiscoverAgents,
     ];
 
     /// Finds a tool by its name.
@@ -86,6 +99,12 @@ impl Tool {
         self.definition().read_only
     }
 
+    /// Whether a call shows that the agent of its `agent_id` is there: that it is the
+    /// caller's has been checked then.
+    pub(super) fn shows_life(self) -> bool {
+        matches!(self, Self::RequestPermission)
+    }
+
     /// Refuses a call from a zone that the tool is not for.
     pub(super) fn check_zone(self, zone: Zone) -> Result<(), Problem> {
         check_zone(self.definition(), zone)
@@ -113,12 +132,17 @@ impl Tool {
             LazyLock::new(schema_of::<ValidateTokenResult>);
         static REVOCATION: LazyLock<Map<String, Value>> =
             LazyLock::new(schema_of::<RevokeTokenResult>);
+        static AGENT: LazyLock<Map<String, Value>> = LazyLock::new(schema_of::<AgentResult>);
+        static FOUND: LazyLock<Map<String, Value>> =
+            LazyLock::new(schema_of::<DiscoverAgentsResult>);
         match self {
             Self::RequestPermission | Self::PermissionStatus | Self::RenewPermission => {
                 DECISION.clone()
             }
             Self::ValidateToken => VALIDATION.clone(),
             Self::RevokeToken => REVOCATION.clone(),
+            Self::RegisterAgent | Self::DeregisterAgent | Self::Heartbeat => AGENT.clone(),
+            Self::DiscoverAgents => FOUND.clone(),
         }
     }
 
@@ -181,6 +205,57 @@ impl Tool {
                 external: true,
                 failures: &[Code::NotFound, Code::Conflict, Code::OutcomeUnknown],
             },
+            Self::RegisterAgent
+            | Self::DeregisterAgent
+            | Self::Heartbeat
+            | Self::DiscoverAgents => self.definition_for_agents(),
+        }
+    }
+
+    fn definition_for_agents(self) -> &'static Definition {
+        match self {
+            Self::RegisterAgent => &Definition {
+                name: "register_agent",
+                title: "Register agent",
+                description: "Tells the registry that an agent is here, what it can do and where its MCP server \
+                              is, so that agents on other machines find it. The id belongs to this machine and \
+                              API key until the registration ends. Registering again replaces what was said.",
+                fields: register_agent::REGISTER,
+                read_only: false,
+                external: false,
+                failures: &[Code::Conflict, Code::OutcomeUnknown],
+            },
+            Self::DeregisterAgent => &Definition {
+                name: "deregister_agent",
+                title: "Deregister agent",
+                description: "Takes an agent's registration back. Only the API key that registered it can, on the \
+                              machine that it was registered through.",
+                fields: register_agent::DEREGISTER,
+                read_only: false,
+                external: false,
+                failures: &[Code::NotFound, Code::Conflict, Code::OutcomeUnknown],
+            },
+            Self::Heartbeat => &Definition {
+                name: "heartbeat",
+                title: "Heartbeat",
+                description: "Shows that a registered agent is there. Without one, or another call for the agent, \
+                              for longer than its `ttl_seconds` it counts as suspect, and later as gone.",
+                fields: register_agent::HEARTBEAT,
+                read_only: false,
+                external: false,
+                failures: &[Code::NotFound],
+            },
+            _ => &Definition {
+                name: "discover_agents",
+                title: "Discover agents",
+                description: "Finds agents on any machine by what they can do, the best first: the live before the \
+                              suspect, those of this machine before others, the trusted before the less trusted. \
+                              While the control plane is away it tells what is known here, with source and age.",
+                fields: discover_agents::FIELDS,
+                read_only: true,
+                external: true,
+                failures: &[],
+            },
         }
     }
 }
@@ -225,8 +300,10 @@ mod tests {
         for zone in [Zone::TrustedNetwork, Zone::LocalMachine] {
             assert!(check_zone(&inside, zone).is_ok());
         }
+        let inside = [Tool::RegisterAgent, Tool::DeregisterAgent, Tool::Heartbeat];
         for tool in Tool::ALL {
-            assert!(tool.check_zone(Zone::External).is_ok(), "{}", tool.name());
+            let is_refused = tool.check_zone(Zone::External).is_err();
+            assert_eq!(is_refused, inside.contains(&tool), "{}", tool.name());
         }
     }
 

@@ -57,6 +57,8 @@ impl Watch {
             | Change::ApiKeyChanged(_)
             | Change::SessionEnded(_)
             | Change::SigningKeysChanged
+            | Change::OtherMachine { .. }
+            | Change::Agent { .. }
             | Change::Machine { .. } => false,
         };
         if concerned {

@@ -161,6 +161,7 @@ fn action(method: &Method, path: &str) -> Cow<'static, str> {
         ("DELETE", "/auth/session") => "session.end".into(),
         ("POST", "/auth/ticket") => "ticket.create".into(),
         ("GET", "/events") => "event.watch".into(),
+        (_, path) if path.starts_with("/agents/") => "agent.call".into(),
         (_, path) if path.starts_with("/mcp/resources/") => "resource.read".into(),
         _ => "call.refuse".into(),
     }
@@ -225,7 +226,7 @@ async fn pass(guard: &Guard, mut request: Request, next: Next) -> Response {
         }
     };
     request.extensions_mut().insert(caller);
-    if request.uri().path() == "/mcp" {
+    if is_mcp(request.uri().path()) {
         let stream_only = request.method() == Method::GET;
         accept_leniently(request.headers_mut(), stream_only);
     }
@@ -233,6 +234,11 @@ async fn pass(guard: &Guard, mut request: Request, next: Next) -> Response {
         Ok(request) => next.run(request).await,
         Err(response) => response,
     }
+}
+
+/// Where Streamable HTTP is spoken: with this edge, or with an agent.
+fn is_mcp(path: &str) -> bool {
+    path == "/mcp" || (path.starts_with("/agents/") && path.ends_with("/mcp"))
 }
 
 /// What needs no credential: nothing in it depends on who asks.
@@ -422,6 +428,7 @@ mod tests {
             (Method::POST, "/auth/session", "login.session"),
             (Method::DELETE, "/auth/session", "session.end"),
             (Method::POST, "/mcp", "call.refuse"),
+            (Method::POST, "/agents/a%2Fb/mcp", "agent.call"),
         ] {
             assert_eq!(action(&method, path), called);
         }

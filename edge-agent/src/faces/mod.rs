@@ -15,6 +15,7 @@ use crate::{config::Config, core::Core};
 use bound::Bound;
 use guard::Guard;
 
+mod agents;
 mod auth;
 mod bound;
 mod conversation;
@@ -126,6 +127,10 @@ pub fn routers<H: ServerHandler>(
             post(auth::renew).with_state(core.clone()),
         )
         .route("/auth/ticket", post(ticket::make).with_state(core.clone()))
+        .route(
+            "/agents/{agent}/mcp",
+            any(agents::call).with_state(core.clone()),
+        )
         .route("/livez", get(health::live))
         .route(
             "/openapi.json",

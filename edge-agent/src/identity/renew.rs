@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     clock::Ambient,
-    dial::{self, Channel, ServerAddress, TlsSource},
+    dial::{self, Addresses, Channel, TlsSource},
 };
 
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -52,7 +52,7 @@ pub struct Renewal {
     /// To the control plane; replaced once there is another certificate to show.
     pub channel: Channel,
     /// Addresses for the trial connection.
-    pub addresses: Vec<ServerAddress>,
+    pub addresses: Addresses,
     /// Time and jitter.
     pub ambient: Ambient,
     /// Told when the CAs, or the names that the certificate is to carry, may be
@@ -258,7 +258,7 @@ impl Renewal {
 
     async fn try_out(&self, next: &Identity) -> Result<(), RenewError> {
         let tls = Arc::new(ArcSwap::from_pointee(next.tls()?));
-        let channel = dial::channel(&self.addresses, tls);
+        let channel = dial::channel_to(self.addresses.clone(), tls);
         KeyServiceClient::new(channel)
             .get_jwks(timed(GetJwksRequest {}))
             .await

@@ -47,6 +47,24 @@ pub enum Change {
         /// Why its calls are refused now; `None`: they count.
         refused: Option<Reason>,
     },
+    /// Something is another about an agent of the registry.
+    Agent {
+        /// Which; `None`: it cannot be told.
+        agent_id: Option<AgentId>,
+        /// What, such as `deregistered`.
+        what: String,
+        /// The machine of its registration.
+        machine_id: Option<MachineId>,
+        /// Of its registration.
+        epoch: u64,
+    },
+    /// Another machine's calls are refused from now on, or count again.
+    OtherMachine {
+        /// Which.
+        machine_id: MachineId,
+        /// Whether they are refused.
+        refused: bool,
+    },
     /// Changes were missed: everything may be different. What was revoked is
     /// told again right after it.
     Everything,
@@ -110,13 +128,17 @@ impl Change {
                 };
                 Self::Machine { refused }
             }
-            Some(
-                Body::MachineChanged(_)
-                | Body::SuspensionChanged(_)
-                | Body::AgentChanged(_)
-                | Body::PolicyChanged(_),
-            )
-            | None => {
+            Some(Body::MachineChanged(body)) => Self::OtherMachine {
+                machine_id: body.machine_id.parse().map_err(|_| Unreadable)?,
+                refused: body.state != "active",
+            },
+            Some(Body::AgentChanged(body)) => Self::Agent {
+                agent_id: body.agent_id.parse().ok(),
+                what: body.what,
+                machine_id: body.machine_id.parse().ok(),
+                epoch: body.epoch,
+            },
+            Some(Body::SuspensionChanged(_) | Body::PolicyChanged(_)) | None => {
                 return Ok(None);
             }
         }))
@@ -213,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn only_this_machine_is_of_interest() {
+    fn this_machine_is_told_from_others() {
         let changed = |machine_id: &str, state: &str| {
             read(Body::MachineChanged(pb::MachineChanged {
                 machine_id: machine_id.to_owned(),
@@ -228,6 +250,15 @@ mod tests {
         ] {
             assert_eq!(changed(&own, state), Ok(Some(Change::Machine { refused })));
         }
-        assert_eq!(changed("mch_0000000000000000000008", "banned"), Ok(None));
+        let machine_id = "mch_0000000000000000000008".parse().unwrap();
+        for (state, refused) in [("active", false), ("banned", true)] {
+            assert_eq!(
+                changed("mch_0000000000000000000008", state),
+                Ok(Some(Change::OtherMachine {
+                    machine_id,
+                    refused
+                }))
+            );
+        }
     }
 }

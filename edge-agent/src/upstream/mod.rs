@@ -22,6 +22,11 @@ use authguardian_proto::{
         session_service_client::SessionServiceClient,
     },
     reason::{Problem, Reason},
+    registry::v1::{
+        DeregisterAgentRequest, DeregisterAgentResponse, DiscoverAgentsRequest,
+        DiscoverAgentsResponse, RegisterAgentRequest, RegisterAgentResponse,
+        registry_service_client::RegistryServiceClient,
+    },
     status::from_status,
 };
 
@@ -34,6 +39,7 @@ mod feed;
 mod held;
 mod login;
 mod rates;
+mod registry;
 mod report;
 mod session;
 mod standing;
@@ -45,6 +51,7 @@ pub use exchange::SignedNonce;
 pub use feed::{Feed, Follower};
 pub use held::Held;
 pub use login::Login;
+pub use registry::Timing;
 pub use report::{Call, Outcome, Reports};
 pub use session::{Session, Sessions};
 pub use standing::Standing;
@@ -143,6 +150,12 @@ impl Upstream {
         list_active_grants: GrantServiceClient.list_active_grants, Read, ListActiveGrantsRequest => ListActiveGrantsResponse;
         /// Lists one page of resource types.
         list_resource_types: GrantServiceClient.list_resource_types, Read, ListResourceTypesRequest => ListResourceTypesResponse;
+        /// Registers an agent.
+        register_agent: RegistryServiceClient.register_agent, Change, RegisterAgentRequest => RegisterAgentResponse;
+        /// Takes a registration back.
+        deregister_agent: RegistryServiceClient.deregister_agent, Change, DeregisterAgentRequest => DeregisterAgentResponse;
+        /// Lists one page of registered agents, once and within two seconds.
+        discover_agents_soon: RegistryServiceClient.discover_agents, Glance, DiscoverAgentsRequest => DiscoverAgentsResponse;
         /// Makes another token of the caller's session.
         renew_session: SessionServiceClient.renew_session, Change, RenewSessionRequest => RenewSessionResponse;
         /// Ends the caller's session.

@@ -79,6 +79,20 @@ impl Verifier {
 
     /// Whether a token is good for an agent and a resource type.
     pub fn check(&self, token: &str, agent: &AgentId, resource_type: &ResourceTypeName) -> Check {
+        self.check_for(token, Some(agent), resource_type)
+    }
+
+    /// Whether a token is good for a resource type, whichever agent holds it.
+    pub fn check_of_anybody(&self, token: &str, resource_type: &ResourceTypeName) -> Check {
+        self.check_for(token, None, resource_type)
+    }
+
+    fn check_for(
+        &self,
+        token: &str,
+        agent: Option<&AgentId>,
+        resource_type: &ResourceTypeName,
+    ) -> Check {
         // before anything that it vouches for
         let proof = self.freshness.proof();
         let reading = self.keys.reading();
@@ -156,7 +170,7 @@ impl Verifier {
     }
 
     /// The control plane's time, seconds since 1970; `None` before it was heard.
-    fn server_now(&self) -> Option<i64> {
+    pub fn server_now(&self) -> Option<i64> {
         let proof = self.freshness.proof()?;
         let now_ms = proof.server_time_ms_at(self.freshness.since_boot());
         Some(now_ms.div_euclid(1000))
@@ -165,10 +179,10 @@ impl Verifier {
     fn never_good(
         &self,
         known: &Known,
-        agent: &AgentId,
+        agent: Option<&AgentId>,
         resource_type: &ResourceTypeName,
     ) -> Option<Reason> {
-        if known.terms.agent_id != *agent {
+        if agent.is_some_and(|agent| known.terms.agent_id != *agent) {
             return Some(Reason::AgentMismatch);
         }
         if known.terms.resource_type != *resource_type {

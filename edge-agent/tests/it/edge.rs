@@ -301,7 +301,12 @@ pub(crate) fn command() -> Command {
 }
 
 fn command_of(program: &str) -> Command {
-    let mut command = Command::new(program);
+    cleared(Command::new(program))
+}
+
+/// A command without anything of the surrounding environment that either program
+/// reads.
+pub(crate) fn cleared(mut command: Command) -> Command {
     for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("AUTHGUARDIAN_")) {
         command.env_remove(name);
     }

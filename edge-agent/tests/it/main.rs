@@ -4,6 +4,7 @@
 
 mod audit;
 mod ca_rotation;
+mod calls;
 mod cli;
 mod cli_login;
 mod clients;
@@ -17,6 +18,7 @@ mod grants;
 mod guard;
 mod held;
 mod join;
+mod lan;
 mod limits;
 mod login;
 mod machine;

@@ -6,12 +6,14 @@ use std::{path::Path, sync::Arc};
 
 use anyhow::{Result, bail};
 use arc_swap::ArcSwap;
+use authguardian_proto::network::Networks;
 use axum::{Router, routing::any_service};
 use edge_agent::{
     clock::{Ambient, SystemClock},
     config::{Config, Limits},
     core::Core,
     dial::{self, ServerAddress},
+    endpoints::Endpoints,
     faces::{Server, Users, guarded},
     freshness::Freshness,
     identity::{self, Store},
@@ -90,5 +92,7 @@ async fn core(server: &ServerAddress, join_token: &str, dir: &Path) -> Result<Ar
     let upstream = Upstream::new(channel.clone(), ambient.clone(), sessions, feed.clone());
     tokio::spawn(feed.clone().run(channel, CancellationToken::new()));
     feed.reached().await;
-    Ok(Core::new(upstream, verifier, identity.machine_id, ambient))
+    let endpoints = Arc::new(Endpoints::new(Networks::default())?);
+    let machine = identity.machine_id;
+    Ok(Core::new(upstream, verifier, endpoints, machine, ambient))
 }
