@@ -19,6 +19,14 @@ fn good(tool: Tool) -> Map<String, Value> {
             Kind::Text(_) => json!("Q4 analysis task"),
             Kind::Whole(least, _) => json!(least),
             Kind::OneOf(words) => json!(words[0]),
+            Kind::Machine => json!("mch_0000000000000000000007"),
+            Kind::Flag => json!(true),
+            Kind::CapabilityQuery => json!("finance.*"),
+            Kind::Capabilities => {
+                json!(["mail", { "name": "ocr", "version": "2", "attributes": { "a": "b" } }])
+            }
+            Kind::Labels => json!({ "region": "eu" }),
+            Kind::Endpoint => json!("http://127.0.0.1:8000/mcp"),
         };
         (field.name.to_owned(), value)
     });

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::{Core, register_agent::registered};
 use crate::{
     agents::Status,
-    upstream::{Change, Timing},
+    upstream::{AgentNews, Change, Timing},
 };
 
 /// How often everything is said, whatever the control plane should know.
@@ -210,11 +210,11 @@ impl Core {
             };
             match change {
                 Ok(Change::Agent {
-                    agent_id: Some(agent),
-                    what,
+                    agent_id,
+                    news,
                     epoch,
                     ..
-                }) => self.heard_of(&agent, &what, epoch),
+                }) => self.heard_of(&agent_id, news, epoch),
                 Ok(Change::OtherMachine {
                     machine_id,
                     refused: true,
@@ -225,15 +225,15 @@ impl Core {
         }
     }
 
-    fn heard_of(&self, agent: &AgentId, what: &str, epoch: u64) {
-        match what {
-            "deregistered" | "released" => {
+    fn heard_of(&self, agent: &AgentId, news: AgentNews, epoch: u64) {
+        match news {
+            AgentNews::Deregistered | AgentNews::Released => {
                 self.agents.forget(agent, epoch);
                 self.neighbours.drop_agent(agent, epoch);
             }
             // how far it is trusted may be another
-            "put" | "deleted" | "updated" => self.agents.renew_record(agent),
-            _ => {}
+            AgentNews::Updated | AgentNews::Other => self.agents.renew_record(agent),
+            AgentNews::Registered | AgentNews::Live | AgentNews::Suspect | AgentNews::Gone => {}
         }
     }
 }

@@ -207,6 +207,7 @@ impl Core {
         let outcome = match resource {
             Resource::ActiveGrants => self.active_grants(caller).await.map(json),
             Resource::AuditEntries => self.audit_entries(caller).await.map(json),
+            Resource::Registry => self.registry(caller).await.map(json),
         };
         let action = || "resource.read".to_owned();
         self.note_outcome(caller, action, || None, outcome.as_ref().err());

@@ -10,8 +10,9 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::{
-    Caller, Core,
+    Caller, Core, DiscoverAgentsResult,
     decision::{given, rfc3339},
+    discover_agents::Asked,
     schema_of,
 };
 
@@ -26,6 +27,8 @@ pub enum Resource {
     ActiveGrants,
     /// The newest audit entries about the caller's agents.
     AuditEntries,
+    /// The agents that can be found.
+    Registry,
 }
 
 /// `grants://active`.
@@ -105,7 +108,7 @@ pub struct AuditEntry {
 
 impl Resource {
     /// All of them, in the order of `resources/list`.
-    pub const ALL: [Self; 2] = [Self::ActiveGrants, Self::AuditEntries];
+    pub const ALL: [Self; 3] = [Self::ActiveGrants, Self::AuditEntries, Self::Registry];
 
     /// Finds a resource by its URI.
     pub fn parse(uri: &str) -> Option<Self> {
@@ -117,6 +120,7 @@ impl Resource {
         match self {
             Self::ActiveGrants => "grants://active",
             Self::AuditEntries => "grants://audit",
+            Self::Registry => "agents://registry",
         }
     }
 
@@ -125,6 +129,7 @@ impl Resource {
         match self {
             Self::ActiveGrants => "Active grants",
             Self::AuditEntries => "Audit log",
+            Self::Registry => "Agents",
         }
     }
 
@@ -133,6 +138,7 @@ impl Resource {
         match self {
             Self::ActiveGrants => schema_of::<ActiveGrants>(),
             Self::AuditEntries => schema_of::<AuditEntries>(),
+            Self::Registry => schema_of::<DiscoverAgentsResult>(),
         }
     }
 
@@ -144,6 +150,9 @@ impl Resource {
             }
             Self::AuditEntries => {
                 "The newest 100 audit entries about the agents that this API key speaks for, newest first"
+            }
+            Self::Registry => {
+                "The best 1,000 of the agents that can be found, as `discover_agents` tells them; `next_cursor` says where more begin"
             }
         }
     }
@@ -169,6 +178,12 @@ impl Core {
             }
         }
         Ok(ActiveGrants { grants })
+    }
+
+    /// Everybody, as far as there is room.
+    pub(super) async fn registry(&self, caller: &Caller) -> Result<DiscoverAgentsResult, Problem> {
+        self.find_agents(caller, &Asked::anybody(), PAGE, None)
+            .await
     }
 
     pub(super) async fn audit_entries(&self, caller: &Caller) -> Result<AuditEntries, Problem> {

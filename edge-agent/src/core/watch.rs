@@ -10,6 +10,9 @@ use tokio::sync::broadcast::{
 use super::{Interest, Resource};
 use crate::upstream::Change;
 
+/// What shows the grants of a caller's agents.
+const OF_GRANTS: [Resource; 2] = [Resource::ActiveGrants, Resource::AuditEntries];
+
 /// The changes that concern one caller.
 pub struct Watch {
     changes: Receiver<Change>,
@@ -47,22 +50,28 @@ impl Watch {
     }
 
     fn concerned(&self, change: &Change) -> BTreeSet<Resource> {
-        let concerned = match change {
+        let of_grants = match change {
             Change::Grant { agent_id } | Change::Revoked { agent_id, .. } => {
                 self.interest.is_in_grant_of(agent_id.as_ref())
             }
             Change::RevokedMatching { target, .. } => self.interest.is_in_matching(target),
-            Change::Everything => true,
+            Change::Everything => return Resource::ALL.into(),
+            Change::Agent { agent_id, .. } => {
+                let mut changed = BTreeSet::from([Resource::Registry]);
+                if self.interest.is_in_grant_of(Some(agent_id)) {
+                    changed.insert(Resource::AuditEntries);
+                }
+                return changed;
+            }
             Change::ApiKeyRevoked(_)
             | Change::ApiKeyChanged(_)
             | Change::SessionEnded(_)
             | Change::SigningKeysChanged
             | Change::OtherMachine { .. }
-            | Change::Agent { .. }
             | Change::Machine { .. } => false,
         };
-        if concerned {
-            Resource::ALL.into()
+        if of_grants {
+            OF_GRANTS.into()
         } else {
             BTreeSet::new()
         }
@@ -72,6 +81,8 @@ impl Watch {
 #[cfg(test)]
 mod tests {
     use tokio::sync::broadcast;
+
+    use crate::upstream::AgentNews;
 
     use super::*;
 
@@ -95,9 +106,26 @@ mod tests {
         changes.send(of_agent("other")).unwrap();
         changes.send(of_agent("mine")).unwrap();
         changes.send(of_agent("mine")).unwrap();
-        assert_eq!(watch.next().await, Some(Resource::ALL.into()));
+        assert_eq!(watch.next().await, Some(OF_GRANTS.into()));
         drop(changes);
         assert_eq!(watch.next().await, None);
+    }
+
+    #[tokio::test]
+    async fn what_happens_to_any_agent_changes_the_registry() {
+        let changes = broadcast::Sender::new(16);
+        let mut watch = watch(&changes);
+        let news = |agent: &str| Change::Agent {
+            agent_id: agent.parse().unwrap(),
+            news: AgentNews::Suspect,
+            machine_id: None,
+            epoch: 5,
+        };
+        changes.send(news("other")).unwrap();
+        assert_eq!(watch.next().await, Some([Resource::Registry].into()));
+        changes.send(news("mine")).unwrap();
+        let both = [Resource::Registry, Resource::AuditEntries];
+        assert_eq!(watch.next().await, Some(both.into()));
     }
 
     #[tokio::test]

@@ -49,13 +49,13 @@ pub enum Change {
     },
     /// Something is another about an agent of the registry.
     Agent {
-        /// Which; `None`: it cannot be told.
-        agent_id: Option<AgentId>,
-        /// What, such as `deregistered`.
-        what: String,
-        /// The machine of its registration.
+        /// Which.
+        agent_id: AgentId,
+        /// What.
+        news: AgentNews,
+        /// Where it is or was registered; `None`: nowhere.
         machine_id: Option<MachineId>,
-        /// Of its registration.
+        /// Which registration; 0: none.
         epoch: u64,
     },
     /// Another machine's calls are refused from now on, or count again.
@@ -68,6 +68,42 @@ pub enum Change {
     /// Changes were missed: everything may be different. What was revoked is
     /// told again right after it.
     Everything,
+}
+
+/// What is another about an agent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AgentNews {
+    /// It was registered where it was not.
+    Registered,
+    /// What it has registered.
+    Updated,
+    /// Its registration was taken back.
+    Deregistered,
+    /// An operator has ended its lease.
+    Released,
+    /// It is there again.
+    Live,
+    /// It was not heard for longer than usual.
+    Suspect,
+    /// Its lease has ended.
+    Gone,
+    /// What operators say of it, or something that is not known here.
+    Other,
+}
+
+impl AgentNews {
+    pub(super) fn read(what: &str) -> Self {
+        match what {
+            "registered" => Self::Registered,
+            "updated" => Self::Updated,
+            "deregistered" => Self::Deregistered,
+            "released" => Self::Released,
+            "live" => Self::Live,
+            "suspect" => Self::Suspect,
+            "gone" => Self::Gone,
+            _ => Self::Other,
+        }
+    }
 }
 
 /// Whose grants a predicate ends.
@@ -132,11 +168,15 @@ impl Change {
                 machine_id: body.machine_id.parse().map_err(|_| Unreadable)?,
                 refused: body.state != "active",
             },
-            Some(Body::AgentChanged(body)) => Self::Agent {
-                agent_id: body.agent_id.parse().ok(),
-                what: body.what,
-                machine_id: body.machine_id.parse().ok(),
-                epoch: body.epoch,
+            // nothing is revoked by it: one that cannot be read is passed over
+            Some(Body::AgentChanged(body)) => match body.agent_id.parse() {
+                Ok(agent_id) => Self::Agent {
+                    agent_id,
+                    news: AgentNews::read(&body.what),
+                    machine_id: body.machine_id.parse().ok(),
+                    epoch: body.epoch,
+                },
+                Err(_) => return Ok(None),
             },
             Some(Body::SuspensionChanged(_) | Body::PolicyChanged(_)) | None => {
                 return Ok(None);
@@ -232,6 +272,35 @@ mod tests {
         };
         assert_eq!(read(Body::GrantRevoked(grant)), Err(Unreadable));
         assert_eq!(Change::read(pb::Change::default(), own()), Ok(None));
+    }
+
+    #[test]
+    fn what_is_told_of_agents_is_read_as_far_as_it_is_known_here() {
+        let changed = |agent: &str, what: &str| {
+            let body = pb::AgentChanged {
+                agent_id: agent.into(),
+                what: what.into(),
+                machine_id: own().to_string(),
+                epoch: 5,
+            };
+            read(Body::AgentChanged(body))
+        };
+        for (what, news) in [
+            ("registered", AgentNews::Registered),
+            ("gone", AgentNews::Gone),
+            ("put", AgentNews::Other),
+            ("", AgentNews::Other),
+            ("painted", AgentNews::Other),
+        ] {
+            let expected = Change::Agent {
+                agent_id: "a".parse().unwrap(),
+                news,
+                machine_id: Some(own()),
+                epoch: 5,
+            };
+            assert_eq!(changed("a", what), Ok(Some(expected)));
+        }
+        assert_eq!(changed("", "gone"), Ok(None));
     }
 
     #[test]

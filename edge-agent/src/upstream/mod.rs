@@ -44,7 +44,7 @@ mod report;
 mod session;
 mod standing;
 
-pub use change::{Change, Target};
+pub use change::{AgentNews, Change, Target};
 pub use credential::Credential;
 pub use events::{Event, EventId, EventLog, EventName, Heard, ParseEventIdError, Subject};
 pub use exchange::SignedNonce;

@@ -7,7 +7,11 @@ use authguardian_proto::{
 };
 use serde_json::{Map, Value, json};
 
-use super::{super::Target, id::STREAM, rev};
+use super::{
+    super::{AgentNews, Target},
+    id::STREAM,
+    rev,
+};
 use crate::clock::rfc3339;
 
 /// What kind of event.
@@ -25,17 +29,41 @@ pub enum EventName {
     GrantsRevoked,
     /// The edge offers other tools; it has no position.
     ToolsListChanged,
+    /// An agent was registered; this and what follows have no position.
+    AgentRegistered,
+    /// What an agent has registered is another.
+    AgentUpdated,
+    /// A registration was taken back.
+    AgentDeregistered,
+    /// An operator has ended an agent's lease.
+    AgentReleased,
+    /// An agent is there again.
+    AgentLive,
+    /// An agent was not heard for longer than usual.
+    AgentSuspect,
+    /// An agent's lease has ended.
+    AgentGone,
+    /// What operators say of an agent is another.
+    AgentChanged,
 }
 
 impl EventName {
     /// All of them.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 14] = [
         Self::GrantGranted,
         Self::GrantRenewed,
         Self::GrantRevoked,
         Self::GrantExpired,
         Self::GrantsRevoked,
         Self::ToolsListChanged,
+        Self::AgentRegistered,
+        Self::AgentUpdated,
+        Self::AgentDeregistered,
+        Self::AgentReleased,
+        Self::AgentLive,
+        Self::AgentSuspect,
+        Self::AgentGone,
+        Self::AgentChanged,
     ];
 
     /// The name on the wire.
@@ -47,6 +75,14 @@ impl EventName {
             Self::GrantExpired => "grant.expired",
             Self::GrantsRevoked => "grants.revoked",
             Self::ToolsListChanged => "tools.list_changed",
+            Self::AgentRegistered => "agent.registered",
+            Self::AgentUpdated => "agent.updated",
+            Self::AgentDeregistered => "agent.deregistered",
+            Self::AgentReleased => "agent.released",
+            Self::AgentLive => "agent.live",
+            Self::AgentSuspect => "agent.suspect",
+            Self::AgentGone => "agent.gone",
+            Self::AgentChanged => "agent.changed",
         }
     }
 }
@@ -76,6 +112,40 @@ pub struct Event {
 }
 
 impl Event {
+    /// Reads a change of the registry. It has no position here: a reader that
+    /// comes again looks at the registry instead.
+    pub(in super::super) fn of_agent(change: &Change) -> Option<Self> {
+        let Some(Body::AgentChanged(body)) = &change.body else {
+            return None;
+        };
+        let name = match AgentNews::read(&body.what) {
+            AgentNews::Registered => EventName::AgentRegistered,
+            AgentNews::Updated => EventName::AgentUpdated,
+            AgentNews::Deregistered => EventName::AgentDeregistered,
+            AgentNews::Released => EventName::AgentReleased,
+            AgentNews::Live => EventName::AgentLive,
+            AgentNews::Suspect => EventName::AgentSuspect,
+            AgentNews::Gone => EventName::AgentGone,
+            AgentNews::Other => EventName::AgentChanged,
+        };
+        let mut data = object(json!({ "agent_id": body.agent_id }));
+        if !body.machine_id.is_empty() {
+            data.insert("machine_id".to_owned(), json!(body.machine_id));
+        }
+        if body.epoch > 0 {
+            data.insert("epoch".to_owned(), json!(body.epoch));
+        }
+        if let Some(time) = rfc3339(change.occurred_at) {
+            data.insert("occurred_at".to_owned(), Value::String(time));
+        }
+        Some(Self {
+            name,
+            position: None,
+            subject: Subject::All,
+            data: Value::Object(data).to_string(),
+        })
+    }
+
     /// Reads a change: its position, and the event that it is, if any. `None` for
     /// a change of another stream.
     pub(in super::super) fn read(change: &Change) -> Option<(Rev, Option<Self>)> {
@@ -168,7 +238,7 @@ fn object(fields: Value) -> Map<String, Value> {
 mod tests {
     use authguardian_proto::{
         common::v1::Position,
-        events::v1::{GrantIssued, GrantsRevoked, SigningKeysChanged},
+        events::v1::{AgentChanged, GrantIssued, GrantsRevoked, SigningKeysChanged},
     };
 
     use super::*;
@@ -246,6 +316,40 @@ mod tests {
             assert_eq!(data["target"], told);
             assert!(matches!(event.subject, Subject::Matching(_)));
         }
+    }
+
+    #[test]
+    fn what_happens_to_an_agent_is_told_to_everybody_without_a_position() {
+        let changed = |what: &str, machine: &str, epoch| {
+            let body = AgentChanged {
+                agent_id: "data_analyst".into(),
+                what: what.into(),
+                machine_id: machine.into(),
+                epoch,
+            };
+            let change = change("registry", Some(Body::AgentChanged(body)));
+            assert_eq!(Event::read(&change), None);
+            Event::of_agent(&change).expect("an event")
+        };
+        let event = changed("suspect", "mch_1", 5);
+        assert_eq!((event.position, event.subject), (None, Subject::All));
+        assert_eq!(event.name.as_str(), "agent.suspect");
+        let data: Value = serde_json::from_str(&event.data).expect("JSON");
+        assert_eq!(
+            data,
+            json!({
+                "agent_id": "data_analyst",
+                "machine_id": "mch_1",
+                "epoch": 5,
+                "occurred_at": "1970-01-01T00:00:00Z",
+            })
+        );
+        for what in ["put", "deleted", ""] {
+            let event = changed(what, "", 0);
+            assert_eq!(event.name.as_str(), "agent.changed");
+            assert!(!event.data.contains("machine_id"), "{}", event.data);
+        }
+        assert_eq!(Event::of_agent(&change("registry", None)), None);
     }
 
     #[test]

@@ -257,13 +257,16 @@ impl Feed {
         events: &mut Vec<(Rev, Option<Event>)>,
     ) -> Result<(), Problem> {
         let (stream, position) = (change.stream.clone(), change.position);
-        let event = Event::read(&change);
+        let (event, of_agent) = (Event::read(&change), Event::of_agent(&change));
         let change = Change::read(change, self.machine_id).map_err(|_| unreadable())?;
         if let Some(change) = change {
             self.take_change(change);
         }
         self.followed().advance(stream, position);
         events.extend(event);
+        if let Some(event) = of_agent {
+            self.events.tell(event);
+        }
         Ok(())
     }
 
