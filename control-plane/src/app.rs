@@ -21,7 +21,7 @@ use crate::{
     },
     jobs::Jobs,
     policy::Policies,
-    registry::Agents,
+    registry::{Agents, Registry, Timing},
 };
 
 /// Until a broken subscription is begun anew.
@@ -40,6 +40,8 @@ pub struct App {
     pub policies: Policies,
     /// Agents.
     pub agents: Agents,
+    /// Which agents are there.
+    pub registry: Registry,
     /// Grants.
     pub grants: Grants,
     /// Change streams.
@@ -104,6 +106,8 @@ impl App {
         let identity = Identity::open(db.clone(), ambient.clone(), settings, master).await?;
         let policies = Policies::open(db.clone(), ambient.clone()).await?;
         let agents = Agents::new(db.clone(), ambient.clone());
+        let timing = Timing::from(&config.registry);
+        let registry = Registry::start(db.clone(), ambient.clone(), identity.clone(), timing);
         let grants = Grants::start(db.clone(), ambient.clone(), identity.clone());
 
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
@@ -120,6 +124,7 @@ impl App {
             ambient: ambient.clone(),
             identity: identity.clone(),
             grants: grants.clone(),
+            registry: registry.clone(),
             refusals: Arc::clone(&refusals),
         };
         jobs.start(&tasks, &stop);
@@ -130,6 +135,7 @@ impl App {
             identity,
             policies,
             agents,
+            registry,
             grants,
             publisher,
             refusals,

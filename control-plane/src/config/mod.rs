@@ -8,6 +8,7 @@ mod limits;
 mod listen;
 mod log;
 mod mdns;
+mod registry;
 mod source;
 mod tls;
 
@@ -20,6 +21,7 @@ pub use self::{
     listen::Listen,
     log::{Log, LogFormat},
     mdns::Mdns,
+    registry::Registry,
     source::{ENVIRONMENT_PREFIX, Sources},
     tls::{HttpTls, Tls, TlsVersion},
 };
@@ -41,6 +43,8 @@ pub struct Config {
     pub identity: Identity,
     /// Whether edges of the local network are told where this is.
     pub mdns: Mdns,
+    /// Leases and quotas of the registry.
+    pub registry: Registry,
     /// What is logged, and how.
     pub log: Log,
 }
@@ -68,6 +72,7 @@ impl Config {
         self.database.validate()?;
         self.identity.validate()?;
         self.mdns.validate()?;
+        self.registry.validate()?;
         self.log.validate()
     }
 }

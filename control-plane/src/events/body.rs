@@ -66,7 +66,17 @@ pub enum ChangeBody {
         suspended: bool,
     },
     /// Stream `registry`.
-    AgentChanged { agent_id: AgentId },
+    AgentChanged {
+        agent_id: AgentId,
+        /// Empty: written before this was said.
+        #[serde(default)]
+        what: String,
+        #[serde(default)]
+        machine_id: Option<MachineId>,
+        /// 0: none.
+        #[serde(default)]
+        epoch: i64,
+    },
     /// Stream `policy`: policies or resource types are others.
     PolicyChanged { policy_version: i64 },
 }
@@ -149,6 +159,20 @@ pub enum RevocationTarget {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_change_of_an_agent_that_was_written_before_it_said_more_is_read() {
+        let old = r#"{"kind":"agent_changed","agent_id":"scout"}"#;
+        assert_eq!(
+            serde_json::from_str::<ChangeBody>(old).unwrap(),
+            ChangeBody::AgentChanged {
+                agent_id: "scout".parse().unwrap(),
+                what: String::new(),
+                machine_id: None,
+                epoch: 0,
+            }
+        );
+    }
 
     #[test]
     fn a_suspensions_target_reads_back_from_its_parts_and_its_json() {

@@ -49,6 +49,7 @@ impl Basis {
         let api_keys = identity::api_key::lock_api_keys(connection, &keys).await?;
         let machines = identity::machine::lock_machines(connection, &machines).await?;
         let resource_types = policy::lock_resource_types(connection, &types).await?;
+        let callees = callees(connection, &types, &resource_types).await?;
         let in_force = policy::lock_active(connection, engine).await?;
         Ok(Self {
             agents: agents
@@ -62,6 +63,7 @@ impl Basis {
                 .collect(),
             resource_types: resource_types
                 .into_iter()
+                .chain(callees)
                 .map(|kind| (kind.name.clone(), kind))
                 .collect(),
             suspensions: in_force.suspensions,
@@ -130,6 +132,14 @@ impl Basis {
     /// A type that exists.
     pub(super) fn resource_type(&self, name: &ResourceTypeName) -> Result<&ResourceType> {
         self.resource_types.get(name).ok_or_else(|| {
+            if let Some(agent) = name.agent() {
+                return Problem::new(
+                    Reason::UnknownAgent,
+                    format!("there is no agent `{agent}`, neither registered nor on record"),
+                )
+                .at("resource_type")
+                .into();
+            }
             Problem::new(
                 Reason::UnknownResourceType,
                 format!("there is no resource type `{name}`"),
@@ -138,6 +148,26 @@ impl Basis {
             .into()
         })
     }
+}
+
+/// Agents that are asked to be called, as types: those that are registered or on
+/// record, and that no type of their name says more of.
+async fn callees(
+    connection: &mut PgConnection,
+    asked: &[ResourceTypeName],
+    there: &[ResourceType],
+) -> Result<Vec<ResourceType>> {
+    let own = |name: &&ResourceTypeName| there.iter().all(|kind| kind.name != **name);
+    let agents: Vec<AgentId> = asked
+        .iter()
+        .filter(own)
+        .filter_map(ResourceTypeName::agent)
+        .collect();
+    if agents.is_empty() {
+        return Ok(Vec::new());
+    }
+    let known = registry::known_among(connection, &agents).await?;
+    Ok(known.iter().map(ResourceType::of_agent).collect())
 }
 
 fn distinct<T: Hash + Eq>(items: impl Iterator<Item = T>) -> Vec<T> {

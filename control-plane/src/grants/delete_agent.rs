@@ -20,10 +20,10 @@ impl Grants {
             Begun::New(request) => request,
         };
         let connection = request.connection();
-        registry::delete_in(connection, now, context.clone(), &id).await?;
+        let change = registry::delete_in(connection, now, context.clone(), &id).await?;
         let target = RevocationTarget::Agent(id.clone());
         end_matching(connection, context, &target, "the agent was deleted", now).await?;
-        registry::agent_changed(connection, now, &id).await?;
+        registry::agent_changed(connection, now, &change).await?;
         request.finish(&()).await
     }
 }

@@ -3,8 +3,9 @@
 use authguardian_proto::{
     ids::AgentId,
     registry::v1::{
-        Agent, DeleteAgentRequest, DeleteAgentResponse, GetAgentRequest, GetAgentResponse,
-        ListAgentsRequest, ListAgentsResponse, PutAgentRequest, PutAgentResponse,
+        Agent, DeleteAgentRequest, DeleteAgentResponse, FindAgentsRequest, FindAgentsResponse,
+        GetAgentRequest, GetAgentResponse, ListAgentsRequest, ListAgentsResponse, PutAgentRequest,
+        PutAgentResponse, ReleaseAgentRequest, ReleaseAgentResponse,
         agent_service_server::AgentService,
     },
 };
@@ -13,10 +14,11 @@ use tonic::{Request, Response, Status};
 use super::{
     auth,
     convert::{next_page_token, page_size, parse, parse_optional, timestamp},
+    registry::{discover, message_for_admins, token},
 };
 use crate::{
     grants::Grants,
-    registry::{self, Agents, PutAgent},
+    registry::{self, Agents, PutAgent, Registry},
 };
 
 /// See the `.proto` file.
@@ -26,6 +28,8 @@ pub struct AgentAdmin {
     pub agents: Agents,
     /// Deleting an agent ends its grants.
     pub grants: Grants,
+    /// Which of them are there.
+    pub registry: Registry,
 }
 
 #[tonic::async_trait]
@@ -80,6 +84,30 @@ impl AgentService for AgentAdmin {
         let id = parse("agent_id", &request.into_inner().agent_id)?;
         self.grants.delete_agent(context, id).await?;
         Ok(Response::new(DeleteAgentResponse {}))
+    }
+
+    async fn find_agents(
+        &self,
+        request: Request<FindAgentsRequest>,
+    ) -> Result<Response<FindAgentsResponse>, Status> {
+        let query = request.into_inner().query.unwrap_or_default();
+        let page = discover(&self.registry, query, None).await?;
+        Ok(Response::new(FindAgentsResponse {
+            next_page_token: token(&page),
+            agents: page.agents.into_iter().map(message_for_admins).collect(),
+        }))
+    }
+
+    async fn release_agent(
+        &self,
+        request: Request<ReleaseAgentRequest>,
+    ) -> Result<Response<ReleaseAgentResponse>, Status> {
+        let context = auth::context(&request, &request.get_ref().request_id)?;
+        let id = parse("agent_id", &request.into_inner().agent_id)?;
+        let was = self.registry.release(context, id).await?;
+        Ok(Response::new(ReleaseAgentResponse {
+            agent: Some(message_for_admins(was)),
+        }))
     }
 }
 

@@ -265,8 +265,16 @@ fn body(body: ChangeBody) -> Body {
                 suspended,
             })
         }
-        ChangeBody::AgentChanged { agent_id } => Body::AgentChanged(AgentChanged {
+        ChangeBody::AgentChanged {
+            agent_id,
+            what,
+            machine_id,
+            epoch,
+        } => Body::AgentChanged(AgentChanged {
             agent_id: agent_id.to_string(),
+            what,
+            machine_id: machine_id.map(|id| id.to_string()).unwrap_or_default(),
+            epoch: epoch.unsigned_abs(),
         }),
         ChangeBody::PolicyChanged { policy_version } => Body::PolicyChanged(PolicyChanged {
             policy_version: policy_version.unsigned_abs(),

@@ -20,6 +20,7 @@ pub mod peer;
 pub mod policy;
 pub mod rate;
 pub mod record;
+pub mod registry;
 mod report;
 pub mod resource_type;
 pub mod session;

@@ -15,6 +15,7 @@ use crate::{
     events,
     grants::Grants,
     identity::Identity,
+    registry::Registry,
 };
 
 /// Most rows that one activation touches.
@@ -34,6 +35,8 @@ pub struct Jobs {
     pub identity: Identity,
     /// Grants.
     pub grants: Grants,
+    /// Leases of edges and agents.
+    pub registry: Registry,
     /// Refused calls on their way to the log.
     pub refusals: Arc<Refusals>,
 }
@@ -45,7 +48,7 @@ type Job = (
     fn(Jobs) -> BoxFuture<'static, Result<u64>>,
 );
 
-const JOBS: [Job; 11] = [
+const JOBS: [Job; 12] = [
     ("observe_quorum", Duration::from_secs(1), |jobs| {
         Box::pin(observe_quorum(jobs))
     }),
@@ -76,6 +79,9 @@ const JOBS: [Job; 11] = [
     ("drop_retired_keys", Duration::from_mins(1), |jobs| {
         Box::pin(async move { jobs.identity.drop_retired_keys().await })
     }),
+    ("forget_agents", Duration::from_mins(1), |jobs| {
+        Box::pin(async move { jobs.registry.forget(LIMIT).await })
+    }),
     ("compact_changes", Duration::from_mins(1), |jobs| {
         Box::pin(compact_changes(jobs))
     }),
@@ -85,6 +91,11 @@ impl Jobs {
     /// Starts all jobs until `stop`; their tasks are counted in `tasks`.
     pub fn start(self, tasks: &TaskTracker, stop: &CancellationToken) {
         let jobs = Arc::new(self);
+        // as often as the configured times need
+        let sweep: Job = ("judge_agents", jobs.registry.timing().sweep(), |jobs| {
+            Box::pin(async move { jobs.registry.sweep().await })
+        });
+        tasks.spawn(drive(Arc::clone(&jobs), sweep, stop.clone()));
         for job in JOBS {
             tasks.spawn(drive(Arc::clone(&jobs), job, stop.clone()));
         }

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use authguardian_proto::{
-    ids::ResourceTypeName,
+    ids::{AgentId, ResourceTypeName},
     reason::{Problem, Reason},
 };
 use serde::{Deserialize, Serialize};
@@ -22,6 +22,9 @@ pub const DEFAULT_TTL_SECONDS: u32 = 300;
 
 /// Longest life of a grant whose type says nothing, in seconds.
 pub const DEFAULT_MAX_TTL_SECONDS: u32 = 3600;
+
+/// Risk of calling an agent, where no type of its name says otherwise.
+pub const AGENT_RISK: u32 = 300;
 
 /// Longest life that a type may allow, in seconds.
 pub const LONGEST_TTL_SECONDS: u32 = 86_400;
@@ -47,6 +50,19 @@ pub struct ResourceType {
 }
 
 impl ResourceType {
+    /// What calls of an agent are granted by, where operators have put no type
+    /// of its name.
+    pub fn of_agent(agent: &AgentId) -> Self {
+        Self {
+            name: ResourceTypeName::of_agent(agent),
+            base_risk: AGENT_RISK,
+            restrictions: Vec::new(),
+            default_ttl_seconds: DEFAULT_TTL_SECONDS,
+            max_ttl_seconds: DEFAULT_MAX_TTL_SECONDS,
+            description: String::new(),
+        }
+    }
+
     fn check(&self) -> Result<()> {
         if self.base_risk > score::MAX {
             return Err(Error::invalid(

@@ -8,12 +8,13 @@ use serde::{Deserialize, Serialize};
 use sqlx::PgConnection;
 use time::OffsetDateTime;
 
-use super::{Agents, store};
+use super::{
+    AgentChange, Agents, Registration, What, change, registration::effective_trust, store,
+};
 use crate::{
     audit::{self, Context, Entry},
     db::request::Begun,
     error::{Error, Result},
-    events::{self, ChangeBody, Stream},
 };
 
 /// Highest trust.
@@ -79,10 +80,12 @@ impl Agents {
             Begun::New(request) => request,
         };
         let connection = request.connection();
+        store::lock_agent_id(connection, &put.id).await?;
         let agent = store::put_agent(connection, &put, now).await?;
+        let change = trust_changed(connection, &put.id, Some(put.trust), What::Put).await?;
         let entry = Entry::ok(context, "agent.put", agent.id.to_string()).about(agent.id.clone());
         audit::append(connection, now, &[entry]).await?;
-        agent_changed(connection, now, &agent.id).await?;
+        agent_changed(connection, now, &change).await?;
         request.finish(&agent).await?;
         Ok(agent)
     }
@@ -114,13 +117,15 @@ impl Agents {
     }
 }
 
-/// Forgets an agent in the caller's transaction, with its audit entry. Waits
+/// Forgets an agent in the caller's transaction, with its audit entry; one that
+/// is registered stays so, as one that operators say nothing of. Waits
 /// for transactions that have the agent share-locked, so that a revocation
 /// that follows in this transaction reaches the grants they give.
 ///
 /// Only half of the act: the caller (the room of grants, which stands above
 /// this one) revokes the agent's grants in the same transaction, and then, as
-/// stream heads are taken in name order, calls [`agent_changed`] **last**.
+/// stream heads are taken in name order, tells the change by [`agent_changed`]
+/// **last**.
 ///
 /// # Errors
 /// `UNKNOWN_AGENT`.
@@ -129,28 +134,51 @@ pub async fn delete_in(
     now: OffsetDateTime,
     context: Context,
     id: &AgentId,
-) -> Result<()> {
+) -> Result<AgentChange> {
+    store::lock_agent_id(connection, id).await?;
     if !store::delete_agent(connection, id).await? {
         return Err(unknown_agent(id));
     }
     let entry = Entry::ok(context, "agent.delete", id.to_string()).about(id.clone());
-    audit::append(connection, now, &[entry]).await
+    audit::append(connection, now, &[entry]).await?;
+    trust_changed(connection, id, None, What::Deleted).await
 }
 
-/// Appends to stream `registry` that an agent is another or gone.
+/// Appends to stream `registry` what has changed of an agent.
 ///
 /// # Errors
 /// When the database refuses.
 pub async fn agent_changed(
     connection: &mut PgConnection,
     now: OffsetDateTime,
-    id: &AgentId,
+    change: &AgentChange,
 ) -> Result<()> {
-    let change = ChangeBody::AgentChanged {
+    change::append(connection, now, std::slice::from_ref(change)).await
+}
+
+/// Lets a registration of the agent, if there is one, be trusted as operators
+/// say now; the agent's id is locked.
+async fn trust_changed(
+    connection: &mut PgConnection,
+    id: &AgentId,
+    operators: Option<u32>,
+    what: What,
+) -> Result<AgentChange> {
+    let registered = store::lock_registrations(connection, std::slice::from_ref(id), &[])
+        .await?
+        .pop();
+    if let Some(registered) = &registered {
+        let trust = effective_trust(operators, registered.trust_asked, registered.zone);
+        if trust != registered.trust {
+            store::set_trust(connection, id, trust).await?;
+        }
+    }
+    let of = |registration: Registration| (registration.machine_id, registration.epoch);
+    Ok(AgentChange {
         agent_id: id.clone(),
-    };
-    events::append(connection, Stream::Registry, now, &[change]).await?;
-    Ok(())
+        what,
+        registration: registered.map(of),
+    })
 }
 
 /// Agents by id, in id order and share-locked until the transaction ends;

@@ -41,7 +41,9 @@ use authguardian_proto::{
         policy_service_server::PolicyServiceServer,
         resource_type_service_server::ResourceTypeServiceServer,
     },
-    registry::v1::agent_service_server::AgentServiceServer,
+    registry::v1::{
+        agent_service_server::AgentServiceServer, registry_service_server::RegistryServiceServer,
+    },
     status_api::v1::status_service_server::StatusServiceServer,
 };
 use https::Incoming;
@@ -62,8 +64,8 @@ use crate::{
         auth::AuthLayer, bootstrap::Bootstrap, enrolment::Enrolment, event::Events,
         grant::GrantFace, grant_admin::GrantAdmin, join_token::JoinTokens, key::Keys,
         machine::Machines, policy::PolicyAdmin, rate::Rates, record::Recorder,
-        resource_type::ResourceTypes, session::Sessions, signing_key::SigningKeys,
-        suspension::Suspensions, system::System,
+        registry::RegistryFace, resource_type::ResourceTypes, session::Sessions,
+        signing_key::SigningKeys, suspension::Suspensions, system::System,
     },
     http::{self, Check, HttpState},
     metrics::Metrics,
@@ -289,6 +291,9 @@ fn edge_services(app: &App, metrics: &Metrics) -> Guarded {
             policies: app.policies.clone(),
             identity: app.identity.clone(),
         }))
+        .add_service(RegistryServiceServer::new(RegistryFace(
+            app.registry.clone(),
+        )))
         .add_service(AuditServiceServer::new(audit(app)))
 }
 
@@ -331,6 +336,7 @@ fn admin_services(app: &App, metrics: &Metrics) -> Result<Guarded> {
         .add_service(AgentServiceServer::new(AgentAdmin {
             agents: app.agents.clone(),
             grants: app.grants.clone(),
+            registry: app.registry.clone(),
         }))
         .add_service(ResourceTypeServiceServer::new(ResourceTypes(
             app.policies.clone(),

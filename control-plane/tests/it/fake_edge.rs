@@ -49,7 +49,7 @@ const SOON: Duration = Duration::from_secs(1);
 
 impl Serving {
     /// A machine joins, for something.
-    async fn join(&self, name: &str, terms: Terms) -> FakeEdge {
+    pub(crate) async fn join(&self, name: &str, terms: Terms) -> FakeEdge {
         let new = NewJoinToken {
             terms,
             ..NewJoinToken::of(name.parse().unwrap())
@@ -114,10 +114,10 @@ impl Serving {
 }
 
 /// A machine with a good certificate, and no scruples.
-struct FakeEdge {
-    machine: MachineId,
+pub(crate) struct FakeEdge {
+    pub(crate) machine: MachineId,
     certificate: Identity,
-    channel: Channel,
+    pub(crate) channel: Channel,
 }
 
 impl FakeEdge {
@@ -130,7 +130,11 @@ impl FakeEdge {
         }
     }
 
-    async fn log_in(&self, key: &ApiKey, zone: Zone) -> Result<CreateSessionResponse, Problem> {
+    pub(crate) async fn log_in(
+        &self,
+        key: &ApiKey,
+        zone: Zone,
+    ) -> Result<CreateSessionResponse, Problem> {
         let mut client = SessionServiceClient::new(self.channel.clone());
         let challenge = client
             .create_challenge(CreateChallengeRequest {
@@ -213,7 +217,7 @@ impl FakeEdge {
     }
 }
 
-fn with_bearer<T>(message: T, token: &str) -> Request<T> {
+pub(crate) fn with_bearer<T>(message: T, token: &str) -> Request<T> {
     let mut request = Request::new(message);
     let bearer = format!("Bearer {token}").parse().unwrap();
     request.metadata_mut().insert("authorization", bearer);

@@ -27,6 +27,7 @@ mod precedence;
 mod private_postgres;
 mod quorum;
 mod records;
+mod registrations;
 mod registry;
 mod reports;
 mod requests;

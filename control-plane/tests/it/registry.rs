@@ -175,8 +175,8 @@ async fn an_agent_that_a_decision_rests_on_is_not_deleted_before_it_is_committed
         let (db, now) = (rig.app.db.clone(), rig.app.ambient.clock.now());
         async move {
             let mut tx = db.begin().await?;
-            delete_in(&mut tx, now, request("b"), &id("data_analyst")).await?;
-            agent_changed(&mut tx, now, &id("data_analyst")).await?;
+            let change = delete_in(&mut tx, now, request("b"), &id("data_analyst")).await?;
+            agent_changed(&mut tx, now, &change).await?;
             db.commit(tx).await
         }
     });

@@ -81,6 +81,26 @@ pub const TABLE: &[(&str, Access)] = &[
         Access::Machine,
     ),
     (
+        "/authguardian.registry.v1.RegistryService/BeginEdge",
+        Access::Machine,
+    ),
+    (
+        "/authguardian.registry.v1.RegistryService/Heartbeat",
+        Access::Machine,
+    ),
+    (
+        "/authguardian.registry.v1.RegistryService/RegisterAgent",
+        Access::Session,
+    ),
+    (
+        "/authguardian.registry.v1.RegistryService/DeregisterAgent",
+        Access::Session,
+    ),
+    (
+        "/authguardian.registry.v1.RegistryService/DiscoverAgents",
+        Access::Session,
+    ),
+    (
         "/authguardian.grants.v1.GrantService/RequestPermission",
         Access::Session,
     ),
@@ -234,6 +254,14 @@ pub const TABLE: &[(&str, Access)] = &[
     ),
     (
         "/authguardian.registry.v1.AgentService/DeleteAgent",
+        Access::Role(Role::Operator),
+    ),
+    (
+        "/authguardian.registry.v1.AgentService/FindAgents",
+        Access::Role(Role::Viewer),
+    ),
+    (
+        "/authguardian.registry.v1.AgentService/ReleaseAgent",
         Access::Role(Role::Operator),
     ),
     (

@@ -1,11 +1,11 @@
-//! All SQL of the registry.
+//! What operators say about agents.
 
 use authguardian_proto::ids::AgentId;
 use sqlx::PgConnection;
 use time::OffsetDateTime;
 
-use super::agent::{Agent, PutAgent};
 use crate::error::{Error, Result};
+use crate::registry::agent::{Agent, PutAgent};
 
 struct AgentRow {
     id: String,
@@ -29,7 +29,7 @@ impl TryFrom<AgentRow> for Agent {
     }
 }
 
-pub(super) async fn put_agent(
+pub(in crate::registry) async fn put_agent(
     connection: &mut PgConnection,
     put: &PutAgent,
     now: OffsetDateTime,
@@ -50,7 +50,10 @@ pub(super) async fn put_agent(
     .try_into()
 }
 
-pub(super) async fn agent(connection: &mut PgConnection, id: &AgentId) -> Result<Option<Agent>> {
+pub(in crate::registry) async fn agent(
+    connection: &mut PgConnection,
+    id: &AgentId,
+) -> Result<Option<Agent>> {
     sqlx::query_as!(
         AgentRow,
         "SELECT id, trust, description, created_at, updated_at FROM agent WHERE id = $1",
@@ -62,7 +65,7 @@ pub(super) async fn agent(connection: &mut PgConnection, id: &AgentId) -> Result
     .transpose()
 }
 
-pub(super) async fn list_agents(
+pub(in crate::registry) async fn list_agents(
     connection: &mut PgConnection,
     after: Option<&AgentId>,
     limit: i64,
@@ -80,7 +83,7 @@ pub(super) async fn list_agents(
     .collect()
 }
 
-pub(super) async fn count_agents(connection: &mut PgConnection) -> Result<i64> {
+pub(in crate::registry) async fn count_agents(connection: &mut PgConnection) -> Result<i64> {
     Ok(
         sqlx::query_scalar!(r#"SELECT count(*) AS "count!" FROM agent"#)
             .fetch_one(connection)
@@ -88,7 +91,7 @@ pub(super) async fn count_agents(connection: &mut PgConnection) -> Result<i64> {
     )
 }
 
-pub(super) async fn agents_for_share(
+pub(in crate::registry) async fn agents_for_share(
     connection: &mut PgConnection,
     ids: &[AgentId],
 ) -> Result<Vec<Agent>> {
@@ -107,7 +110,10 @@ pub(super) async fn agents_for_share(
 }
 
 /// Whether it was there.
-pub(super) async fn delete_agent(connection: &mut PgConnection, id: &AgentId) -> Result<bool> {
+pub(in crate::registry) async fn delete_agent(
+    connection: &mut PgConnection,
+    id: &AgentId,
+) -> Result<bool> {
     let deleted = sqlx::query!("DELETE FROM agent WHERE id = $1", id.as_str())
         .execute(connection)
         .await?;
