@@ -40,6 +40,12 @@ pub struct Mdns {
     interfaces: Vec<String>,
 }
 
+impl std::fmt::Debug for Mdns {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Mdns({:?})", self.interfaces)
+    }
+}
+
 /// An instance that was found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Found {

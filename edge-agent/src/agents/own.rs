@@ -140,7 +140,7 @@ pub(super) mod tests {
     #[test]
     fn silence_makes_an_agent_suspect_and_then_gone() {
         let own = Own::new(registered("a", 1), Duration::from_secs(100));
-        let at = |seconds| own.liveness(Duration::from_secs(100 + seconds));
+        let at = |seconds: u64| own.liveness(Duration::from_secs(100 + seconds));
         assert_eq!((at(0), at(89)), (Liveness::Live, Liveness::Live));
         assert_eq!((at(90), at(449)), (Liveness::Suspect, Liveness::Suspect));
         assert_eq!(at(450), Liveness::Gone);

@@ -9,14 +9,16 @@ use arc_swap::ArcSwap;
 use authguardian_proto::network::Networks;
 use axum::{Router, routing::any_service};
 use edge_agent::{
+    agents::Agents,
     clock::{Ambient, SystemClock},
     config::{Config, Limits},
-    core::Core,
+    core::{Core, Rooms},
     dial::{self, ServerAddress},
     endpoints::Endpoints,
     faces::{Server, Users, guarded},
     freshness::Freshness,
     identity::{self, Store},
+    neighbours::Neighbours,
     upstream::{Feed, Follower, Sessions, Upstream},
     verify::Verifier,
 };
@@ -92,7 +94,12 @@ async fn core(server: &ServerAddress, join_token: &str, dir: &Path) -> Result<Ar
     let upstream = Upstream::new(channel.clone(), ambient.clone(), sessions, feed.clone());
     tokio::spawn(feed.clone().run(channel, CancellationToken::new()));
     feed.reached().await;
-    let endpoints = Arc::new(Endpoints::new(Networks::default())?);
     let machine = identity.machine_id;
-    Ok(Core::new(upstream, verifier, endpoints, machine, ambient))
+    let now = ambient.clock.since_boot();
+    let rooms = Rooms {
+        agents: Arc::new(Agents::open(dir.join("agents.json"), now)),
+        neighbours: Neighbours::new(machine, &identity.trust_domain, ambient.clock.clone()),
+        endpoints: Arc::new(Endpoints::new(Networks::default())?),
+    };
+    Ok(Core::new(upstream, verifier, rooms, machine, ambient))
 }
