@@ -1,9 +1,8 @@
 //! The AuthGuardian edge: a thin process on every host that exposes MCP
 //! locally and forwards what it cannot answer itself over mTLS.
 //!
-//! Who may import whom: `faces → mcp → core → {limits verify agents neighbours endpoints upstream
-//! identity}`,
-//! which never import each other; `freshness`, `dial`, `clock` and `config` stand
+//! Who may import whom: `faces → mcp → core → {limits verify agents neighbours gossip peers endpoints
+//! upstream identity}`, which never import each other; `freshness`, `dial`, `trust`, `clock` and `config` stand
 //! below all of them.
 
 pub mod agents;
@@ -16,10 +15,13 @@ pub mod dial;
 pub mod endpoints;
 pub mod faces;
 pub mod freshness;
+pub mod gossip;
 pub mod identity;
 pub mod lifecycle;
 pub mod limits;
 pub mod mcp;
 pub mod neighbours;
+pub mod peers;
+pub mod trust;
 pub mod upstream;
 pub mod verify;

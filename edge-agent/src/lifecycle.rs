@@ -23,6 +23,8 @@ pub struct Addresses {
     pub http: SocketAddr,
     /// WebSocket alone.
     pub websocket: Option<SocketAddr>,
+    /// Where edges of other machines call.
+    pub peer: Option<SocketAddr>,
     /// Whether they speak TLS.
     pub has_tls: bool,
     /// The same faces on the Unix socket; absolute.
@@ -102,6 +104,7 @@ pub fn tell_ready(file: Option<&Path>, addresses: &Addresses) -> io::Result<()> 
         let body = json!({
             "edge_http": addresses.url(),
             "edge_ws": addresses.websocket_url(),
+            "edge_peer": addresses.peer.map(|address| address.to_string()),
             "edge_socket": addresses.socket,
             "machine_id": addresses.machine_id.to_string(),
         });

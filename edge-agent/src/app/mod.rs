@@ -6,9 +6,10 @@ use arc_swap::ArcSwap;
 use authguardian_proto::{
     credential::JoinToken,
     ids::MachineId,
-    network::Networks,
     reason::{Problem, Reason},
 };
+
+use axum::Router;
 use rmcp::ServerHandler;
 use tokio::{
     net::{TcpListener, UnixListener},
@@ -21,7 +22,7 @@ use crate::{
     agents::Agents,
     clock::{Ambient, Clock},
     config::{Alone, Certificate, Config, ConfigError},
-    core::{CertificateFollower, Core, Rooms, VerifierFollower},
+    core::{CertificateFollower, Core, MachineFollower, Rooms, VerifierFollower},
     dial::ServerAddress,
     endpoints::Endpoints,
     faces::{self, CertificateError, CertificateFiles, Health, MakeHandler, Server, Users},
@@ -30,13 +31,15 @@ use crate::{
         self, CertificateSource, Identity, IdentityError, JoinError, Renewal, Store, StoreError,
     },
     lifecycle::{self, Addresses},
-    neighbours::Neighbours,
+    neighbours::{Neighbours, Source},
     upstream::{Feed, Follower, Sessions, Upstream},
     verify::Verifier,
 };
 
+mod peers;
 mod reload;
 
+use peers::PeerSide;
 pub use reload::Reload;
 use reload::Servers;
 
@@ -79,6 +82,9 @@ pub enum RunError {
     /// The client of agents' MCP servers cannot be made.
     #[error("cannot make an HTTP client: {0}")]
     Endpoints(#[from] reqwest::Error),
+    /// The CAs that other machines are known by cannot be used.
+    #[error("the CAs of the machines cannot be used: {0}")]
+    Trust(String),
     /// The faces' certificate cannot be shown.
     #[error(transparent)]
     Certificate(#[from] CertificateError),
@@ -128,7 +134,9 @@ pub async fn run<H: ServerHandler>(
     let certificate = Shown::choose(config, &shown)?;
     lifecycle::allow_many_connections();
     let listeners = Listeners::bind(config, users.has_others()).await?;
-    let addresses = listeners.addresses(identity.machine_id, certificate.is_some())?;
+    let among_peers = PeerSide::open(config, &identity, shown.clone(), &ambient).await?;
+    let mut addresses = listeners.addresses(identity.machine_id, certificate.is_some())?;
+    addresses.peer = among_peers.address();
     let background = CancellationToken::new();
     let mut tasks = JoinSet::new();
 
@@ -143,11 +151,13 @@ pub async fn run<H: ServerHandler>(
     let followers: Vec<Arc<dyn Follower>> = vec![
         Arc::new(VerifierFollower(verifier.clone())),
         Arc::new(CertificateFollower(changed.clone())),
+        Arc::new(MachineFollower(among_peers.trust.clone())),
         sessions.clone(),
     ];
     let feed = Feed::new(ambient.clone(), freshness, identity.machine_id, followers);
     let upstream = Upstream::new(channel.clone(), ambient.clone(), sessions, feed.clone());
-    let rooms = rooms(config, &identity, &clock)?;
+    let gossip = among_peers.gossip(config, &verifier, &ambient);
+    let rooms = rooms(config, among_peers.neighbours.clone(), &clock)?;
     let core = Core::new(
         upstream,
         verifier,
@@ -166,13 +176,20 @@ pub async fn run<H: ServerHandler>(
         identity,
         tls,
         shown,
+        trust: among_peers.trust.clone(),
         channel: channel.clone(),
         addresses: servers.addresses.clone(),
         ambient,
         changed,
     };
     tasks.spawn(feed.clone().run(channel, background.clone()));
-    keep_up(&core, &mut tasks, &background);
+    let advertised = among_peers.advertised().map(ToString::to_string);
+    keep_up(
+        &core,
+        advertised.unwrap_or_default(),
+        &mut tasks,
+        &background,
+    );
     tasks.spawn(renewal.run(background.clone()));
 
     let stop = CancellationToken::new();
@@ -198,6 +215,14 @@ pub async fn run<H: ServerHandler>(
         certificate.as_ref(),
         &mut tasks,
     );
+    let mut hearsay = Vec::new();
+    if let Some(gossip) = &gossip {
+        gossip.set_seeds(peers::seeds(config));
+        tasks.spawn(gossip.clone().run(background.clone()));
+        hearsay.push(Source::Gossip);
+    }
+    core.set_hearsay(hearsay);
+    among_peers.serve(&server, config, gossip, Router::new(), &mut tasks);
     tracing::info!(http = addresses.url(), socket = %addresses.socket.display(), machine = %addresses.machine_id, "listening");
     let ready = tell_when_ready(feed, options.ready_file, addresses.clone());
     let until_stopped = background.clone();
@@ -220,23 +245,33 @@ pub async fn run<H: ServerHandler>(
 }
 
 /// Starts what keeps the commands' knowledge and leases as they should be.
-fn keep_up(core: &Arc<Core>, tasks: &mut JoinSet<()>, stop: &CancellationToken) {
+/// `peer_address`: where other edges call.
+fn keep_up(
+    core: &Arc<Core>,
+    peer_address: String,
+    tasks: &mut JoinSet<()>,
+    stop: &CancellationToken,
+) {
     tasks.spawn(core.clone().keep_keys(stop.clone()));
     tasks.spawn(core.clone().keep_small(stop.clone()));
     tasks.spawn(core.clone().keep_leases(stop.clone()));
-    tasks.spawn(core.clone().keep_lease(String::new(), stop.clone()));
+    tasks.spawn(core.clone().keep_lease(peer_address, stop.clone()));
     tasks.spawn(core.clone().follow_registry(stop.clone()));
+    tasks.spawn(core.clone().keep_telling(stop.clone()));
     tasks.spawn(core.upstream().reports().clone().run(stop.clone()));
 }
 
 /// What the commands about agents work on.
-fn rooms(config: &Config, identity: &Identity, clock: &Arc<dyn Clock>) -> Result<Rooms, RunError> {
+fn rooms(
+    config: &Config,
+    neighbours: Arc<Neighbours>,
+    clock: &Arc<dyn Clock>,
+) -> Result<Rooms, RunError> {
     let file = config.data.dir.join("agents.json");
-    let (machine, trust_domain) = (identity.machine_id, &identity.trust_domain);
     Ok(Rooms {
         agents: Arc::new(Agents::open(file, clock.since_boot())),
-        neighbours: Neighbours::new(machine, trust_domain, clock.clone()),
-        endpoints: Arc::new(Endpoints::new(Networks::default())?),
+        neighbours,
+        endpoints: Arc::new(Endpoints::new(config.peer.endpoint_networks.clone())?),
     })
 }
 
@@ -329,6 +364,7 @@ impl Listeners {
             http: bound(&self.http)?,
             websocket: self.websocket.as_ref().map(bound).transpose()?,
             has_tls,
+            peer: None,
             socket: self.socket.clone(),
             machine_id,
         })

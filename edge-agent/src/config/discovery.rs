@@ -1,4 +1,5 @@
-//! `[discovery]`: agents and edges that are known without asking anybody.
+//! `[discovery]`: agents and edges that are known without asking anybody, and how
+//! others are found.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -10,14 +11,15 @@ use authguardian_proto::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::ConfigError;
+use super::{ConfigError, Gossip, Mdns};
+use crate::trust::PeerAddress;
 
 /// Most agents, and most peers, that can be written down.
 const MAX: usize = 1000;
 const AGENTS: &str = "discovery.agents";
 const PEERS: &str = "discovery.peers";
 
-/// Agents and edges that are known without asking anybody; read again on SIGHUP.
+/// Agents and edges that are known without asking anybody, and how others are found.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Discovery {
@@ -25,6 +27,10 @@ pub struct Discovery {
     pub agents: Vec<StaticAgent>,
     /// Other edges.
     pub peers: Vec<StaticPeer>,
+    /// Whether edges tell each other of their agents.
+    pub gossip: Gossip,
+    /// Whether edges of the local network find each other, and the control plane.
+    pub mdns: Mdns,
 }
 
 /// An agent that the operator of this edge has written down.
@@ -54,8 +60,8 @@ pub struct StaticAgent {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct StaticPeer {
-    /// `host:port` of its listener for edges.
-    pub address: String,
+    /// Its listener for edges.
+    pub address: PeerAddress,
     /// Which machine it has to be; missing: any of the trust domain.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub machine_id: Option<MachineId>,
@@ -107,7 +113,8 @@ impl StaticAgent {
 }
 
 impl Discovery {
-    pub(super) fn validate(&self) -> Result<(), ConfigError> {
+    /// `is_reached`: other edges can call this one.
+    pub(super) fn validate(&self, is_reached: bool) -> Result<(), ConfigError> {
         let mut ids = HashSet::new();
         for agent in &self.agents {
             let id = &agent.agent_id;
@@ -123,19 +130,8 @@ impl Discovery {
                 return Err(ConfigError::value(key, problem));
             }
         }
-        let is_address = |address: &str| {
-            let uri = address.parse::<http::uri::Authority>();
-            uri.is_ok_and(|uri| {
-                uri.port_u16().is_some_and(|port| port > 0) && !address.contains('@')
-            })
-        };
-        match self.peers.iter().find(|peer| !is_address(&peer.address)) {
-            None => Ok(()),
-            Some(StaticPeer { address, .. }) => {
-                let problem = format!("has `{address}`, expected `host:port`");
-                Err(ConfigError::value(PEERS, problem))
-            }
-        }
+        self.gossip.validate(is_reached)?;
+        self.mdns.validate()
     }
 }
 
@@ -145,7 +141,7 @@ mod tests {
 
     fn read(text: &str) -> Result<Discovery, String> {
         let read: Discovery = toml::from_str(text).map_err(|error| error.to_string())?;
-        read.validate().map_err(|error| error.to_string())?;
+        read.validate(false).map_err(|error| error.to_string())?;
         Ok(read)
     }
 

@@ -8,11 +8,14 @@ use serde::{Deserialize, Serialize};
 mod data;
 mod discovery;
 mod faces;
+mod gossip;
 mod http;
 mod layers;
 mod limits;
 mod listen;
 mod log;
+mod mdns;
+mod peer;
 mod server;
 mod socket;
 mod tls;
@@ -22,10 +25,13 @@ mod zones;
 pub use data::Data;
 pub use discovery::{Discovery, StaticAgent, StaticPeer};
 pub use faces::Faces;
+pub use gossip::Gossip;
 pub use http::Http;
 pub use limits::Limits;
 pub use listen::{Alone, Listen};
 pub use log::{Log, LogFormat};
+pub use mdns::Mdns;
+pub use peer::Peer;
 pub use server::Server;
 pub use socket::{Socket, SocketUser};
 pub use tls::{Certificate, Tls, TlsVersion};
@@ -54,10 +60,12 @@ pub struct Config {
     pub zones: Zones,
     /// How much of this edge its clients may take.
     pub limits: Limits,
-    /// Agents and edges that are known without asking anybody.
+    /// Agents and edges that are known without asking anybody, and how others are found.
     pub discovery: Discovery,
     /// What callers may do at all.
     pub tools: Tools,
+    /// Whether edges of other machines reach this one.
+    pub peer: Peer,
     /// What it logs.
     pub log: Log,
 }
@@ -126,8 +134,9 @@ impl Config {
         self.socket.validate()?;
         self.http.validate()?;
         self.limits.validate()?;
-        self.discovery.validate()?;
         self.tools.validate()?;
+        self.peer.validate()?;
+        self.discovery.validate(!self.peer.listen.is_empty())?;
         self.log.validate()
     }
 

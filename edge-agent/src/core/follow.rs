@@ -3,12 +3,13 @@
 
 use std::{sync::Arc, time::Duration};
 
-use authguardian_proto::grant_token::Rev;
+use authguardian_proto::{grant_token::Rev, reason::Reason};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use super::Core;
 use crate::{
+    trust::Trust,
     upstream::{Change, Follower, Target},
     verify::{self, Verifier},
 };
@@ -64,6 +65,25 @@ impl Follower for CertificateFollower {
             Change::Machine { .. } | Change::SigningKeysChanged | Change::Everything
         ) {
             self.0.notify_one();
+        }
+    }
+}
+
+/// Tells which other machines may take part no more.
+pub struct MachineFollower(pub Arc<Trust>);
+
+impl Follower for MachineFollower {
+    fn follow(&self, change: &Change) {
+        match change {
+            Change::OtherMachine {
+                machine_id,
+                refused: true,
+            } => self.0.refuse(*machine_id, Reason::MachineBanned),
+            Change::OtherMachine {
+                machine_id,
+                refused: false,
+            } => self.0.admit(*machine_id),
+            _ => {}
         }
     }
 }

@@ -1,13 +1,16 @@
 //! How many of something there may be, in all and with each key: requests under
 //! way, sessions.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU32, Ordering},
+use std::{
+    hash::Hash,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
 };
 
 use authguardian_proto::{
-    ids::ApiKeyId,
+    ids::{ApiKeyId, MachineId},
     reason::{Problem, Reason},
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
@@ -18,13 +21,18 @@ use crate::config::Limits;
 /// is added.
 const SWEEP_ABOVE: usize = 1024;
 
+/// Most requests under way of one other machine.
+const MAX_REQUESTS_OF_MACHINE: u32 = 256;
+
 /// The places for them.
-pub(super) struct Bound {
+pub(super) struct Bound<K = ApiKeyId> {
     /// In words, in the plural.
     what: &'static str,
+    /// Likewise, who has the key.
+    whose: &'static str,
     places: Arc<Semaphore>,
     max_per_key: u32,
-    by_key: papaya::HashMap<ApiKeyId, Arc<AtomicU32>>,
+    by_key: papaya::HashMap<K, Arc<AtomicU32>>,
 }
 
 /// A key's place, given back when dropped.
@@ -41,6 +49,7 @@ impl Bound {
     pub(super) fn of_requests(limits: &Limits) -> Arc<Self> {
         Self::new(
             "requests under way",
+            "this API key",
             limits.max_requests,
             limits.max_requests_per_key,
         )
@@ -50,15 +59,31 @@ impl Bound {
     pub(super) fn of_sessions(limits: &Limits) -> Arc<Self> {
         Self::new(
             "sessions and streams",
+            "this API key",
             limits.max_sessions,
             limits.max_sessions_per_key,
         )
     }
+}
 
-    fn new(what: &'static str, max: u32, max_per_key: u32) -> Arc<Self> {
+impl Bound<MachineId> {
+    /// Requests of other machines under way.
+    pub(super) fn of_machines(limits: &Limits) -> Arc<Self> {
+        Self::new(
+            "requests under way",
+            "this machine",
+            limits.max_requests,
+            MAX_REQUESTS_OF_MACHINE,
+        )
+    }
+}
+
+impl<K: Copy + Eq + Hash> Bound<K> {
+    fn new(what: &'static str, whose: &'static str, max: u32, max_per_key: u32) -> Arc<Self> {
         let places = usize::try_from(max).unwrap_or(Semaphore::MAX_PERMITS);
         Arc::new(Self {
             what,
+            whose,
             places: Arc::new(Semaphore::new(places.min(Semaphore::MAX_PERMITS))),
             max_per_key,
             by_key: papaya::HashMap::new(),
@@ -73,7 +98,7 @@ impl Bound {
     }
 
     /// Both places at once, to be kept.
-    pub(super) fn enter_to_stay(&self, key: ApiKeyId) -> Result<Place, Problem> {
+    pub(super) fn enter_to_stay(&self, key: K) -> Result<Place, Problem> {
         let of_all = self.places.clone().try_acquire_owned();
         Ok(Place {
             _of_all: of_all.map_err(|_| self.full("this edge"))?,
@@ -82,7 +107,7 @@ impl Bound {
     }
 
     /// A place among those of its key.
-    pub(super) fn enter_with(&self, key: ApiKeyId) -> Result<OfKey, Problem> {
+    pub(super) fn enter_with(&self, key: K) -> Result<OfKey, Problem> {
         let by_key = self.by_key.pin();
         let count = by_key.get(&key).cloned().unwrap_or_else(|| {
             if by_key.len() > SWEEP_ABOVE {
@@ -94,7 +119,7 @@ impl Bound {
         // given back on every way out
         let place = OfKey(count);
         if place.0.fetch_add(1, Ordering::Relaxed) >= self.max_per_key {
-            return Err(self.full("this API key"));
+            return Err(self.full(self.whose));
         }
         Ok(place)
     }
@@ -120,7 +145,7 @@ mod tests {
     }
 
     fn bound() -> Arc<Bound> {
-        Bound::new("things", 3, 2)
+        Bound::new("things", "this API key", 3, 2)
     }
 
     #[test]

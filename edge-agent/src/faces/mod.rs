@@ -24,6 +24,7 @@ mod guard;
 mod health;
 mod json;
 mod openapi;
+mod peer;
 mod problem;
 mod rest;
 mod serve;
@@ -36,6 +37,7 @@ mod ticket;
 mod websocket;
 
 pub use health::Health;
+pub use peer::{PeerFace, peer_router};
 pub use serve::{CertificateError, CertificateFiles, Server};
 pub use socket::{Users, bind_unix};
 

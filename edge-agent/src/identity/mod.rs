@@ -89,6 +89,11 @@ impl Identity {
             .map_err(|error| IdentityError(error.to_string()))
     }
 
+    /// The CAs that it trusts.
+    pub fn authorities(&self) -> &[CertificateDer<'static>] {
+        &self.authorities
+    }
+
     /// Whether the CA whose certificate has this SHA-256 has issued its own.
     fn is_of(&self, ca_fingerprint: &[u8]) -> bool {
         let mut issuers = self.chain.iter().skip(1);

@@ -22,6 +22,7 @@ use super::{
 use crate::{
     clock::Ambient,
     dial::{self, Addresses, Channel, TlsSource},
+    trust::Trust,
 };
 
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -49,6 +50,8 @@ pub struct Renewal {
     pub tls: TlsSource,
     /// Of the faces, where they show the machine's certificate.
     pub shown: CertificateSource,
+    /// Who other machines are; follows the CAs.
+    pub trust: Arc<Trust>,
     /// To the control plane; replaced once there is another certificate to show.
     pub channel: Channel,
     /// Addresses for the trial connection.
@@ -189,6 +192,9 @@ impl Renewal {
             };
             let tls = next.tls()?;
             self.store.keep(&next)?;
+            self.trust
+                .set_authorities(next.authorities())
+                .map_err(|error| IdentityError(error.to_string()))?;
             tracing::info!(
                 authorities = next.authorities.len(),
                 "other CAs are trusted"
@@ -216,6 +222,9 @@ impl Renewal {
             return Err(error);
         }
         self.store.promote()?;
+        self.trust
+            .set_authorities(next.authorities())
+            .map_err(|error| IdentityError(error.to_string()))?;
         self.tls.store(Arc::new(next.tls()?));
         self.shown.store(Arc::new(next.certified_key()?));
         self.identity = next;

@@ -8,6 +8,7 @@ mod query;
 mod table;
 #[cfg(test)]
 mod tests;
+mod told;
 
 use std::{
     collections::HashSet,
@@ -23,8 +24,11 @@ use authguardian_proto::{
     reason::Reason,
 };
 
+use tokio::sync::watch;
+
 pub use life::Timing;
 pub use query::Query;
+pub use told::Told;
 
 use crate::clock::Clock;
 use table::Table;
@@ -107,6 +111,7 @@ pub struct Neighbours {
     issuer: String,
     clock: Arc<dyn Clock>,
     state: Mutex<State>,
+    told: watch::Sender<Arc<Told>>,
 }
 
 #[derive(Debug)]
@@ -126,7 +131,24 @@ impl Neighbours {
                 table: Table::default(),
                 timing: Timing::default(),
             }),
+            told: watch::Sender::default(),
         })
+    }
+
+    /// Tells others from now on of these signed records: those of the agents of
+    /// this machine that are there.
+    pub fn tell(&self, records: Vec<Arc<str>>) {
+        let told = Told::new(records);
+        self.told.send_if_modified(|before| {
+            let is_news = before.version != told.version;
+            *before = Arc::new(told);
+            is_news
+        });
+    }
+
+    /// What others are told, as it changes.
+    pub fn told(&self) -> watch::Receiver<Arc<Told>> {
+        self.told.subscribe()
     }
 
     /// After how long silence machines are judged, as the control plane does it.
@@ -153,17 +175,28 @@ impl Neighbours {
         keys: &KeySet,
         now: i64,
     ) -> Result<Arc<AgentRecord>, Refused> {
-        let record = self.check(machine, text, keys, now)?;
-        let heard_at = self.clock.since_boot();
-        let record = Arc::new(record);
-        let kept = table::Kept {
-            record: record.clone(),
-            bytes: text.len(),
-            source,
-            taken_at: heard_at,
-        };
-        self.state().table.take(kept)?;
+        let record = Arc::new(self.check(machine, text, keys, now)?);
+        self.keep(record.clone(), text.len(), source)?;
         Ok(record)
+    }
+
+    /// Keeps a record that was checked and had so many bytes.
+    ///
+    /// # Errors
+    /// `Superseded`, `Ended` and `Full`.
+    pub fn keep(
+        &self,
+        record: Arc<AgentRecord>,
+        bytes: usize,
+        source: Source,
+    ) -> Result<(), Refused> {
+        let taken_at = self.clock.since_boot();
+        self.state().table.take(table::Kept {
+            record,
+            bytes,
+            source,
+            taken_at,
+        })
     }
 
     /// Whether a record could be taken, apart from what is known already.

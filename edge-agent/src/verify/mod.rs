@@ -10,7 +10,7 @@ use std::{sync::Arc, time::Duration};
 
 use authguardian_proto::{
     credential::sha256,
-    grant_token::{self, NOT_BEFORE_LEEWAY, Rev},
+    grant_token::{self, KeySet, NOT_BEFORE_LEEWAY, Rev},
     ids::{AgentId, GrantId, ResourceTypeName},
     reason::Reason,
 };
@@ -143,6 +143,11 @@ impl Verifier {
     /// of the last that can match, in seconds since 1970.
     pub fn end_matching(&self, target: Target, before: Rev, until: i64) {
         self.revocations.end_matching(target, before, until);
+    }
+
+    /// Uses the keys as they were read last, for what needs no newer ones.
+    pub fn with_keys<R>(&self, with: impl FnOnce(&KeySet) -> R) -> R {
+        with(&self.keys.reading().keys)
     }
 
     /// When a token ends, if its signature is good: seconds since 1970.

@@ -19,7 +19,7 @@ use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, UnixListener},
 };
-use tokio_rustls::TlsAcceptor;
+use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tokio_util::{
     sync::CancellationToken,
     task::{TaskTracker, task_tracker::TaskTrackerToken},
@@ -41,6 +41,7 @@ use crate::{
     config::{Limits, TlsVersion},
     core::AnswerBy,
     identity::CertificateSource,
+    trust::{PeerMachine, Trust},
 };
 
 /// After an accept that failed for want of file descriptors or memory.
@@ -76,6 +77,22 @@ impl End {
             Self::User { .. } => None,
             Self::Address(address) => Some(*address),
         }
+    }
+}
+
+/// How a listener speaks TLS.
+#[derive(Clone)]
+struct Tls {
+    acceptor: TlsAcceptor,
+    /// Whose certificates clients have to show, where they have to.
+    trust: Option<Arc<Trust>>,
+}
+
+impl Tls {
+    fn machine<S>(&self, stream: &TlsStream<S>) -> Option<PeerMachine> {
+        let (_, session) = stream.get_ref();
+        let certificate = session.peer_certificates()?.first()?;
+        self.trust.as_ref()?.named(certificate).map(PeerMachine)
     }
 }
 
@@ -144,8 +161,31 @@ impl Server {
         min_version: TlsVersion,
     ) -> Result<(), rustls::Error> {
         let config = tls::config(certificate, min_version)?;
-        let acceptor = TlsAcceptor::from(Arc::new(config));
-        self.listen(listener, Some(acceptor)).await;
+        let tls = Tls {
+            acceptor: TlsAcceptor::from(Arc::new(config)),
+            trust: None,
+        };
+        self.listen(listener, Some(tls)).await;
+        Ok(())
+    }
+
+    /// Serves TCP with TLS to machines of the trust domain only; requests carry which
+    /// one they are of, as [`PeerMachine`].
+    ///
+    /// # Errors
+    /// When the crypto library does not know the version.
+    pub async fn peers(
+        self: Arc<Self>,
+        listener: TcpListener,
+        certificate: CertificateSource,
+        trust: Arc<Trust>,
+    ) -> Result<(), rustls::Error> {
+        let config = trust.server(certificate)?;
+        let tls = Tls {
+            acceptor: TlsAcceptor::from(Arc::new(config)),
+            trust: Some(trust),
+        };
+        self.listen(listener, Some(tls)).await;
         Ok(())
     }
 
@@ -160,7 +200,7 @@ impl Server {
         self.connections.wait().await;
     }
 
-    async fn listen<L: Listen>(self: Arc<Self>, listener: L, tls: Option<TlsAcceptor>) {
+    async fn listen<L: Listen>(self: Arc<Self>, listener: L, tls: Option<Tls>) {
         let places = Places::new(
             self.limits.max_connections,
             self.limits.max_connections_per_address,
@@ -193,7 +233,7 @@ impl Server {
         }
     }
 
-    async fn serve<S>(self: Arc<Self>, socket: S, end: End, taken: Place, tls: Option<TlsAcceptor>)
+    async fn serve<S>(self: Arc<Self>, socket: S, end: End, taken: Place, tls: Option<Tls>)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
@@ -213,13 +253,17 @@ impl Server {
             has_read: false,
             _place: taken,
         };
-        let Some(acceptor) = tls else {
-            return self.speak(stream, line, &pace).await;
+        let Some(tls) = tls else {
+            return self.speak(stream, line, None, &pace).await;
         };
-        let handshake = tokio::time::timeout(self.limits.header_timeout(), acceptor.accept(stream));
+        let handshake = tls.acceptor.accept(stream);
+        let handshake = tokio::time::timeout(self.limits.header_timeout(), handshake);
         match self.stop.run_until_cancelled(handshake).await {
             // what is decrypted has a buffer of its own
-            Some(Ok(Ok(stream))) => self.speak(Wiping(stream), line, &pace).await,
+            Some(Ok(Ok(stream))) => {
+                let machine = tls.machine(&stream);
+                self.speak(Wiping(stream), line, machine, &pace).await;
+            }
             Some(Ok(Err(error))) => {
                 tracing::debug!(%error, end = ?line.end, "the TLS handshake failed");
             }
@@ -229,13 +273,16 @@ impl Server {
     }
 
     /// HTTP, until one side ends it, or the client takes too long.
-    async fn speak<S>(&self, stream: S, line: Line, pace: &Arc<Pace>)
+    async fn speak<S>(&self, stream: S, line: Line, machine: Option<PeerMachine>, pace: &Arc<Pace>)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let service = service_fn(|mut request: hyper::Request<hyper::body::Incoming>| {
             let exchange = pace.asked();
             request.extensions_mut().insert(line.clone());
+            if let Some(machine) = machine {
+                request.extensions_mut().insert(machine);
+            }
             let answering = self.router.clone().call(request);
             async move {
                 let response = answering.await?;
