@@ -9,7 +9,6 @@ use authguardian_proto::{
     reason::{Problem, Reason},
 };
 
-use axum::Router;
 use rmcp::ServerHandler;
 use tokio::{
     net::{TcpListener, UnixListener},
@@ -31,7 +30,7 @@ use crate::{
         self, CertificateSource, Identity, IdentityError, JoinError, Renewal, Store, StoreError,
     },
     lifecycle::{self, Addresses},
-    neighbours::{Neighbours, Source},
+    neighbours::Source,
     upstream::{Feed, Follower, Sessions, Upstream},
     verify::Verifier,
 };
@@ -157,7 +156,7 @@ pub async fn run<H: ServerHandler>(
     let feed = Feed::new(ambient.clone(), freshness, identity.machine_id, followers);
     let upstream = Upstream::new(channel.clone(), ambient.clone(), sessions, feed.clone());
     let gossip = among_peers.gossip(config, &verifier, &ambient);
-    let rooms = rooms(config, among_peers.neighbours.clone(), &clock)?;
+    let rooms = rooms(config, &among_peers, &clock)?;
     let core = Core::new(
         upstream,
         verifier,
@@ -222,7 +221,8 @@ pub async fn run<H: ServerHandler>(
         hearsay.push(Source::Gossip);
     }
     core.set_hearsay(hearsay);
-    among_peers.serve(&server, config, gossip, Router::new(), &mut tasks);
+    let further = faces::agents_router(&core, &config.limits);
+    among_peers.serve(&server, config, gossip, further, &mut tasks);
     tracing::info!(http = addresses.url(), socket = %addresses.socket.display(), machine = %addresses.machine_id, "listening");
     let ready = tell_when_ready(feed, options.ready_file, addresses.clone());
     let until_stopped = background.clone();
@@ -264,13 +264,14 @@ fn keep_up(
 /// What the commands about agents work on.
 fn rooms(
     config: &Config,
-    neighbours: Arc<Neighbours>,
+    among_peers: &PeerSide,
     clock: &Arc<dyn Clock>,
 ) -> Result<Rooms, RunError> {
     let file = config.data.dir.join("agents.json");
     Ok(Rooms {
         agents: Arc::new(Agents::open(file, clock.since_boot())),
-        neighbours,
+        neighbours: among_peers.neighbours.clone(),
+        peers: among_peers.peers.clone(),
         endpoints: Arc::new(Endpoints::new(config.peer.endpoint_networks.clone())?),
     })
 }

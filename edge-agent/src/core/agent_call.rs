@@ -11,13 +11,16 @@ use authguardian_proto::{
     zone::Zone,
 };
 use futures::Stream;
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, HeaderValue, Request, StatusCode, header};
+use http_body_util::{BodyDataStream, Full};
 use hyper::body::Bytes;
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use zeroize::Zeroizing;
 
 use super::{Caller, Core, Outcome, call_scope::CallScope, note::is_refusal};
 use crate::{
     endpoints::Message,
+    trust::PeerAddress,
     upstream::Call,
     verify::{Check, Known},
 };
@@ -27,6 +30,9 @@ const SERVED: &str = "agent.serve";
 
 /// How long a grant of an unknown key waits for the keys to be read again.
 const KEYS_PATIENCE: Duration = Duration::from_secs(3);
+
+/// For the head of an answer from another edge: the agent's tool may take its time.
+const PATIENCE: Duration = Duration::from_mins(5);
 
 /// How often a stream's grant is looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -140,7 +146,7 @@ impl Core {
             self.serve_agent(self.machine_id, agent, &shown, message)
                 .await
         } else {
-            self.call_there(&there)
+            self.call_there(&there, agent, &shown, message).await
         };
         let answer = answer.map_err(ours)?;
         Ok((holder, self.while_granted(answer, agent, shown)))
@@ -325,15 +331,68 @@ impl Core {
 }
 
 impl Core {
-    /// Edges do not speak to each other yet.
-    fn call_there(&self, there: &Whereabouts) -> Result<Answer, Problem> {
-        let detail = match &there.peer_address {
-            Some(address) => format!("the edge at `{address}` cannot be called from here yet"),
-            None => format!("edges of other machines do not reach `{}`", there.machine),
+    /// Hands a message to the edge of another machine, with the grant and nothing
+    /// else.
+    async fn call_there(
+        &self,
+        there: &Whereabouts,
+        agent: &AgentId,
+        grant: &ShownGrant,
+        message: Message,
+    ) -> Result<Answer, Problem> {
+        let unavailable = |detail| Problem::new(Reason::Unavailable, detail);
+        let machine = there.machine;
+        let address: PeerAddress = there
+            .peer_address
+            .as_deref()
+            .and_then(|text| text.parse().ok())
+            .ok_or_else(|| {
+                let detail = format!(
+                    "the edge of `{machine}`, where the agent is, takes no calls of other edges"
+                );
+                unavailable(detail)
+            })?;
+        let request = request(agent, grant, message)?;
+        let called = self.peers.call(&address, Some(machine), request, PATIENCE);
+        let response = match called.await {
+            Ok(answer) => answer.response,
+            Err(error) => {
+                tracing::warn!(%machine, %error, "an agent was not called");
+                return Err(unavailable(format!(
+                    "the edge of `{machine}` could not be called"
+                )));
+            }
         };
-        tracing::debug!(own = %self.machine_id, detail, "not called");
-        Err(Problem::new(Reason::Unavailable, detail))
+        let (parts, body) = response.into_parts();
+        Ok(Answer {
+            status: parts.status,
+            headers: parts.headers,
+            body: Box::pin(futures::TryStreamExt::map_err(
+                BodyDataStream::new(body),
+                Into::into,
+            )),
+        })
     }
+}
+
+/// What the edge of the called agent is sent.
+fn request(
+    agent: &AgentId,
+    grant: &ShownGrant,
+    message: Message,
+) -> Result<Request<Full<Bytes>>, Problem> {
+    let agent = utf8_percent_encode(agent.as_str(), NON_ALPHANUMERIC);
+    let mut shown = HeaderValue::try_from(format!("Bearer {}", grant.text()))
+        .map_err(|_| Problem::new(Reason::TokenInvalid, "this is no grant of ours"))?;
+    shown.set_sensitive(true);
+    let mut request = Request::new(Full::new(Bytes::from(message.body)));
+    *request.method_mut() = message.method;
+    *request.uri_mut() = format!("/agents/{agent}/mcp")
+        .parse()
+        .map_err(|_| Problem::invalid("agent_id", AgentId::EXPECTED))?;
+    *request.headers_mut() = message.headers;
+    request.headers_mut().insert(header::AUTHORIZATION, shown);
+    Ok(request)
 }
 
 fn unknown(agent: &AgentId, place: &str) -> Problem {

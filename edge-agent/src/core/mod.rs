@@ -13,7 +13,7 @@ pub use crate::upstream::{
 };
 use crate::{
     agents::Agents, clock::Ambient, endpoints::Endpoints, limits::Limits, neighbours::Neighbours,
-    upstream::Upstream, verify::Verifier,
+    peers::Peers, upstream::Upstream, verify::Verifier,
 };
 use arc_swap::ArcSwap;
 use attempts::Attempts;
@@ -92,6 +92,7 @@ pub struct Core {
     statics: Arc<ArcSwap<Statics>>,
     hearsay: Arc<ArcSwap<Vec<crate::neighbours::Source>>>,
     endpoints: Arc<Endpoints>,
+    peers: Peers,
     machine_id: MachineId,
     ambient: Ambient,
 }
@@ -104,6 +105,8 @@ pub struct Rooms {
     pub neighbours: Arc<Neighbours>,
     /// The way to their MCP servers.
     pub endpoints: Arc<Endpoints>,
+    /// The way to other edges.
+    pub peers: Peers,
 }
 
 impl Core {
@@ -127,6 +130,7 @@ impl Core {
             statics: Arc::default(),
             hearsay: Arc::default(),
             endpoints: rooms.endpoints,
+            peers: rooms.peers,
             machine_id,
             ambient,
         })

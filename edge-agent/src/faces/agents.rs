@@ -2,25 +2,33 @@
 //! registered, for clients that hold a grant to call it. What passes is chosen by
 //! name: no credential of either side travels further.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use authguardian_proto::{
     ids::AgentId,
     reason::{Problem, Reason},
 };
 use axum::{
-    Extension,
+    Extension, Router,
     body::{Body, Bytes},
     extract::{Path, State},
     http::{HeaderMap, HeaderName, Method, header},
     response::Response,
+    routing::any,
 };
 use serde_json::{Value, json};
 
-use super::{json, problem};
+use super::{
+    json,
+    peer::whole,
+    problem,
+    serve::{End, Line},
+};
 use crate::{
+    config::Limits,
     core::{Answer, Caller, Core, ShownGrant},
     endpoints::Message,
+    trust::PeerMachine,
 };
 
 /// Where the caller shows the grant: the credential's place is taken.
@@ -48,11 +56,66 @@ pub(super) async fn call(
     }
 }
 
+/// What edges of other machines call this machine's agents by.
+pub fn agents_router(core: &Arc<Core>, limits: &Limits) -> Router {
+    let served = Served {
+        core: core.clone(),
+        max: usize::try_from(limits.max_body_bytes).unwrap_or(usize::MAX),
+        within: limits.body_timeout(),
+    };
+    Router::new().route("/agents/{agent}/mcp", any(serve).with_state(served))
+}
+
+#[derive(Clone)]
+struct Served {
+    core: Arc<Core>,
+    /// Bytes of a body.
+    max: usize,
+    /// For it to arrive.
+    within: Duration,
+}
+
+/// The same for the edge of another machine, which shows a grant and nothing else.
+async fn serve(
+    State(served): State<Served>,
+    Path(agent): Path<String>,
+    Extension(PeerMachine(from)): Extension<PeerMachine>,
+    Extension(line): Extension<Line>,
+    method: Method,
+    headers: HeaderMap,
+    body: Body,
+) -> Response {
+    let End::Address(address) = line.end else {
+        let detail = "the peer of the connection is not known";
+        return problem::respond(&Problem::new(Reason::Internal, detail));
+    };
+    let body = match whole(body, served.max, served.within).await {
+        Ok(body) => body,
+        Err(refused) => return refused,
+    };
+    let id = message_id(&body);
+    let shown = headers
+        .get(header::AUTHORIZATION)
+        .and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
+    let grant = shown.map(|text| ShownGrant::new(text.trim()));
+    let outcome = match read(&agent, method, &headers, &body) {
+        Ok((agent, message)) => {
+            let core = &served.core;
+            core.serve_call(from, address, &agent, grant, message).await
+        }
+        Err(problem) => Err(problem),
+    };
+    match outcome {
+        Ok(answer) => respond(answer),
+        Err(problem) => refuse(&problem, id),
+    }
+}
+
 /// The agent of the path, and the message to it.
 ///
 /// # Errors
 /// `INVALID_ARGUMENT`.
-pub(super) fn read(
+fn read(
     agent: &str,
     method: Method,
     headers: &HeaderMap,
@@ -84,7 +147,7 @@ pub(super) fn read(
 }
 
 /// The answer of the agent's server, less what is not for the client.
-pub(super) fn respond(answer: Answer) -> Response {
+fn respond(answer: Answer) -> Response {
     let mut response = Response::new(Body::from_stream(answer.body));
     *response.status_mut() = answer.status;
     *response.headers_mut() = passing(&answer.headers, is_for_the_client);
@@ -93,7 +156,7 @@ pub(super) fn respond(answer: Answer) -> Response {
 
 /// A refusal as MCP clients can read it: an error of the message, where it has
 /// an id, with the status of its reason.
-pub(super) fn refuse(problem: &Problem, id: Option<Value>) -> Response {
+fn refuse(problem: &Problem, id: Option<Value>) -> Response {
     let response = problem::respond(problem);
     let Some(id) = id else {
         return response;
@@ -111,7 +174,7 @@ pub(super) fn refuse(problem: &Problem, id: Option<Value>) -> Response {
 }
 
 /// The id of a request, which wants an answer.
-pub(super) fn message_id(body: &[u8]) -> Option<Value> {
+fn message_id(body: &[u8]) -> Option<Value> {
     let message: Value = serde_json::from_slice(body).ok()?;
     message.get("method")?;
     let id = message.get("id")?;

@@ -36,6 +36,7 @@ mod streamable_http;
 mod ticket;
 mod websocket;
 
+pub use agents::agents_router;
 pub use health::Health;
 pub use peer::{PeerFace, peer_router};
 pub use serve::{CertificateError, CertificateFiles, Server};

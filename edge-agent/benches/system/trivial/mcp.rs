@@ -19,6 +19,8 @@ use edge_agent::{
     freshness::Freshness,
     identity::{self, Store},
     neighbours::Neighbours,
+    peers::Peers,
+    trust::Trust,
     upstream::{Feed, Follower, Sessions, Upstream},
     verify::Verifier,
 };
@@ -96,10 +98,13 @@ async fn core(server: &ServerAddress, join_token: &str, dir: &Path) -> Result<Ar
     feed.reached().await;
     let machine = identity.machine_id;
     let now = ambient.clock.since_boot();
+    let trust = Trust::new(&identity.trust_domain, identity.authorities())?;
+    let shown = Arc::new(ArcSwap::from_pointee(identity.certified_key()?));
     let rooms = Rooms {
         agents: Arc::new(Agents::open(dir.join("agents.json"), now)),
         neighbours: Neighbours::new(machine, &identity.trust_domain, ambient.clock.clone()),
         endpoints: Arc::new(Endpoints::new(Networks::default())?),
+        peers: Peers::new(trust, shown),
     };
     Ok(Core::new(upstream, verifier, rooms, machine, ambient))
 }
