@@ -3,8 +3,9 @@
 -- Counts registrations of agents and processes of edges, all together: a later one has a higher number.
 CREATE SEQUENCE registration_epoch AS bigint;
 
--- One row for each machine whose edge was heard: its lease. Written at every heartbeat, so with room on its pages and
--- without an index on what changes: each update stays on its page, and the table keeps its size.
+-- One row for each machine whose edge was heard: its lease. Written at every heartbeat, so without an index on what
+-- changes, and with room on its pages for nine versions of each row: an update stays on its page (HOT) also where old
+-- versions cannot be pruned yet, as a snapshot of some seconds may still see them, and the table keeps its size.
 CREATE TABLE edge (
     machine_id   uuid        PRIMARY KEY,
     incarnation  bigint      NOT NULL, -- of the process that holds the lease, from registration_epoch; 0: none has begun
@@ -12,7 +13,7 @@ CREATE TABLE edge (
     peer_address text,                 -- host:port at which edges of other machines reach it; null: they do not
     seen_at      timestamptz NOT NULL, -- when it was heard last, server time
     liveness     smallint    NOT NULL CONSTRAINT edge_liveness CHECK (liveness BETWEEN 0 AND 2) -- 0 live, 1 suspect, 2 gone
-) WITH (fillfactor = 50);
+) WITH (fillfactor = 10);
 
 -- The registration of each agent.
 CREATE TABLE agent_registration (

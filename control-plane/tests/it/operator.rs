@@ -98,7 +98,7 @@ impl Operator {
         command
     }
 
-    async fn run(&self, args: &[&str]) -> Told {
+    pub(crate) async fn run(&self, args: &[&str]) -> Told {
         told(self.command(args)).await
     }
 

@@ -105,7 +105,7 @@ pub(in crate::cli) fn shown(agents: Option<MachineAgents>) -> Option<Vec<String>
         .map(|agents| agents.agent_ids)
 }
 
-fn parse_zone(text: &str) -> Result<Zone, String> {
+pub(in crate::cli) fn parse_zone(text: &str) -> Result<Zone, String> {
     Zone::parse(text)
         .ok_or_else(|| "expected `local_machine`, `trusted_network` or `external`".to_owned())
 }

@@ -1,15 +1,18 @@
-//! `agent`: agents and how far they are trusted.
+//! `agent`: agents, how far they are trusted, and which are there.
+
+mod find;
 
 use authguardian_proto::{
     ids::AgentId,
     registry::v1::{
         Agent, DeleteAgentRequest, GetAgentRequest, ListAgentsRequest, PutAgentRequest,
-        agent_service_client::AgentServiceClient,
+        ReleaseAgentRequest, agent_service_client::AgentServiceClient,
     },
 };
 use clap::{Args, Subcommand};
 use serde::Serialize;
 
+use self::find::{FindArgs, FoundView, registration};
 use super::{
     client::{Authenticated, ClientArgs, RequestIdArgs, change, read},
     failure::Failure,
@@ -26,6 +29,12 @@ Examples:
   control-plane agent list -o json
   control-plane agent list --watch
   control-plane agent delete data_analyst
+  control-plane agent find --capability \"finance.*\" --min-trust 0.5 --live
+  control-plane agent find --label region=eu --zone local_machine -o json
+  control-plane agent find --machine mch_01jq8zj4m3n5p7r9t1v3x5z7b9 --watch
+  control-plane agent release data_analyst
+
+`list` shows what operators say of agents, `find` those that are registered: the live first, then by trust. `release` ends a registration: any key that may speak for the agent can register it then, on any machine.
 
 Trust is an integer 0 to 1000 or a decimal 0.0 to 1.0 with a point: `800` and `0.8` are the same, `1` is one thousandth, `1.0` is full trust.";
 
@@ -51,6 +60,10 @@ enum Verb {
     List(PageArgs),
     /// Forget an agent and revoke its grants
     Delete(DeleteArgs),
+    /// Find registered agents, the best first
+    Find(Box<FindArgs>),
+    /// End the registration of an agent, so that another machine or key may take its id
+    Release(DeleteArgs),
 }
 
 #[derive(Debug, Args)]
@@ -95,10 +108,15 @@ impl AgentArgs {
                     agent_id: agent.to_string(),
                 };
                 let found = read(async || client.get_agent(request).await).await?;
-                output.one(&AgentView::from(found.agent.unwrap_or_default()))
+                output.one(&AgentView {
+                    registration: registration(client, &agent).await?,
+                    ..AgentView::from(found.agent.unwrap_or_default())
+                })
             }
             Verb::List(args) => list(client, &args, output).await,
             Verb::Delete(args) => delete(client, args).await,
+            Verb::Find(args) => args.run(client, output).await,
+            Verb::Release(args) => release(client, args, output).await,
         }
     }
 }
@@ -160,6 +178,23 @@ async fn delete(
     ))
 }
 
+async fn release(
+    mut client: AgentServiceClient<Authenticated>,
+    args: DeleteArgs,
+    output: Format,
+) -> Result<(), Failure> {
+    let request_id = args.request_id.resolve()?;
+    let request = ReleaseAgentRequest {
+        agent_id: args.agent.to_string(),
+        request_id: request_id.clone(),
+    };
+    let released = change(&request_id, async || {
+        client.release_agent(request.clone()).await
+    })
+    .await?;
+    output.one(&FoundView::from(released.agent.unwrap_or_default()))
+}
+
 #[derive(Debug, Serialize)]
 struct AgentView {
     agent_id: String,
@@ -167,6 +202,9 @@ struct AgentView {
     description: String,
     created_at: Option<String>,
     updated_at: Option<String>,
+    /// Where one is shown that is registered.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    registration: Option<FoundView>,
 }
 
 impl From<Agent> for AgentView {
@@ -177,6 +215,7 @@ impl From<Agent> for AgentView {
             agent_id: agent.agent_id,
             trust: agent.trust,
             description: agent.description,
+            registration: None,
         }
     }
 }
