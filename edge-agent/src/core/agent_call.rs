@@ -31,6 +31,11 @@ const SERVED: &str = "agent.serve";
 /// How long a grant of an unknown key waits for the keys to be read again.
 const KEYS_PATIENCE: Duration = Duration::from_secs(3);
 
+/// How long a grant waits for news of revocations that are new enough, and how
+/// often that is looked at; there is nobody to ask on its behalf.
+const NEWS_PATIENCE: Duration = Duration::from_secs(2);
+const LOOK_FOR_NEWS: Duration = Duration::from_millis(50);
+
 /// For the head of an answer from another edge: the agent's tool may take its time.
 const PATIENCE: Duration = Duration::from_mins(5);
 
@@ -249,6 +254,13 @@ impl Core {
             let read = self.verifier.keys().read_again();
             // in vain: the keys that are known have to do
             let _ = tokio::time::timeout(KEYS_PATIENCE, read).await;
+            check = self.verifier.check_of_anybody(grant.text(), &audience);
+        }
+        let begun = self.ambient.clock.since_boot();
+        while matches!(check, Check::TooOld(_))
+            && self.ambient.clock.since_boot() < begun + NEWS_PATIENCE
+        {
+            tokio::time::sleep(LOOK_FOR_NEWS).await;
             check = self.verifier.check_of_anybody(grant.text(), &audience);
         }
         let refused = match check {
