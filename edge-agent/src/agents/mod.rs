@@ -93,16 +93,6 @@ impl Agents {
         self.tell();
     }
 
-    /// Forgets all but these, which the registry has on this machine.
-    pub fn keep_only(&self, known: &[AgentId]) {
-        let mut table = self.lock();
-        let before = table.len();
-        table.retain(|agent, _| known.contains(agent));
-        if table.len() != before {
-            self.tell();
-        }
-    }
-
     /// Forgets an agent, in the registration of this epoch or an older one.
     pub fn forget(&self, agent: &AgentId, epoch: u64) {
         let mut table = self.lock();

@@ -7,17 +7,22 @@ use rmcp::ServerHandler;
 
 use crate::{faces::MakeHandler, mcp::Mcp};
 
+mod agent;
 mod call;
 mod client;
 mod completions;
 mod connect;
+mod deregister;
+mod discover;
 mod edge;
 mod failure;
+mod heartbeat;
 mod join;
 mod logging;
 mod login;
 mod logout;
 mod output;
+mod register;
 mod request_permission;
 mod revoke_token;
 mod run;
@@ -69,6 +74,14 @@ enum Command {
     ValidateToken(validate_token::ValidateToken),
     /// End the grant of a token
     RevokeToken(revoke_token::RevokeToken),
+    /// Find agents on any machine
+    Discover(discover::Discover),
+    /// Register an agent, so that others find it
+    Register(register::Register),
+    /// Take an agent out of the registry
+    Deregister(deregister::Deregister),
+    /// Show that a registered agent is there
+    Heartbeat(heartbeat::Heartbeat),
     /// Call a tool of another agent
     Call(call::Call),
     /// Print a completion script for a shell
@@ -94,6 +107,10 @@ impl Cli {
             Command::RequestPermission(request) => request.run().await,
             Command::ValidateToken(validate) => validate.run().await,
             Command::RevokeToken(revoke) => revoke.run().await,
+            Command::Discover(discover) => discover.run().await,
+            Command::Register(register) => register.run().await,
+            Command::Deregister(deregister) => deregister.run().await,
+            Command::Heartbeat(heartbeat) => heartbeat.run().await,
             Command::Call(call) => call.run().await,
             Command::Completions(completions) => completions.run(),
         };

@@ -36,6 +36,28 @@ pub(super) fn print(format: Format, result: &Value) -> Result<(), Failure> {
     write_stdout(&format!("{}\n", text.trim_end()))
 }
 
+/// Prints many results as a table for people: one row each, and of each these fields.
+pub(super) fn print_rows(columns: &[&str], results: &[Value]) -> Result<(), Failure> {
+    write_stdout(&format!("{}\n", rows(columns, results)))
+}
+
+fn rows(columns: &[&str], results: &[Value]) -> String {
+    let mut table = Table::new();
+    table
+        .load_style(presets::NOTHING)
+        .set_content_arrangement(ContentArrangement::Disabled)
+        .set_header(
+            columns
+                .iter()
+                .map(|name| name.replace('_', " ").to_uppercase()),
+        );
+    for result in results {
+        table.add_row(columns.iter().map(|name| plain(&result[*name])));
+    }
+    let lines = table.lines().map(|line| line.trim_end().to_owned());
+    lines.collect::<Vec<_>>().join("\n")
+}
+
 /// Writes text to stdout. A reader that left, as after `| head`, is no failure
 /// of ours: the exit code still tells what came of the command.
 pub(super) fn write_stdout(text: &str) -> Result<(), Failure> {
@@ -104,6 +126,22 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn many_results_have_a_row_each_under_the_names_of_their_fields() {
+        let results = [
+            json!({ "agent_id": "a", "capabilities": ["x@1", "y"] }),
+            json!({ "agent_id": "b", "age_ms": 5 }),
+        ];
+        let text = rows(&["agent_id", "capabilities", "age_ms"], &results);
+        let lines: Vec<_> = text.lines().map(str::trim).collect();
+        assert!(lines[0].starts_with("AGENT ID"), "{text}");
+        assert!(lines[1].contains("x@1, y"), "{text}");
+        assert!(
+            lines[2].starts_with('b') && lines[2].ends_with('5'),
+            "{text}"
+        );
+    }
 
     #[test]
     fn a_table_shows_what_is_there() {

@@ -2,9 +2,11 @@
 
 use authguardian_proto::{grants::v1::ListResourceTypesRequest, reason::Problem};
 
-use super::{Caller, Core};
+use super::{Caller, Core, discover_agents::Asked};
 
 const PAGE: u32 = 1000;
+/// Resource types that begin so are agents, which a grant is for calling.
+const OF_AGENT: &str = "agent:";
 /// Of more resource types than this, the first by name are offered.
 const MAX_PAGES: usize = 10;
 
@@ -33,10 +35,22 @@ impl Core {
         self.admit(caller, None, action).await?;
         let outcome = match candidates {
             Candidates::Agents => Ok(agents(caller)),
+            Candidates::ResourceTypes if typed.starts_with(OF_AGENT) => {
+                self.agent_audiences(caller).await
+            }
             Candidates::ResourceTypes => self.resource_types(caller).await,
         };
         self.note_outcome(caller, action, || None, outcome.as_ref().err());
         outcome.map(|names| matching(names, typed))
+    }
+
+    /// The best agents that are found.
+    async fn agent_audiences(&self, caller: &Caller) -> Result<Vec<String>, Problem> {
+        let found = self
+            .find_agents(caller, &Asked::anybody(), PAGE, None)
+            .await?;
+        let ids = found.agents.into_iter().map(|found| found.agent.agent_id);
+        Ok(ids.map(|id| format!("{OF_AGENT}{id}")).collect())
     }
 
     async fn resource_types(&self, caller: &Caller) -> Result<Vec<String>, Problem> {

@@ -30,17 +30,17 @@ use crate::{
     upstream::Timing,
 };
 
-/// The control plane has been heard just now if it was within this time.
-const HEARD: Duration = Duration::from_secs(5);
-
 const PAGE: u32 = 100;
 const MAX_PAGE: u32 = 1000;
 
 /// Most agents that can be asked of by id at once.
 const MAX_IDS: usize = 100;
 
-/// A cursor of what only this edge knows begins so.
-const LOCAL_CURSOR: &str = "here:";
+/// A cursor of what only this edge knows begins so, behind all that the control
+/// plane has told …
+const HERE_CURSOR: &str = "here:";
+/// … and so where it was away when the first answer was given.
+const AWAY_CURSOR: &str = "away:";
 /// One of the control plane's pages.
 const CENTRAL_CURSOR: &str = "central:";
 
@@ -181,27 +181,16 @@ impl Core {
         limit: u32,
         cursor: Option<&str>,
     ) -> Result<DiscoverAgentsResult, Problem> {
-        let (central_cursor, here_after) = match cursor {
-            None => (Some(String::new()), None),
-            Some(cursor) => match (
-                cursor.strip_prefix(CENTRAL_CURSOR),
-                cursor.strip_prefix(LOCAL_CURSOR),
-            ) {
-                (Some(central), _) => (Some(central.to_owned()), None),
-                (None, Some(here)) => (None, Some(here.to_owned())),
-                (None, None) => {
-                    let detail = "expected `next_cursor` of an earlier answer";
-                    return Err(Problem::invalid("cursor", detail));
-                }
-            },
-        };
         let mut answer = Answer::default();
-        let mut central = Central::Silent;
-        if let Some(page_token) = central_cursor {
-            central = self.ask_central(caller, asked, limit, page_token).await?;
-        } else if self.is_heard() {
-            central = Central::Told;
-        }
+        let (mut central, here_after) = match Place::read(cursor)? {
+            Place::Central(page_token) => {
+                let central = self.ask_central(caller, asked, limit, page_token).await?;
+                (central, None)
+            }
+            Place::Here(after) => (Central::Told, Some(after)),
+            // it may be back: who began without it would miss what it tells
+            Place::Away(after) => (Central::Silent, Some(after)),
+        };
         match &mut central {
             Central::Page { agents, next } => {
                 answer.agents = std::mem::take(agents);
@@ -256,7 +245,12 @@ impl Core {
             Err(problem) if problem.reason == Reason::Unavailable => {
                 return Ok(Central::Away(problem));
             }
-            Err(problem) => return Err(problem),
+            Err(mut problem) => {
+                if problem.field.as_deref() == Some("page_token") {
+                    problem.field = Some("cursor".to_owned());
+                }
+                return Err(problem);
+            }
         };
         let age = self.ambient.clock.since_boot().saturating_sub(begun);
         let agents = page.agents.into_iter().map(|agent| FoundAgent {
@@ -276,7 +270,7 @@ impl Core {
         caller: &Caller,
         asked: &Asked,
         limit: u32,
-        after: Option<String>,
+        after: Option<Rank>,
         central: &Central,
         answer: &mut Answer,
     ) -> Result<(), Problem> {
@@ -292,9 +286,6 @@ impl Core {
         }
         known.sort_by(|a, b| a.rank.cmp(&b.rank));
         if let Some(after) = after {
-            let after = read_rank(&after).ok_or_else(|| {
-                Problem::invalid("cursor", "expected `next_cursor` of an earlier answer")
-            })?;
             known.retain(|known| known.rank > after);
         }
         let room = usize::try_from(limit)
@@ -303,9 +294,14 @@ impl Core {
         let has_more = known.len() > room;
         known.truncate(room);
         if has_more {
+            let prefix = if central.has_told() {
+                HERE_CURSOR
+            } else {
+                AWAY_CURSOR
+            };
             // with no room at all the next answer begins with the first
             let rank = known.last().map(|known| write_rank(&known.rank));
-            answer.next_cursor = Some(format!("{LOCAL_CURSOR}{}", rank.unwrap_or_default()));
+            answer.next_cursor = Some(format!("{prefix}{}", rank.unwrap_or_default()));
         }
         answer
             .agents
@@ -453,12 +449,6 @@ impl Core {
         }
     }
 
-    /// Whether the control plane was heard just now.
-    fn is_heard(&self) -> bool {
-        let age = self.upstream.feed().freshness().age();
-        age.is_some_and(|age| age < HEARD)
-    }
-
     fn sources_here(&self) -> Vec<&'static str> {
         let mut sources = vec!["local"];
         sources.extend(self.hearsay.load().iter().map(|source| source.as_str()));
@@ -493,6 +483,35 @@ pub(super) struct Statics {
     read_at: Duration,
 }
 
+/// Where an answer begins.
+#[derive(Debug, PartialEq, Eq)]
+enum Place {
+    /// At one of the control plane's pages.
+    Central(String),
+    /// Behind all of its pages, after this one of those that only this edge knows.
+    Here(Rank),
+    /// The same where the control plane was away from the beginning.
+    Away(Rank),
+}
+
+impl Place {
+    fn read(cursor: Option<&str>) -> Result<Self, Problem> {
+        let Some(cursor) = cursor else {
+            return Ok(Self::Central(String::new()));
+        };
+        let rank = |prefix| cursor.strip_prefix(prefix).and_then(read_rank);
+        let central = cursor.strip_prefix(CENTRAL_CURSOR);
+        central
+            .map(|page_token| Self::Central(page_token.to_owned()))
+            .or_else(|| rank(HERE_CURSOR).map(Self::Here))
+            .or_else(|| rank(AWAY_CURSOR).map(Self::Away))
+            .ok_or_else(|| {
+                let detail = "expected `next_cursor` of an earlier answer";
+                Problem::invalid("cursor", detail)
+            })
+    }
+}
+
 /// What the control plane has said.
 enum Central {
     /// One page of those that fit, and where the next begins.
@@ -504,7 +523,7 @@ enum Central {
     Told,
     /// It did not answer.
     Away(Problem),
-    /// It was not asked, being away.
+    /// It was not asked, having been away when the first answer was given.
     Silent,
 }
 
@@ -690,6 +709,21 @@ mod tests {
         assert!(read_rank("").is_some_and(|first| first < rank));
         for bad in ["x", "9.0.1.a", "0.0.a.b", "0"] {
             assert_eq!(read_rank(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_cursor_says_whether_the_control_plane_was_there() {
+        let rank: Rank = (Liveness::Live, true, 200, "a".to_owned());
+        let read = |text: &str| Place::read(Some(text));
+        assert_eq!(Place::read(None), Ok(Place::Central(String::new())));
+        assert_eq!(read("central:x:y"), Ok(Place::Central("x:y".to_owned())));
+        let text = write_rank(&rank);
+        assert_eq!(read(&format!("here:{text}")), Ok(Place::Here(rank.clone())));
+        assert_eq!(read(&format!("away:{text}")), Ok(Place::Away(rank)));
+        for bad in ["", "x", "here", "here:x", "away:9.0.1.a"] {
+            let problem = read(bad).unwrap_err();
+            assert_eq!(problem.field.as_deref(), Some("cursor"), "{bad}");
         }
     }
 

@@ -1,6 +1,10 @@
 //! The lease of this edge on its machine: one heartbeat for all of its agents.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use authguardian_proto::{
     ids::AgentId,
@@ -12,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Core, register_agent::registered};
 use crate::{
-    agents::Status,
+    agents::{Own, Status},
     upstream::{AgentNews, Change, Timing},
 };
 
@@ -76,6 +80,8 @@ impl Core {
     }
 
     async fn begin(&self, peer_address: &str) -> Result<Lease, Problem> {
+        // what is registered while this is under way is not in the answer
+        let before = self.agents.all();
         let (begun, timing) = self.upstream.begin_edge(peer_address.to_owned()).await?;
         let BeginEdgeResponse {
             incarnation,
@@ -83,13 +89,17 @@ impl Core {
             ..
         } = begun;
         let now = self.ambient.clock.since_boot();
-        let mut known = Vec::with_capacity(agents.len());
+        let mut known = HashSet::with_capacity(agents.len());
         for own in agents {
             let registered = registered(own)?;
-            known.push(registered.agent_id.clone());
+            known.insert(registered.agent_id.clone());
             self.agents.refresh(registered, now);
         }
-        self.agents.keep_only(&known);
+        for Own { registered, .. } in before {
+            if !known.contains(&registered.agent_id) {
+                self.agents.forget(&registered.agent_id, registered.epoch);
+            }
+        }
         self.neighbours_timing(timing);
         tracing::debug!(
             incarnation,
