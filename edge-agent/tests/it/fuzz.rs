@@ -102,6 +102,16 @@ impl Target {
                 "revoke_token",
                 json!({"token": "eyJ0.e30.AAAA", "request_id": "r-3"}),
             ),
+            (
+                "register_agent",
+                json!({"agent_id": "data_analyst", "capabilities": ["a.b@1", {"name": "c", "attributes": {"k": "v"}}],
+                    "endpoint": "http://127.0.0.1:8000/mcp", "labels": {"a": "b"}, "trust_level": 1, "ttl_seconds": 60}),
+            ),
+            (
+                "discover_agents",
+                json!({"capability": "a.*", "min_trust": 1, "live_only": true, "labels": {"a": "b"}, "limit": 1}),
+            ),
+            ("heartbeat", json!({"agent_id": "data_analyst"})),
         ];
         let mut requests: Vec<_> = tools
             .iter()

@@ -26,6 +26,7 @@ mod mcp;
 mod openapi;
 mod outage;
 mod proxy;
+mod registry;
 mod renewal;
 mod rig;
 mod secrets;

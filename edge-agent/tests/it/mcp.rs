@@ -149,7 +149,11 @@ async fn both_revisions_give_the_same_results_and_errors() {
                 "permission_status",
                 "renew_permission",
                 "validate_token",
-                "revoke_token"
+                "revoke_token",
+                "register_agent",
+                "deregister_agent",
+                "heartbeat",
+                "discover_agents"
             ]
         );
         assert_eq!(

@@ -166,10 +166,20 @@ fn without_what_differs(mut value: Value) -> Value {
             "expires_at",
             "staleness_ms",
             "revision",
+            "epoch",
+            "last_seen",
+            "registered_at",
+            "age_ms",
         ] {
             if let Some(member) = object.get_mut(name) {
                 *member = json!("…");
             }
+        }
+        if let Some(Value::Array(agents)) = object.get_mut("agents") {
+            *agents = std::mem::take(agents)
+                .into_iter()
+                .map(without_what_differs)
+                .collect();
         }
     }
     value
@@ -244,7 +254,7 @@ fn rows(tokens: &Tokens) -> Vec<Row> {
     let not_valid = |reason: &str| To(json!({"valid": false, "reason": reason}));
     let good = tokens.good.as_str();
     let revoked = tokens.revoked.as_str();
-    vec![
+    let mut rows = vec![
         asks("the roadmap's request", with(json!({})), granted()),
         asks(
             "a scope",
@@ -522,6 +532,142 @@ fn rows(tokens: &Tokens) -> Vec<Row> {
             "nothing",
             json!({"token": null}),
             invalid("token"),
+        ),
+    ];
+    rows.extend(rows_about_agents());
+    rows
+}
+
+/// In this order: the later ones rest on what the earlier ones registered.
+#[expect(clippy::too_many_lines, reason = "a table")]
+fn rows_about_agents() -> Vec<Row> {
+    let invalid = |field| ToRefusal("INVALID_ARGUMENT", Some(field));
+    let registers = |what, members: Value, comes| {
+        let mut arguments = json!({"agent_id": "data_analyst"});
+        let (Value::Object(arguments_), Value::Object(members)) = (&mut arguments, members) else {
+            panic!("expected objects")
+        };
+        arguments_.extend(members);
+        calls("register_agent", what, arguments, comes)
+    };
+    let finds = |what, arguments, comes| calls("discover_agents", what, arguments, comes);
+    let of = |agent: &str| json!({ "agent_id": agent });
+    let mismatch = || ToRefusal("AGENT_MISMATCH", Some("agent_id"));
+    let unknown = || ToRefusal("UNKNOWN_AGENT", Some("agent_id"));
+    vec![
+        calls(
+            "heartbeat",
+            "of an agent that is not registered",
+            of("data_analyst"),
+            unknown(),
+        ),
+        registers(
+            "both forms of capabilities",
+            json!({"capabilities": ["finance.invoices@1.2", {"name": "ocr", "version": "2"}],
+                "endpoint": "http://127.0.0.1:8000/mcp", "labels": {"region": "eu"}}),
+            To(json!({"liveness": "live", "capabilities": ["finance.invoices@1.2", "ocr@2"]})),
+        ),
+        registers(
+            "less trust",
+            json!({"trust_level": 500}),
+            To(json!({"trust_level": 500})),
+        ),
+        registers(
+            "more trust",
+            json!({"trust_level": 801}),
+            ToRefusal("TRUST_TOO_LOW", Some("trust_level")),
+        ),
+        registers(
+            "no capabilities, no labels",
+            json!({"capabilities": [], "labels": null}),
+            To(json!({"labels": {}})),
+        ),
+        registers(
+            "what is no capability",
+            json!({"capabilities": ["a", "a b"]}),
+            invalid("capabilities[1]"),
+        ),
+        registers(
+            "a number",
+            json!({"capabilities": [7]}),
+            invalid("capabilities[0]"),
+        ),
+        registers(
+            "too many",
+            json!({"capabilities": (0..33).map(|n| format!("a{n}")).collect::<Vec<_>>()}),
+            ToRefusal("TOO_LARGE", Some("capabilities")),
+        ),
+        registers(
+            "another scheme",
+            json!({"endpoint": "file:///etc/passwd"}),
+            invalid("endpoint"),
+        ),
+        registers(
+            "an endless label",
+            json!({"labels": {"a": "x".repeat(129)}}),
+            invalid("labels"),
+        ),
+        registers(
+            "a short life",
+            json!({"ttl_seconds": 1}),
+            invalid("ttl_seconds"),
+        ),
+        calls(
+            "register_agent",
+            "somebody else",
+            of("orchestrator"),
+            mismatch(),
+        ),
+        calls("register_agent", "nobody", json!({}), invalid("agent_id")),
+        calls(
+            "heartbeat",
+            "of an agent",
+            of("data_analyst"),
+            To(json!({"liveness": "live"})),
+        ),
+        calls(
+            "heartbeat",
+            "of somebody else",
+            of("orchestrator"),
+            mismatch(),
+        ),
+        finds("everybody", json!({}), To(json!({"complete": true}))),
+        finds(
+            "what nobody can do",
+            json!({"capability": "no.such@1.*"}),
+            To(json!({"agents": [], "complete": true})),
+        ),
+        finds(
+            "what is no capability",
+            json!({"capability": "a b"}),
+            invalid("capability"),
+        ),
+        finds("too many", json!({"limit": 1001}), invalid("limit")),
+        finds("an unknown zone", json!({"zone": "moon"}), invalid("zone")),
+        finds(
+            "no machine",
+            json!({"machine_id": "x"}),
+            invalid("machine_id"),
+        ),
+        finds("no flag", json!({"live_only": "yes"}), invalid("live_only")),
+        finds("no cursor", json!({"cursor": "x"}), invalid("cursor")),
+        calls(
+            "deregister_agent",
+            "somebody else",
+            of("orchestrator"),
+            mismatch(),
+        ),
+        calls(
+            "deregister_agent",
+            "an agent, once for all faces",
+            json!({"agent_id": "data_analyst", "request_id": "deregistered"}),
+            To(json!({"agent_id": "data_analyst"})),
+        ),
+        calls(
+            "deregister_agent",
+            "what is not registered",
+            of("data_analyst"),
+            unknown(),
         ),
     ]
 }

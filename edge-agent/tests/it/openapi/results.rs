@@ -164,6 +164,8 @@ async fn call_everything(rig: &Rig, client: &mut Collector) {
         .validate(&token, "data_analyst", "no such type")
         .await;
 
+    call_about_agents(client).await;
+
     let (brief, ending) = client.grant(json!({"ttl_seconds": 2})).await;
     client.call("revoke_token", json!({ "token": token })).await;
     client
@@ -199,6 +201,35 @@ async fn call_everything(rig: &Rig, client: &mut Collector) {
     client
         .call("renew_permission", json!({ "token": ending }))
         .await;
+}
+
+async fn call_about_agents(client: &mut Collector) {
+    for arguments in [
+        json!({"agent_id": "data_analyst", "capabilities": ["a.b@1", {"name": "c", "attributes": {"k": "v"}}],
+            "endpoint": "http://127.0.0.1:8000/mcp", "labels": {"region": "eu"}, "ttl_seconds": 60}),
+        json!({"agent_id": "data_analyst", "trust_level": 1000}),
+        json!({"agent_id": "orchestrator"}),
+        json!({"agent_id": "data_analyst", "capabilities": ["a b"]}),
+    ] {
+        client.call("register_agent", arguments).await;
+    }
+    for agent in ["data_analyst", "orchestrator"] {
+        client.call("heartbeat", json!({ "agent_id": agent })).await;
+    }
+    for arguments in [
+        json!({"capability": "a.*", "limit": 1}),
+        json!({}),
+        json!({"cursor": "x"}),
+    ] {
+        client.call("discover_agents", arguments).await;
+    }
+    // by REST it succeeds, by MCP it has been done: with its request id it succeeds again
+    for arguments in [
+        json!({"agent_id": "data_analyst", "request_id": "ended"}),
+        json!({"agent_id": "data_analyst"}),
+    ] {
+        client.call("deregister_agent", arguments).await;
+    }
 }
 
 /// The same token, as if a key had signed it that nobody knows.
@@ -287,6 +318,9 @@ async fn resources_and_sessions_are_as_published_and_have_nothing_else() {
     let mut ask = asking("data_analyst");
     ask["scope"] = json!("read:invoices");
     client.call("request_permission", ask).await;
+    let agent =
+        json!({"agent_id": "data_analyst", "capabilities": ["a.b@1"], "labels": {"a": "b"}});
+    client.call("register_agent", agent).await;
     let who = crate::edge::http()
         .get(format!("{}/auth/session", rig.edge.url))
         .bearer_auth(&rig.api_key);
@@ -295,6 +329,7 @@ async fn resources_and_sessions_are_as_published_and_have_nothing_else() {
     for (schema, value) in [
         ("ActiveGrants", client.resource("grants://active").await),
         ("AuditLog", client.resource("grants://audit").await),
+        ("Agents", client.resource("agents://registry").await),
         ("Session", who.send().await.unwrap().json().await.unwrap()),
         (
             "Readiness",

@@ -18,7 +18,8 @@ import traceback
 from dataclasses import dataclass
 
 ACTIVE = "grants://active"
-TOOLS = ["request_permission", "permission_status", "renew_permission", "validate_token", "revoke_token"]
+TOOLS = ["request_permission", "permission_status", "renew_permission", "validate_token", "revoke_token",
+         "register_agent", "deregister_agent", "heartbeat", "discover_agents"]
 ASKING = {"agent_id": "data_analyst", "resource_type": "SAP_API", "justification": "Q4 analysis task"}
 UNKNOWN_KEY = "agk_0000000000000000000001_0000000000000000000000000000000000000000001"
 PATIENCE_SECONDS = 30
@@ -73,10 +74,10 @@ async def finds_its_way(client):
     assert list(tools) == TOOLS, tools
     for name, (takes, gives) in tools.items():
         assert takes["type"] == gives["type"] == "object", name
-        assert takes["required"], name
+        assert takes["required"] or name == "discover_agents", name
         for field in [*takes["properties"].values(), *gives["properties"].values()]:
             assert field["description"], name
-    assert await client.resources() == [ACTIVE, "grants://audit"]
+    assert await client.resources() == [ACTIVE, "grants://audit", "agents://registry"]
 
 
 async def lives_through_a_grant(client, updated):

@@ -48,7 +48,8 @@ type Fields = Record<string, any>;
 type Schema = { type: string; properties?: Fields | undefined; required?: string[] | undefined };
 
 const ACTIVE = "grants://active";
-const TOOLS = ["request_permission", "permission_status", "renew_permission", "validate_token", "revoke_token"];
+const TOOLS = ["request_permission", "permission_status", "renew_permission", "validate_token", "revoke_token",
+  "register_agent", "deregister_agent", "heartbeat", "discover_agents"];
 const ASKING = { agent_id: "data_analyst", resource_type: "SAP_API", justification: "Q4 analysis task" };
 const UNKNOWN_KEY = "agk_0000000000000000000001_0000000000000000000000000000000000000000001";
 
@@ -106,12 +107,12 @@ async function findsItsWay(client: Client) {
   assert.deepEqual(tools.map((tool) => tool.name), TOOLS);
   for (const { name, inputSchema: takes, outputSchema: gives } of tools) {
     assert.equal(takes.type, "object", name);
-    assert(takes.required?.length, name);
+    assert(takes.required?.length || name === "discover_agents", name);
     for (const field of Object.values({ ...takes.properties, ...(gives as Schema).properties })) {
       assert(field.description, name);
     }
   }
-  assert.deepEqual(await client.resources(), [ACTIVE, "grants://audit"]);
+  assert.deepEqual(await client.resources(), [ACTIVE, "grants://audit", "agents://registry"]);
 }
 
 async function livesThroughAGrant(client: Client) {
