@@ -30,7 +30,6 @@ use crate::{
         self, CertificateSource, Identity, IdentityError, JoinError, Renewal, Store, StoreError,
     },
     lifecycle::{self, Addresses},
-    neighbours::Source,
     upstream::{Feed, Follower, Sessions, Upstream},
     verify::Verifier,
 };
@@ -40,7 +39,7 @@ mod reload;
 
 use peers::PeerSide;
 pub use reload::Reload;
-use reload::Servers;
+use reload::{Servers, Used};
 
 /// How long a first start waits for a control plane that is not there yet.
 const JOIN_PATIENCE: Duration = Duration::from_mins(1);
@@ -155,7 +154,7 @@ pub async fn run<H: ServerHandler>(
     ];
     let feed = Feed::new(ambient.clone(), freshness, identity.machine_id, followers);
     let upstream = Upstream::new(channel.clone(), ambient.clone(), sessions, feed.clone());
-    let gossip = among_peers.gossip(config, &verifier, &ambient);
+    let mut hearing = among_peers.hearing(config, &verifier, &ambient);
     let rooms = rooms(config, &among_peers, &clock)?;
     let core = Core::new(
         upstream,
@@ -164,12 +163,7 @@ pub async fn run<H: ServerHandler>(
         identity.machine_id,
         ambient.clone(),
     );
-    let health = Health {
-        feed: feed.clone(),
-        machine_id: identity.machine_id,
-        machine_name: identity.machine_name.clone(),
-        trust_domain: identity.trust_domain.clone(),
-    };
+    let health = health(&feed, &identity);
     let renewal = Renewal {
         store,
         identity,
@@ -182,21 +176,22 @@ pub async fn run<H: ServerHandler>(
         changed,
     };
     tasks.spawn(feed.clone().run(channel, background.clone()));
-    let advertised = among_peers.advertised().map(ToString::to_string);
-    keep_up(
-        &core,
-        advertised.unwrap_or_default(),
-        &mut tasks,
-        &background,
-    );
+    keep_up(&core, among_peers.peer_address(), &mut tasks, &background);
     tasks.spawn(renewal.run(background.clone()));
 
     let stop = CancellationToken::new();
     let hangups = lifecycle::hangups().map_err(RunError::signals)?;
     reload::apply(&core, config);
+    hearing.begin(&core, config, &servers, &mut tasks, &background);
     if let Some(reload) = options.reload {
         let (core, used) = (core.clone(), config.clone());
-        tasks.spawn(reload.follow(core, servers, used, hangups.clone(), background.clone()));
+        let gossip = hearing.gossip();
+        let used = Used {
+            config: used,
+            servers,
+            gossip,
+        };
+        tasks.spawn(reload.follow(core, used, hangups.clone(), background.clone()));
     }
     let certificate = certificate.map(|shown| {
         if let Some(files) = shown.files {
@@ -214,15 +209,8 @@ pub async fn run<H: ServerHandler>(
         certificate.as_ref(),
         &mut tasks,
     );
-    let mut hearsay = Vec::new();
-    if let Some(gossip) = &gossip {
-        gossip.set_seeds(peers::seeds(config));
-        tasks.spawn(gossip.clone().run(background.clone()));
-        hearsay.push(Source::Gossip);
-    }
-    core.set_hearsay(hearsay);
     let further = faces::agents_router(&core, &config.limits);
-    among_peers.serve(&server, config, gossip, further, &mut tasks);
+    among_peers.serve(&server, config, hearing.gossip(), further, &mut tasks);
     tracing::info!(http = addresses.url(), socket = %addresses.socket.display(), machine = %addresses.machine_id, "listening");
     let ready = tell_when_ready(feed, options.ready_file, addresses.clone());
     let until_stopped = background.clone();
@@ -238,10 +226,14 @@ pub async fn run<H: ServerHandler>(
     drain(&server).await;
     background.cancel();
     while tasks.join_next().await.is_some() {}
+    remove_socket(&addresses);
+    Ok(())
+}
+
+fn remove_socket(addresses: &Addresses) {
     if let Err(error) = std::fs::remove_file(&addresses.socket) {
         tracing::debug!(%error, "the socket was removed by someone else");
     }
-    Ok(())
 }
 
 /// Starts what keeps the commands' knowledge and leases as they should be.
@@ -259,6 +251,15 @@ fn keep_up(
     tasks.spawn(core.clone().follow_registry(stop.clone()));
     tasks.spawn(core.clone().keep_telling(stop.clone()));
     tasks.spawn(core.upstream().reports().clone().run(stop.clone()));
+}
+
+fn health(feed: &Feed, identity: &Identity) -> Health {
+    Health {
+        feed: feed.clone(),
+        machine_id: identity.machine_id,
+        machine_name: identity.machine_name.clone(),
+        trust_domain: identity.trust_domain.clone(),
+    }
 }
 
 /// What the commands about agents work on.

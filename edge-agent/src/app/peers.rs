@@ -2,18 +2,21 @@
 
 use std::{net::SocketAddr, sync::Arc};
 
+use authguardian_discovery::Mdns;
 use authguardian_proto::ids::MachineId;
 use axum::Router;
-use tokio::{net::TcpListener, task::JoinSet};
+use tokio::{net::TcpListener, sync::watch, task::JoinSet};
+use tokio_util::sync::CancellationToken;
 
-use super::{RunError, bind};
+use super::{RunError, bind, reload::Servers};
 use crate::{
     clock::Ambient,
     config::Config,
-    core::{Gossip, GossipParts, Seed},
+    core::{Core, Gossip, GossipParts, Hearsay, Lan, LanParts, Seed},
+    dial::ServerAddress,
     faces::{self, PeerFace, Server},
     identity::{CertificateSource, Identity},
-    neighbours::Neighbours,
+    neighbours::{Neighbours, Source},
     peers::Peers,
     trust::{PeerAddress, Trust},
     verify::Verifier,
@@ -30,6 +33,43 @@ pub(super) struct PeerSide {
     machine_id: MachineId,
     listener: Option<Bound>,
     own: CertificateSource,
+}
+
+/// Ways of hearing of the agents of others.
+pub(super) struct Hearing {
+    gossip: Option<Arc<Gossip>>,
+    lan: Option<(Lan, Mdns)>,
+    servers: watch::Receiver<Vec<ServerAddress>>,
+}
+
+impl Hearing {
+    /// Gossip, where that is switched on.
+    pub(super) fn gossip(&self) -> Option<Arc<Gossip>> {
+        self.gossip.clone()
+    }
+
+    /// Begins to listen and to tell, until `stop`.
+    pub(super) fn begin(
+        &mut self,
+        core: &Core,
+        config: &Config,
+        servers: &Servers,
+        tasks: &mut JoinSet<()>,
+        stop: &CancellationToken,
+    ) {
+        let mut sources = Vec::new();
+        if let Some(gossip) = &self.gossip {
+            gossip.set_seeds(seeds(config));
+            tasks.spawn(gossip.clone().run(stop.clone()));
+            sources.push(Source::Gossip);
+        }
+        if let Some((lan, mdns)) = self.lan.take() {
+            tasks.spawn(servers.clone().find(self.servers.clone()));
+            tasks.spawn(lan.run(mdns, stop.clone()));
+            sources.push(Source::Mdns);
+        }
+        core.set_hearsay(sources);
+    }
 }
 
 /// Edges that the operator has written down.
@@ -95,12 +135,32 @@ impl PeerSide {
     }
 
     /// `host:port` that others are told.
-    pub(super) fn advertised(&self) -> Option<&PeerAddress> {
+    fn advertised(&self) -> Option<&PeerAddress> {
         self.listener.as_ref().map(|bound| &bound.advertised)
     }
 
-    /// Gossip with them, where that is switched on.
-    pub(super) fn gossip(
+    /// The same as the registry is told it; empty: nowhere.
+    pub(super) fn peer_address(&self) -> String {
+        let advertised = self.advertised().map(ToString::to_string);
+        advertised.unwrap_or_default()
+    }
+
+    /// The ways of hearing of others that are switched on.
+    pub(super) fn hearing(
+        &self,
+        config: &Config,
+        verifier: &Arc<Verifier>,
+        ambient: &Ambient,
+    ) -> Hearing {
+        let (found, servers) = watch::channel(Vec::new());
+        Hearing {
+            gossip: self.gossip(config, verifier, ambient),
+            lan: self.lan(config, verifier, ambient, found),
+            servers,
+        }
+    }
+
+    fn gossip(
         &self,
         config: &Config,
         verifier: &Arc<Verifier>,
@@ -117,11 +177,47 @@ impl PeerSide {
                 max_machines: usize::try_from(switched.max_machines).unwrap_or(usize::MAX),
                 trust: self.trust.clone(),
                 peers: self.peers.clone(),
-                neighbours: self.neighbours.clone(),
-                verifier: verifier.clone(),
-                ambient: ambient.clone(),
+                hearsay: self.hearsay(verifier, ambient),
             })
         })
+    }
+
+    /// `servers` is told of control planes in the local network.
+    fn lan(
+        &self,
+        config: &Config,
+        verifier: &Arc<Verifier>,
+        ambient: &Ambient,
+        servers: watch::Sender<Vec<ServerAddress>>,
+    ) -> Option<(Lan, Mdns)> {
+        let switched = &config.discovery.mdns;
+        if !switched.enabled {
+            return None;
+        }
+        let mdns = match Mdns::open(&switched.interfaces) {
+            Ok(mdns) => mdns,
+            Err(error) => {
+                tracing::error!(%error, "nobody is found in the local network");
+                return None;
+            }
+        };
+        let lan = Lan::new(LanParts {
+            machine_id: self.machine_id,
+            port: self.address().map(|address| address.port()),
+            trust: self.trust.clone(),
+            peers: self.peers.clone(),
+            hearsay: self.hearsay(verifier, ambient),
+            servers,
+        });
+        Some((lan, mdns))
+    }
+
+    fn hearsay(&self, verifier: &Arc<Verifier>, ambient: &Ambient) -> Hearsay {
+        Hearsay {
+            neighbours: self.neighbours.clone(),
+            verifier: verifier.clone(),
+            ambient: ambient.clone(),
+        }
     }
 
     /// Serves other edges beside the clients of this one, with `further` routes.

@@ -1,13 +1,17 @@
 //! SIGHUP: reading the configuration again.
 
-use std::{fmt, sync::Arc};
+use std::{
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
 
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use super::peers::seeds;
 use crate::{
     config::{Config, ConfigError},
-    core::{Core, StaticAgent, Tool},
+    core::{Core, Gossip, StaticAgent, Tool},
     dial::{self, Addresses, Channel, ServerAddress, TlsSource},
 };
 
@@ -26,8 +30,7 @@ impl Reload {
     pub(super) async fn follow(
         self,
         core: Arc<Core>,
-        servers: Servers,
-        mut used: Config,
+        mut used: Used,
         mut hangups: watch::Receiver<u64>,
         stop: CancellationToken,
     ) {
@@ -35,21 +38,40 @@ impl Reload {
             match (self.0)() {
                 Ok(config) => {
                     apply(&core, &config);
-                    used.tools = config.tools.clone();
-                    used.discovery.agents.clone_from(&config.discovery.agents);
-                    servers.configure(&config);
-                    used.server = config.server.clone();
-                    if config == used {
+                    used.take(&config);
+                    if config == used.config {
                         tracing::info!("the configuration was read again");
                     } else {
                         tracing::warn!(
-                            "the configuration was read again; what is different besides `[tools]`, `[server]` and `discovery.agents` counts after a restart"
+                            "the configuration was read again; what is different besides `[tools]`, `[server]`, `discovery.agents` and `discovery.peers` counts after a restart"
                         );
                     }
                 }
                 Err(error) => tracing::error!(%error, "the configuration from before stays in use"),
             }
         }
+    }
+}
+
+/// What is in use.
+pub(super) struct Used {
+    pub(super) config: Config,
+    pub(super) servers: Servers,
+    pub(super) gossip: Option<Arc<Gossip>>,
+}
+
+impl Used {
+    /// Uses what it can of another configuration.
+    fn take(&mut self, config: &Config) {
+        self.servers.configure(config);
+        if let Some(gossip) = &self.gossip {
+            gossip.set_seeds(seeds(config));
+        }
+        let used = &mut self.config;
+        used.tools = config.tools.clone();
+        used.server = config.server.clone();
+        used.discovery.agents.clone_from(&config.discovery.agents);
+        used.discovery.peers.clone_from(&config.discovery.peers);
     }
 }
 
@@ -87,13 +109,36 @@ pub(super) struct Servers {
     pub(super) addresses: Addresses,
     joined_at: ServerAddress,
     pub(super) channel: Channel,
+    known: Arc<Mutex<Known>>,
+}
+
+/// By whom addresses are known.
+#[derive(Debug, Default)]
+struct Known {
+    configured: Vec<ServerAddress>,
+    found: Vec<ServerAddress>,
+}
+
+impl Known {
+    /// Those that were found come last.
+    fn all(&self) -> Vec<ServerAddress> {
+        let found = self.found.iter();
+        let found = found.filter(|address| !self.configured.contains(address));
+        self.configured.iter().chain(found).cloned().collect()
+    }
 }
 
 impl Servers {
     /// Nothing is connected yet.
     pub(super) fn new(config: &Config, joined_at: &ServerAddress, tls: TlsSource) -> Self {
-        let addresses = Addresses::new(&Self::of(config, joined_at));
+        let configured = Self::of(config, joined_at);
+        let addresses = Addresses::new(&configured);
+        let known = Known {
+            configured,
+            ..Known::default()
+        };
         Self {
+            known: Arc::new(Mutex::new(known)),
             channel: dial::channel_to(addresses.clone(), tls),
             addresses,
             joined_at: joined_at.clone(),
@@ -109,10 +154,33 @@ impl Servers {
     }
 
     fn configure(&self, config: &Config) {
-        if self.addresses.set(Self::of(config, &self.joined_at)) {
+        let configured = Self::of(config, &self.joined_at);
+        let mut known = self.known();
+        let are_others = known.configured != configured;
+        known.configured = configured;
+        self.addresses.set(known.all());
+        if are_others {
             tracing::info!("the control planes are others: connecting anew");
             self.channel.replace();
         }
+    }
+
+    /// Follows what is found, until nobody looks any more: TLS shows at each of these
+    /// whether a control plane of ours is there, when the others do not answer.
+    pub(super) async fn find(self, mut found: watch::Receiver<Vec<ServerAddress>>) {
+        while found.changed().await.is_ok() {
+            let mut known = self.known();
+            known.found.clone_from(&found.borrow_and_update());
+            tracing::info!(
+                found = known.found.len(),
+                "control planes of the local network"
+            );
+            self.addresses.set(known.all());
+        }
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

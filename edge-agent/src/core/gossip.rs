@@ -11,8 +11,7 @@ use std::{
 
 use arc_swap::ArcSwap;
 use authguardian_proto::{
-    agent_record::AgentRecord,
-    ids::{AgentId, MachineId},
+    ids::MachineId,
     reason::{Problem, Reason},
 };
 use futures::{StreamExt, stream::FuturesUnordered};
@@ -21,13 +20,12 @@ use http_body_util::Full;
 use hyper::body::Bytes;
 use tokio_util::sync::CancellationToken;
 
+use super::hearsay::{Checked, Hearsay};
 use crate::{
-    clock::Ambient,
-    gossip::{Entry, Fault, MAX_MESSAGE, Members, Message, Own, Records},
-    neighbours::{Neighbours, Refused, Source},
+    gossip::{Entry, Fault, MAX_MESSAGE, Members, Message, Own},
+    neighbours::Source,
     peers::{PeerError, Peers},
     trust::{OwnCertificate, PeerAddress, Trust},
-    verify::Verifier,
 };
 
 /// Others that are talked with in a round.
@@ -58,12 +56,8 @@ pub struct GossipParts {
     pub trust: Arc<Trust>,
     /// Calls them.
     pub peers: Peers,
-    /// Is told of their agents, and tells of this machine's.
-    pub neighbours: Arc<Neighbours>,
-    /// Knows the control plane's keys and time.
-    pub verifier: Arc<Verifier>,
-    /// Time and randomness.
-    pub ambient: Ambient,
+    /// Checks and keeps what they tell, and knows what to tell them.
+    pub hearsay: Hearsay,
 }
 
 /// Tells other edges of this machine's agents, and hears of theirs.
@@ -88,7 +82,7 @@ enum TalkError {
 impl Gossip {
     /// Nothing is said yet.
     pub fn new(parts: GossipParts) -> Arc<Self> {
-        let started_ms = parts.ambient.clock.now().unix_timestamp_nanos() / 1_000_000;
+        let started_ms = parts.hearsay.ambient.clock.now().unix_timestamp_nanos() / 1_000_000;
         let own = Own::new(
             parts.machine_id,
             u64::try_from(started_ms).unwrap_or_default(),
@@ -141,7 +135,7 @@ impl Gossip {
     /// Says again and again that this machine is there, and talks with others, until
     /// `stop`.
     pub async fn run(self: Arc<Self>, stop: CancellationToken) {
-        let mut told = self.parts.neighbours.told();
+        let mut told = self.parts.hearsay.neighbours.told();
         let mut talks = FuturesUnordered::new();
         let mut next = tokio::time::Instant::now();
         loop {
@@ -156,7 +150,7 @@ impl Gossip {
                 }
                 Some(()) = talks.next(), if !talks.is_empty() => continue,
             }
-            let interval = self.parts.ambient.jittered(self.parts.interval);
+            let interval = self.parts.hearsay.ambient.jittered(self.parts.interval);
             next = tokio::time::Instant::now() + interval;
             let records = told.borrow_and_update().records.clone();
             let targets = self.begin_round(records);
@@ -170,9 +164,9 @@ impl Gossip {
 
     /// Speaks, forgets who is gone, and chooses whom to talk with.
     fn begin_round(&self, records: Vec<Arc<str>>) -> Vec<Seed> {
-        let since_boot = self.parts.ambient.clock.since_boot();
-        let timing = self.parts.neighbours.timing();
-        let now = self.now();
+        let since_boot = self.parts.hearsay.ambient.clock.since_boot();
+        let timing = self.parts.hearsay.neighbours.timing();
+        let now = self.parts.hearsay.now();
         let mut members = self.members();
         if members.own_records(records).is_err() {
             tracing::warn!("this machine's agents are too many to be told of");
@@ -203,7 +197,7 @@ impl Gossip {
     fn choose(&self, mut from: Vec<Seed>, count: usize) -> Vec<Seed> {
         let mut chosen = Vec::new();
         while chosen.len() < count && !from.is_empty() {
-            let random = u64::from_le_bytes(self.parts.ambient.entropy.bytes());
+            let random = u64::from_le_bytes(self.parts.hearsay.ambient.entropy.bytes());
             let index = usize::try_from(random % from.len() as u64).unwrap_or_default();
             chosen.push(from.swap_remove(index));
         }
@@ -280,61 +274,28 @@ impl Gossip {
     }
 
     fn take(&self, entry: Entry) -> Result<(), Fault> {
-        let now = self.now();
-        let since_boot = self.parts.ambient.clock.since_boot();
-        let mut checked: Option<Vec<(AgentRecord, usize)>> = None;
+        let now = self.parts.hearsay.now();
+        let since_boot = self.parts.hearsay.ambient.clock.since_boot();
+        let mut checked: Option<Checked> = None;
         let taken =
             self.members()
                 .take(entry, &self.parts.trust, now, since_boot, |machine, new| {
-                    checked = Some(self.check(machine, new, now)?);
+                    let good = self.parts.hearsay.check(machine, new.texts(), now);
+                    checked = Some(good.map_err(|refused| {
+                        tracing::debug!(%machine, %refused, "a record was refused");
+                        Fault::BadRecord
+                    })?);
                     Ok(())
                 })?;
         let Some(machine) = taken else {
             return Ok(());
         };
-        let neighbours = &self.parts.neighbours;
-        if let Some(records) = checked {
-            let agents: HashSet<AgentId> = records.iter().map(|(r, _)| r.sub.clone()).collect();
-            neighbours.keep_only(machine, &agents);
-            for (record, bytes) in records {
-                let agent = record.sub.clone();
-                if let Err(refused) = neighbours.keep(Arc::new(record), bytes, Source::Gossip) {
-                    tracing::debug!(%machine, %agent, %refused, "a record was not kept");
-                }
-            }
+        let hearsay = &self.parts.hearsay;
+        if let Some(checked) = checked {
+            hearsay.keep(machine, checked, Source::Gossip);
         }
-        neighbours.heard(machine, Source::Gossip);
+        hearsay.neighbours.heard(machine, Source::Gossip);
         Ok(())
-    }
-
-    /// The records that count now; those that have ended meanwhile do not, and are no
-    /// fault of whoever passes them on.
-    fn check(
-        &self,
-        machine: MachineId,
-        records: &Records,
-        now: i64,
-    ) -> Result<Vec<(AgentRecord, usize)>, Fault> {
-        self.parts.verifier.with_keys(|keys| {
-            let mut good = Vec::new();
-            for text in records.texts() {
-                match self.parts.neighbours.check(machine, text, keys, now) {
-                    Ok(record) => good.push((record, text.len())),
-                    Err(Refused::Expired) => {}
-                    Err(refused) => {
-                        tracing::debug!(%machine, %refused, "a record was refused");
-                        return Err(Fault::BadRecord);
-                    }
-                }
-            }
-            Ok(good)
-        })
-    }
-
-    /// The control plane's time as far as known, seconds since 1970.
-    fn now(&self) -> i64 {
-        let wall = || self.parts.ambient.clock.now().unix_timestamp();
-        self.parts.verifier.server_now().unwrap_or_else(wall)
     }
 
     fn members(&self) -> MutexGuard<'_, Members> {

@@ -37,7 +37,9 @@ mod form;
 #[cfg(test)]
 mod fuzz;
 mod gossip;
+mod hearsay;
 mod interest;
+mod lan;
 mod lease;
 mod limit;
 mod login;
@@ -68,6 +70,8 @@ pub use events::EventsWanted;
 pub use follow::{CertificateFollower, MachineFollower, VerifierFollower};
 pub use form::{Field, Kind};
 pub use gossip::{Gossip, GossipParts, Seed};
+pub use hearsay::Hearsay;
+pub use lan::{Lan, LanParts};
 pub use login::{Challenge, SessionInfo};
 pub use peer::{Peer, Source};
 pub use resource::{ActiveGrants, AuditEntries, AuditEntry, GrantInForce, Resource};

@@ -24,6 +24,9 @@ pub struct Records {
     bytes: usize,
 }
 
+/// A machine, and where others reach it.
+pub type Reached = (MachineId, PeerAddress);
+
 /// A machine that has shown that it is there.
 #[derive(Debug)]
 struct Member {
@@ -295,7 +298,7 @@ impl Members {
         &self,
         since_boot: Duration,
         recent: Duration,
-    ) -> (Vec<(MachineId, PeerAddress)>, Vec<(MachineId, PeerAddress)>) {
+    ) -> (Vec<Reached>, Vec<Reached>) {
         let address = |member: &Member| (member.life.machine, member.life.peer_address.clone());
         let (recent, silent): (Vec<_>, Vec<_>) = self
             .others

@@ -13,7 +13,7 @@ mod message;
 #[cfg(test)]
 mod tests;
 
-pub use members::{Fault, Members, Own, Records};
+pub use members::{Fault, Members, Own, Reached, Records};
 pub use message::{Entry, Known, Life, MAX_MESSAGE, Message};
 
 /// Most bytes of one machine's records.

@@ -195,7 +195,7 @@ fn a_machine_that_was_banned_is_dropped_and_not_taken_again() {
     let mut second = Edge::new(&ca, 2, 16);
     second.take(first.own_entry()).unwrap();
     second.trust.refuse(machine(1), Reason::MachineBanned);
-    let long = Duration::from_secs(3600);
+    let long = Duration::from_hours(1);
     second.members.forget(&second.trust, Duration::ZERO, long);
     assert!(second.members.machines().is_empty());
     first.members.speak(NOW).unwrap();

@@ -29,11 +29,12 @@ impl Told {
         records.dedup();
         records.truncate(MAX_RECORDS_OF_MACHINE);
         let fingerprint = trust::fingerprint(&records);
-        let [a, b, c, d, e, f, g, h, ..] = sha256(fingerprint.as_bytes());
-        Self {
-            version: u64::from_be_bytes([a, b, c, d, e, f, g, h]),
-            records,
-        }
+        let hash = sha256(fingerprint.as_bytes());
+        let version = hash
+            .iter()
+            .take(8)
+            .fold(0, |version: u64, &byte| (version << 8) | u64::from(byte));
+        Self { version, records }
     }
 }
 

@@ -65,7 +65,11 @@ pub struct Trust {
 
 /// Checks chains up to the CAs that are trusted now.
 #[derive(Debug)]
-struct Chains(Arc<dyn ClientCertVerifier>);
+struct Chains {
+    verifier: Arc<dyn ClientCertVerifier>,
+    /// SHA-256 of each CA's certificate.
+    fingerprints: Vec<[u8; 32]>,
+}
 
 #[derive(Debug, Default)]
 struct Refused {
@@ -101,6 +105,11 @@ impl Trust {
         let chains = Chains::new(authorities, &self.provider)?;
         self.chains.store(Arc::new(chains));
         Ok(())
+    }
+
+    /// Whether the CA whose certificate has this SHA-256 counts.
+    pub fn has_authority(&self, fingerprint: &[u8; 32]) -> bool {
+        self.chains.load().fingerprints.contains(fingerprint)
     }
 
     /// The machine may take part no more.
@@ -151,7 +160,7 @@ impl Trust {
     ) -> Result<MachineId, Error> {
         let chains = self.chains.load();
         chains
-            .0
+            .verifier
             .verify_client_cert(certificate, intermediates, now)?;
         self.named(certificate).ok_or_else(|| {
             let why = OtherError(Arc::new(NoMachine(self.domain.clone())));
@@ -190,10 +199,14 @@ impl Chains {
         for authority in authorities {
             roots.add(authority.clone())?;
         }
-        WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone())
-            .build()
-            .map(Self)
-            .map_err(|error| Error::General(error.to_string()))
+        let verifier =
+            WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone())
+                .build()
+                .map_err(|error| Error::General(error.to_string()))?;
+        Ok(Self {
+            verifier,
+            fingerprints: authorities.iter().map(|ca| sha256(ca)).collect(),
+        })
     }
 }
 

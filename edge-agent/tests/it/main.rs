@@ -14,6 +14,7 @@ mod edge;
 mod faces;
 mod faults;
 mod fuzz;
+mod gossip;
 mod grants;
 mod guard;
 mod held;

@@ -20,7 +20,7 @@ use super::*;
 use crate::{
     clock::Ambient,
     config::Socket,
-    core::GossipParts,
+    core::{GossipParts, Hearsay},
     faces::{Server, Users},
     freshness::Freshness,
     neighbours::Query,
@@ -105,9 +105,11 @@ impl Edge {
             max_machines: 16,
             trust: trust.clone(),
             peers: peers.clone(),
-            neighbours: neighbours.clone(),
-            verifier,
-            ambient: ambient.clone(),
+            hearsay: Hearsay {
+                neighbours: neighbours.clone(),
+                verifier,
+                ambient: ambient.clone(),
+            },
         });
         let face = PeerFace {
             machine_id: machine(number),
@@ -303,7 +305,13 @@ async fn what_is_no_message_of_gossip_is_refused_and_counted() {
             .await;
         answer.unwrap().response.status().as_u16()
     };
-    for junk in [&b""[..], b"junk", b"[]", b"{\"news\": [{}]}", b"{\"x\": 1}"] {
+    for junk in [
+        &b""[..],
+        b"junk",
+        b"[1]",
+        b"{\"news\": [{}]}",
+        b"{\"x\": 1}",
+    ] {
         assert_eq!(status(junk.to_vec()).await, 400, "{junk:?}");
     }
     assert_eq!(there.gossip.refused(), 5);
