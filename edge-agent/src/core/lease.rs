@@ -23,6 +23,9 @@ use crate::{
 /// How often everything is said, whatever the control plane should know.
 const COMPLETE_EVERY: Duration = Duration::from_mins(1);
 
+/// Between a change and the heartbeat that tells it.
+const SPACING: Duration = Duration::from_millis(100);
+
 /// For the last word of an edge that ends.
 const LAST_WORD: Duration = Duration::from_secs(1);
 
@@ -69,7 +72,11 @@ impl Core {
             self.save_agents().await;
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
-                heard = changes.changed(), if failures == 0 => if heard.is_err() { return },
+                // several changes at once are one heartbeat
+                heard = changes.changed(), if failures == 0 => match heard {
+                    Ok(()) => tokio::time::sleep(SPACING.min(pause)).await,
+                    Err(_) => return,
+                },
                 () = stop.cancelled() => break,
             }
         }
@@ -242,8 +249,12 @@ impl Core {
                 self.neighbours.drop_agent(agent, epoch);
             }
             // how far it is trusted may be another
-            AgentNews::Updated | AgentNews::Other => self.agents.renew_record(agent),
-            AgentNews::Registered | AgentNews::Live | AgentNews::Suspect | AgentNews::Gone => {}
+            AgentNews::Other => self.agents.renew_record(agent),
+            AgentNews::Registered
+            | AgentNews::Updated
+            | AgentNews::Live
+            | AgentNews::Suspect
+            | AgentNews::Gone => {}
         }
     }
 }
