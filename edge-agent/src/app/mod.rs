@@ -9,6 +9,7 @@ use authguardian_proto::{
     reason::{Problem, Reason},
 };
 
+use futures::FutureExt;
 use rmcp::ServerHandler;
 use tokio::{
     net::{TcpListener, UnixListener},
@@ -184,14 +185,12 @@ pub async fn run<H: ServerHandler>(
     reload::apply(&core, config);
     hearing.begin(&core, config, &servers, &mut tasks, &background);
     if let Some(reload) = options.reload {
-        let (core, used) = (core.clone(), config.clone());
-        let gossip = hearing.gossip();
         let used = Used {
-            config: used,
+            config: config.clone(),
+            gossip: hearing.gossip(),
             servers,
-            gossip,
         };
-        tasks.spawn(reload.follow(core, used, hangups.clone(), background.clone()));
+        tasks.spawn(reload.follow(core.clone(), used, hangups.clone(), background.clone()));
     }
     let certificate = certificate.map(|shown| {
         if let Some(files) = shown.files {
@@ -213,10 +212,12 @@ pub async fn run<H: ServerHandler>(
     among_peers.serve(&server, config, hearing.gossip(), further, &mut tasks);
     tracing::info!(http = addresses.url(), socket = %addresses.socket.display(), machine = %addresses.machine_id, "listening");
     let ready = tell_when_ready(feed, options.ready_file, addresses.clone());
-    let until_stopped = background.clone();
-    tasks.spawn(async move {
-        until_stopped.run_until_cancelled_owned(ready).await;
-    });
+    tasks.spawn(
+        background
+            .clone()
+            .run_until_cancelled_owned(ready)
+            .map(drop),
+    );
 
     let why = lifecycle::told_to_stop(options.exit_with_parent);
     let why = why.await.map_err(RunError::signals)?;

@@ -1,6 +1,6 @@
 //! `edge-agent discover`
 
-use std::process::ExitCode;
+use std::{io::Write, process::ExitCode};
 
 use clap::Args;
 use serde_json::{Value, json};
@@ -84,7 +84,8 @@ impl Discover {
         } else {
             print_rows(&COLUMNS, found)?;
             for note in notes(&result) {
-                eprintln!("{note}");
+                // with stderr closed there is nobody to tell
+                let _ = writeln!(std::io::stderr(), "{note}");
             }
         }
         Ok(ExitCode::from(if found.is_empty() { 3 } else { 0 }))
