@@ -13,6 +13,7 @@ use crate::{
 };
 use namespaces::{Host, Lan};
 
+mod edges;
 mod namespaces;
 
 /// A control plane on one of the hosts; ends when it is dropped.
