@@ -62,6 +62,18 @@ const NOT_BLANK: &str = r"[^\s\x85]";
 /// Text has something in it, and no NUL, for schemas.
 const TEXT: &str = r"^[^\x00]*[^\s\x00\x85][^\x00]*$";
 
+/// Of capabilities, for schemas, which cannot say how long all parts are together.
+const NAME: &str = "[A-Za-z0-9_-]+(?:[./:][A-Za-z0-9_-]+){0,7}";
+const VERSION: &str = "[A-Za-z0-9](?:[A-Za-z0-9._+-]{0,30}[A-Za-z0-9])?";
+
+/// Of labels and attributes, for schemas.
+const KEY: &str = "^[A-Za-z0-9._/-]{1,63}$";
+const VALUE: &str = r"^[^\x00-\x1f\x7f-\x9f]*$";
+
+/// What a regular expression can tell of an endpoint, for schemas: which addresses are
+/// refused it cannot.
+const ENDPOINT: &str = r"^https?://[^\s?#@\\]+$";
+
 /// The arguments of one call, checked against their table.
 #[derive(Debug)]
 pub(super) struct Form(Map<String, Value>);
@@ -169,28 +181,22 @@ impl Kind {
             Self::OneOf(words) => vec![("type", json!("string")), ("enum", json!(words))],
             Self::Flag => vec![("type", json!("boolean"))],
             Self::Machine => text(MachineId::PATTERN),
-            Self::Endpoint => vec![
-                ("type", json!("string")),
-                ("format", json!("uri")),
-                ("maxLength", json!(512)),
-            ],
-            Self::CapabilityQuery => {
-                vec![
-                    ("type", json!("string")),
-                    ("minLength", json!(1)),
-                    ("maxLength", json!(161)),
-                ]
+            Self::Endpoint => {
+                let mut schema = bounded(ENDPOINT, 512);
+                schema.push(("format", json!("uri")));
+                schema
             }
+            Self::CapabilityQuery => bounded(
+                &format!(r"^(?:\*|{NAME}(?:@{VERSION})?|{NAME}[./:]\*|{NAME}@{VERSION}\.\*)$"),
+                162,
+            ),
             Self::Capabilities => vec![
                 ("type", json!("array")),
                 ("maxItems", json!(MAX_CAPABILITIES)),
+                ("uniqueItems", json!(true)),
                 ("items", capability_schema()),
             ],
-            Self::Labels => vec![
-                ("type", json!("object")),
-                ("maxProperties", json!(MAX_ATTRIBUTES)),
-                ("additionalProperties", json!({ "type": "string" })),
-            ],
+            Self::Labels => pairs_schema(128),
         };
         keywords
             .into_iter()
@@ -200,21 +206,42 @@ impl Kind {
 }
 
 fn capability_schema() -> Value {
+    let attributes: Map<String, Value> = pairs_schema(256)
+        .into_iter()
+        .map(|(keyword, value)| (keyword.to_owned(), value))
+        .collect();
     json!({
         "anyOf": [
-            { "type": "string", "description": "`name` or `name@version`" },
+            {
+                "type": "string",
+                "pattern": format!("^{NAME}(?:@{VERSION})?$"),
+                "maxLength": 161,
+                "description": "`name` or `name@version`",
+            },
             {
                 "type": "object",
                 "properties": {
-                    "name": { "type": "string" },
-                    "version": { "type": "string" },
-                    "attributes": { "type": "object", "additionalProperties": { "type": "string" } },
+                    "name": { "type": "string", "pattern": format!("^{NAME}$"), "maxLength": 128 },
+                    "version": { "type": ["string", "null"], "pattern": format!("^(?:{VERSION})?$") },
+                    "attributes": attributes,
                 },
                 "required": ["name"],
                 "additionalProperties": false,
             },
         ],
     })
+}
+
+fn pairs_schema(longest: usize) -> Vec<(&'static str, Value)> {
+    vec![
+        ("type", json!("object")),
+        ("maxProperties", json!(MAX_ATTRIBUTES)),
+        ("propertyNames", json!({ "pattern": KEY })),
+        (
+            "additionalProperties",
+            json!({ "type": "string", "pattern": VALUE, "maxLength": longest }),
+        ),
+    ]
 }
 
 /// Reads capabilities in either form.

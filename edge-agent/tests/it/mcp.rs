@@ -229,7 +229,7 @@ async fn a_session_is_refused_to_another_key() {
             .as_array()
             .unwrap()
             .len(),
-        5
+        9
     );
 
     let unknown = Raw {

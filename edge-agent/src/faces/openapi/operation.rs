@@ -30,6 +30,8 @@ pub(super) struct Operation {
     pub(super) parameters: Vec<Value>,
     /// Schema of the JSON body.
     pub(super) body: Option<Value>,
+    /// Whether a call without one is refused.
+    pub(super) needs_body: bool,
     /// Statuses of answers that are no failures, with their content.
     pub(super) answers: Vec<(u16, Value)>,
     /// What it can fail with beyond what all of its access can.
@@ -53,6 +55,7 @@ impl Operation {
             access: Access::Credential,
             parameters: Vec::new(),
             body: None,
+            needs_body: true,
             answers: Vec::new(),
             failures: &[],
         }
@@ -81,7 +84,7 @@ impl Operation {
         }
         if let Some(schema) = &self.body {
             operation["requestBody"] = json!({
-                "required": true,
+                "required": self.needs_body,
                 "content": { "application/json": { "schema": schema } },
             });
         }

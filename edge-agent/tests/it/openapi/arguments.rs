@@ -44,6 +44,41 @@ const VALUES: &[(&str, &str)] = &[
         "consistency",
         r#"[null, "bounded", "strong", "Bounded", "", 1, ["strong"]]"#,
     ),
+    (
+        "capabilities",
+        r#"[null, [], 7, "a", {}, [null], [1], [""], ["a b"], ["a", "b.c@1"], ["a", "a"], ["a@"], [".a"], ["a*"], [{}],
+            ["a.b.c.d.e.f.g.h"], ["a.b.c.d.e.f.g.h.i"], [{"name": "a"}], [{"name": "a", "version": "1"}],
+            [{"name": "a", "version": "1 2"}], [{"name": 7}], [{"version": "1"}], [{"name": "a", "colour": "red"}],
+            [{"name": "a", "attributes": {"k": "v"}}], [{"name": "a", "attributes": {"k": 1}}],
+            [{"name": "a", "attributes": {"a b": ""}}], [{"name": "a", "attributes": ["k"]}]]"#,
+    ),
+    (
+        "endpoint",
+        r#"[null, 7, "", "mcp", "ftp://a/", "http://127.0.0.1:8000/mcp", "https://agents.example/mcp",
+            "https://user@agents.example/", "https://agents.example/?a=b", "https://agents.example/#a", "https://a b/"]"#,
+    ),
+    (
+        "labels",
+        r#"[null, 7, [], {}, {"region": "eu"}, {"a/b.c_d-e": ""}, {"": "x"}, {"a b": "c"}, {"a": 1}, {"a": null},
+            {"a": "ä 🚀"}, {"a": "x\u0000"}, {"a": "x\ny"}]"#,
+    ),
+    ("trust_level", r#"[null, 0, 800, 1001, -1, 1.5, "5"]"#),
+    ("min_trust", r#"[null, 0, 1000, 1001, -1, 0.5, "5", []]"#),
+    ("live_only", r#"[null, true, false, 0, "yes", []]"#),
+    (
+        "zone",
+        r#"[null, "external", "local_machine", "moon", "", 1]"#,
+    ),
+    (
+        "machine_id",
+        r#"[null, "mch_0000000000000000000007", "grt_0000000000000000000007", "", 7]"#,
+    ),
+    ("limit", r#"[null, 1, 1000, 0, 1001, 1.5, "5"]"#),
+    ("cursor", r#"[null, 7, "", " ", []]"#),
+    (
+        "capability",
+        r#"[null, 7, "", " ", "*", "**", "a", "a.b@1.2", "a.*", "a@1.*", "a*", "a.**", ".*", "@*", "a@*", "*.a", "a b", []]"#,
+    ),
     ("no_such_argument", r#"[null, 1, "x"]"#),
 ];
 
