@@ -64,7 +64,7 @@ impl RegistryService for RegistryFace {
         request: Request<HeartbeatRequest>,
     ) -> std::result::Result<Response<HeartbeatResponse>, Status> {
         let machine = auth::machine(&request)?;
-        let heartbeat = heartbeat(machine, request.into_inner())?;
+        let heartbeat = heartbeat(machine, request.get_ref())?;
         let heard = self.0.heartbeat(heartbeat).await?;
         let records = heard.wanted.into_iter().take(MAX_RECORDS);
         let agents = records.map(|agent| {
@@ -118,7 +118,7 @@ impl RegistryService for RegistryFace {
     }
 }
 
-fn heartbeat(machine: MachineId, message: HeartbeatRequest) -> Result<Heartbeat> {
+fn heartbeat(machine: MachineId, message: &HeartbeatRequest) -> Result<Heartbeat> {
     if message.agents.len() > MAX_SAID {
         return Err(Error::invalid(
             "agents",

@@ -217,12 +217,13 @@ impl Agents {
         if machines.is_empty() && named.is_empty() {
             return Ok(Self(HashMap::new()));
         }
-        let machines: Vec<Uuid> = machines.into_iter().map(|id| id.as_uuid()).collect();
+        let machines: Vec<Uuid> = machines.into_iter().map(MachineId::as_uuid).collect();
         let read = store::registrations(connection, &named, &machines).await?;
         let with_fate = read.into_iter().map(|agent| {
-            let fate = match leases.taken.contains(&agent.machine_id) {
-                true => Fate::of(&agent).under(Liveness::Live),
-                false => Fate::of(&agent), // named by another machine than its own
+            let fate = if leases.taken.contains(&agent.machine_id) {
+                Fate::of(&agent).under(Liveness::Live)
+            } else {
+                Fate::of(&agent) // named by another machine than its own
             };
             (agent.agent_id.clone(), (agent, fate))
         });

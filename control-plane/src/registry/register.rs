@@ -71,9 +71,10 @@ impl Registry {
             .into());
         }
         let (lease, mut changes) = self.hear(connection, &session, now).await?;
-        let before = store::lock_registrations(connection, &[new.agent_id.clone()], &[])
-            .await?
-            .pop();
+        let before =
+            store::lock_registrations(connection, std::slice::from_ref(&new.agent_id), &[])
+                .await?
+                .pop();
         if let Some(before) = &before
             && !before.belongs_to(session.machine, session.api_key_id)
         {
@@ -246,7 +247,7 @@ impl Holder {
     ) -> Result<Self> {
         store::lock_agent_id(connection, agent).await?;
         store::lock_key_of_registrations(connection, session.api_key_id).await?;
-        let operators = store::agents_for_share(connection, &[agent.clone()]).await?;
+        let operators = store::agents_for_share(connection, std::slice::from_ref(agent)).await?;
         let keys = identity::api_key::lock_api_keys(connection, &[session.api_key_id]).await?;
         keys.first()
             .ok_or_else(|| Error::new(Reason::ApiKeyUnknown, "this API key is not known here"))?

@@ -2,12 +2,12 @@
 //! counts no more.
 
 use std::{
+    collections::HashMap,
     sync::{MutexGuard, PoisonError},
     time::Duration,
 };
 
 use authguardian_proto::{ids::MachineId, liveness::Liveness};
-use std::collections::HashMap;
 use time::OffsetDateTime;
 use uuid::Uuid;
 

@@ -14,6 +14,7 @@ use control_plane::{
 use proptest::{
     prelude::*,
     sample::{select, subsequence},
+    strategy::ValueTree,
     test_runner::{Config, TestRunner},
 };
 use sqlx::Row;
@@ -236,9 +237,6 @@ fn labels() -> impl Strategy<Value = BTreeMap<String, String>> {
 
 /// 40 agents of two machines that say, and are, different things.
 async fn crowd(rig: &Rig, runner: &mut TestRunner) -> Vec<MachineId> {
-    let value =
-        |strategy: BoxedStrategy<(Vec<&'static str>, BTreeMap<String, String>, u32, u8)>,
-         runner: &mut TestRunner| { strategy.new_tree(runner).unwrap().current() };
     let says = || {
         (
             subsequence(CAPABILITIES.to_vec(), 0..=3),
@@ -246,7 +244,6 @@ async fn crowd(rig: &Rig, runner: &mut TestRunner) -> Vec<MachineId> {
             select(vec![0_u32, 300, 500, 899, 900]),
             0..3_u8,
         )
-            .boxed()
     };
     let terms = Terms {
         max_zone: Zone::TrustedNetwork,
@@ -264,7 +261,7 @@ async fn crowd(rig: &Rig, runner: &mut TestRunner) -> Vec<MachineId> {
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     let key = rig.api_key(&names, false).await;
     for (n, name) in names.iter().enumerate() {
-        let (capabilities, labels, trust, liveness) = value(says(), runner);
+        let (capabilities, labels, trust, liveness) = says().new_tree(runner).unwrap().current();
         let agent = name.parse().unwrap();
         rig.app
             .agents

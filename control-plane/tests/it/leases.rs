@@ -222,7 +222,7 @@ async fn a_deregistered_agent_does_not_come_back_and_a_new_registration_is_anoth
         .say(&rig, vec![said(&first, Live)], false)
         .await
         .unwrap();
-    assert_eq!(heard.ended, [agent.clone()]);
+    assert_eq!(heard.ended, session.agents);
     assert_eq!(
         problem(registry.get(&agent).await).reason,
         Reason::UnknownAgent

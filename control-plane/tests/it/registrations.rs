@@ -7,16 +7,16 @@ use authguardian_proto::{
     credential::ApiKey,
     ids::{AgentId, ResourceTypeName},
     liveness::Liveness,
-    reason::Reason,
+    reason::{Problem, Reason},
     registry::v1::{
-        Capability as PbCapability, RegisterAgentRequest,
+        Capability as PbCapability, OwnAgent, RegisterAgentRequest,
         registry_service_client::RegistryServiceClient,
     },
     status::from_status,
     zone::Zone,
 };
 use control_plane::{
-    error::Result,
+    error,
     events::Stream,
     grants::Ask,
     identity::{Session, Terms, membership::Expulsion},
@@ -24,11 +24,14 @@ use control_plane::{
     registry::{NewRegistration, Registered, Registration},
 };
 
+use tonic::transport::Channel;
+
 use crate::{
     fake_edge::with_bearer,
     records::{fault, problem, request},
     rig::{JUSTIFICATION, Rig, admin, ask, caller, put, with_id},
     serving::Serving,
+    wait::until_async,
 };
 
 /// A registration that says little.
@@ -59,7 +62,7 @@ impl Rig {
         &self,
         session: &Arc<Session>,
         new: NewRegistration,
-    ) -> Result<Registered> {
+    ) -> error::Result<Registered> {
         let registry = &self.app.registry;
         registry
             .register(caller(session), Arc::clone(session), new)
@@ -402,145 +405,114 @@ async fn from_outside_of_the_configured_networks_nothing_is_registered() {
     assert_eq!(refused.reason, Reason::ZoneForbids);
 }
 
-#[tokio::test]
-async fn a_malformed_registration_names_its_field_and_a_thousand_leave_few_rows_of_audit() {
-    let serving = Serving::start().await;
-    let edge = serving.join("host", Terms::default()).await;
-    let key = serving.rig.api_key(&["data_analyst"], false).await;
-    let session = edge.log_in(&key, Zone::LocalMachine).await.unwrap();
-    let token = session.session_token;
-    let call = async |request: RegisterAgentRequest| {
-        RegistryServiceClient::new(edge.channel.clone())
-            .register_agent(with_bearer(request, &token))
-            .await
-            .map_err(|status| from_status(&status))
-    };
-    let good = || RegisterAgentRequest {
-        agent_id: "data_analyst".to_owned(),
-        ..RegisterAgentRequest::default()
-    };
-    let able = |name: &str| PbCapability {
-        name: name.to_owned(),
-        ..PbCapability::default()
-    };
-    let label = |key: &str, value: &str| [(key.to_owned(), value.to_owned())].into();
-    let cases = [
-        (
-            "agent_id",
-            RegisterAgentRequest {
-                agent_id: "a b".into(),
-                ..good()
-            },
-        ),
-        (
-            "capabilities[1]",
-            RegisterAgentRequest {
-                capabilities: vec![able("a"), able("a..b")],
-                ..good()
-            },
-        ),
-        (
-            "endpoint",
-            RegisterAgentRequest {
-                endpoint: "http://169.254.169.254/latest".into(),
-                ..good()
-            },
-        ),
-        (
-            "endpoint",
-            RegisterAgentRequest {
-                endpoint: "file:///etc/passwd".into(),
-                ..good()
-            },
-        ),
-        (
-            "endpoint",
-            RegisterAgentRequest {
-                endpoint: "https://user:pw@example.org/".into(),
-                ..good()
-            },
-        ),
-        (
-            "labels",
-            RegisterAgentRequest {
-                labels: label("a=b", ""),
-                ..good()
-            },
-        ),
-        (
-            "labels",
-            RegisterAgentRequest {
-                labels: label("a", "x\0"),
-                ..good()
-            },
-        ),
-        (
-            "ttl_seconds",
-            RegisterAgentRequest {
-                ttl_seconds: 4,
-                ..good()
-            },
-        ),
-        (
-            "ttl_seconds",
-            RegisterAgentRequest {
-                ttl_seconds: 86_401,
-                ..good()
-            },
-        ),
-        (
-            "trust_level",
-            RegisterAgentRequest {
-                trust_level: Some(1001),
-                ..good()
-            },
-        ),
-        (
-            "request_id",
-            RegisterAgentRequest {
-                request_id: " ".into(),
-                ..good()
-            },
-        ),
-    ];
-    for (field, request) in cases {
-        let refused = call(request.clone()).await.unwrap_err();
-        assert_eq!(
-            refused.field.as_deref(),
-            Some(field),
-            "{request:?}: {refused:?}"
-        );
+/// A session at a machine that calls over the wire.
+struct Wired {
+    serving: Serving,
+    client: RegistryServiceClient<Channel>,
+    key: ApiKey,
+    token: String,
+}
+
+impl Wired {
+    /// For the analyst.
+    async fn open() -> Self {
+        let serving = Serving::start().await;
+        let edge = serving.join("host", Terms::default()).await;
+        let key = serving.rig.api_key(&["data_analyst"], false).await;
+        let session = edge.log_in(&key, Zone::LocalMachine).await.unwrap();
+        Self {
+            serving,
+            client: RegistryServiceClient::new(edge.channel),
+            key,
+            token: session.session_token,
+        }
     }
-    let impersonating = || RegisterAgentRequest {
-        agent_id: "critic".to_owned(),
+
+    async fn register(&mut self, request: RegisterAgentRequest) -> Result<OwnAgent, Problem> {
+        let answer = self
+            .client
+            .register_agent(with_bearer(request, &self.token))
+            .await
+            .map_err(|status| from_status(&status))?;
+        Ok(answer.into_inner().agent.unwrap())
+    }
+}
+
+fn of_agent(agent: &str) -> RegisterAgentRequest {
+    RegisterAgentRequest {
+        agent_id: agent.to_owned(),
         ..RegisterAgentRequest::default()
-    };
+    }
+}
+
+#[tokio::test]
+async fn a_malformed_registration_names_its_field() {
+    type Spoil = fn(&mut RegisterAgentRequest);
+    let mut wired = Wired::open().await;
+    let cases: [(&str, Spoil); 11] = [
+        ("agent_id", |asked| asked.agent_id = "a b".into()),
+        ("capabilities[1]", |asked| {
+            asked.capabilities = ["a", "a..b"]
+                .map(|name| PbCapability {
+                    name: name.to_owned(),
+                    ..PbCapability::default()
+                })
+                .into();
+        }),
+        ("endpoint", |asked| {
+            asked.endpoint = "http://169.254.169.254/latest".into();
+        }),
+        ("endpoint", |asked| {
+            asked.endpoint = "file:///etc/passwd".into();
+        }),
+        ("endpoint", |asked| {
+            asked.endpoint = "https://user:pw@example.org/".into();
+        }),
+        ("labels", |asked| {
+            asked.labels = [("a=b".into(), String::new())].into();
+        }),
+        ("labels", |asked| {
+            asked.labels = [("a".into(), "x\0".into())].into();
+        }),
+        ("ttl_seconds", |asked| asked.ttl_seconds = 4),
+        ("ttl_seconds", |asked| asked.ttl_seconds = 86_401),
+        ("trust_level", |asked| asked.trust_level = Some(1001)),
+        ("request_id", |asked| asked.request_id = " ".into()),
+    ];
+    for (field, spoil) in cases {
+        let mut asked = of_agent("data_analyst");
+        spoil(&mut asked);
+        let refused = wired.register(asked).await.unwrap_err();
+        assert_eq!(refused.field.as_deref(), Some(field), "{refused:?}");
+    }
+    let own = wired.register(of_agent("data_analyst")).await.unwrap();
+    assert_eq!(own.api_key_id, wired.key.id().to_string());
+    assert_eq!(own.agent.unwrap().api_key_id, "", "that is for admins");
+    wired.serving.stop().await;
+}
+
+#[tokio::test]
+async fn a_thousand_refused_registrations_are_all_told_by_a_few_rows_of_audit() {
+    let mut wired = Wired::open().await;
     for _ in 0..1000 {
-        let refused = call(impersonating()).await.unwrap_err();
+        let refused = wired.register(of_agent("critic")).await.unwrap_err();
         assert_eq!(refused.reason, Reason::AgentMismatch);
     }
-    let registered = call(good()).await.unwrap().into_inner().agent.unwrap();
-    assert_eq!(registered.api_key_id, key.id().to_string());
-    assert_eq!(
-        registered.agent.unwrap().api_key_id,
-        "",
-        "that is for admins"
-    );
-
+    let rig = &wired.serving.rig;
     let written = async || -> (i64, i64) {
-        serving.rig.app.refusals.flush().await.unwrap();
+        rig.app.refusals.flush().await.unwrap();
         sqlx::query_as(
             "SELECT count(*), coalesce(sum(count), 0)::bigint FROM audit_entry
              WHERE action = 'call.refuse' AND reason = 'AGENT_MISMATCH' AND subject LIKE '%/RegisterAgent'",
         )
-        .fetch_one(serving.rig.database.pool())
+        .fetch_one(rig.database.pool())
         .await
         .unwrap()
     };
-    crate::wait::until_async("all are told", async || written().await.1 == 1000).await;
+    until_async("all are told", async || written().await.1 == 1000).await;
     let (rows, _) = written().await;
     assert!(rows <= 20, "{rows} rows: the test's clock stands still");
-    serving.stop().await;
+    wired.serving.stop().await;
 }
 
 fn to_call(session: &Session, agent: &str) -> Ask {

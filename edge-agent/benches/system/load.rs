@@ -83,7 +83,8 @@ pub(crate) fn on_own_thread<T: Send>(future: impl Future<Output = Result<T>> + S
         .map_err(|_| anyhow!("the load generator panicked"))?
 }
 
-async fn generate<C: Client>(plan: &Plan, clients: Vec<C>) -> Result<Outcome> {
+/// The same on the runtime that calls this.
+pub(crate) async fn generate<C: Client>(plan: &Plan, clients: Vec<C>) -> Result<Outcome> {
     let stop = Arc::new(AtomicBool::new(false));
     let began = Instant::now();
     let tasks: Vec<_> = clients

@@ -51,7 +51,7 @@ impl Machine {
     /// So many clients on one connection, for the runtime that calls this.
     pub(crate) async fn clients(&self, count: usize) -> Result<Vec<Asker>> {
         let channel = dial::channel(std::slice::from_ref(&self.server), self.tls.clone());
-        let bearer = self.log_in(&channel).await?;
+        let bearer = log_in(&channel, &self.api_key).await?;
         let asker = Asker {
             grants: GrantServiceClient::new(channel),
             bearer,
@@ -86,29 +86,30 @@ impl Machine {
         };
         load::on_own_thread(collect)
     }
+}
 
-    async fn log_in(&self, channel: &Channel) -> Result<MetadataValue<Ascii>> {
-        let key: ApiKey = self.api_key.parse()?;
-        let mut sessions = SessionServiceClient::new(channel.clone());
-        let challenge = sessions
-            .create_challenge(CreateChallengeRequest {
-                api_key_id: key.id().to_string(),
-            })
-            .await?
-            .into_inner();
-        let signature = key.sign_nonce(&challenge.nonce).context("a usable key")?;
-        let session = sessions
-            .create_session(CreateSessionRequest {
-                api_key_id: key.id().to_string(),
-                nonce: challenge.nonce,
-                signature,
-                zone: Zone::LocalMachine.to_proto().into(),
-                client_address: String::new(),
-            })
-            .await?
-            .into_inner();
-        Ok(format!("Bearer {}", session.session_token).parse()?)
-    }
+/// Logs a key in through the machine of a channel: the credential of its calls.
+pub(crate) async fn log_in(channel: &Channel, api_key: &str) -> Result<MetadataValue<Ascii>> {
+    let key: ApiKey = api_key.parse()?;
+    let mut sessions = SessionServiceClient::new(channel.clone());
+    let challenge = sessions
+        .create_challenge(CreateChallengeRequest {
+            api_key_id: key.id().to_string(),
+        })
+        .await?
+        .into_inner();
+    let signature = key.sign_nonce(&challenge.nonce).context("a usable key")?;
+    let session = sessions
+        .create_session(CreateSessionRequest {
+            api_key_id: key.id().to_string(),
+            nonce: challenge.nonce,
+            signature,
+            zone: Zone::LocalMachine.to_proto().into(),
+            client_address: String::new(),
+        })
+        .await?
+        .into_inner();
+    Ok(format!("Bearer {}", session.session_token).parse()?)
 }
 
 /// Asks for grants by gRPC.

@@ -22,6 +22,7 @@ mod mcp;
 mod memory;
 mod pgbench;
 mod postgres;
+mod registry;
 mod report;
 mod revocation;
 mod rpc;
@@ -72,6 +73,7 @@ async fn bench(args: &Args) -> Result<()> {
             Section::Footprint => footprint::run(args).await?,
             Section::Revocation => revocation::run(args).await?,
             Section::Streams => streams::run(args).await?,
+            Section::Registry => registry::run(args).await?,
             Section::Floor => floor::run(args)?,
         });
     }
