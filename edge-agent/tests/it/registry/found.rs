@@ -1,8 +1,9 @@
 //! Registered at one edge, found at others.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::json;
+use tokio::time::Instant;
 
 use super::{Fleet, everybody, ids, of, reader};
 
@@ -39,7 +40,6 @@ async fn an_agent_that_registers_at_one_edge_is_found_at_two_others_within_a_ten
     }
     took.sort();
     let median = took[took.len() / 2];
-    println!("found after {took:?}");
     assert!(median < Duration::from_millis(100), "{took:?}");
 }
 

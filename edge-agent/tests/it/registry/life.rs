@@ -1,8 +1,7 @@
 //! Live, suspect, gone, and what does not come back.
 
-use std::time::Instant;
-
 use serde_json::json;
+use tokio::time::Instant;
 
 use super::{Fleet, GONE_AFTER, SUSPECT_AFTER, everybody, liveness, of, reader, until_it_is};
 use crate::wait::until_async;
@@ -22,7 +21,6 @@ async fn the_agents_of_a_killed_edge_are_suspect_and_then_gone_at_the_configured
     let suspect = killed_at.elapsed();
     until_it_is(&seeker, "reader", "gone").await;
     let gone = killed_at.elapsed();
-    println!("suspect after {suspect:?}, gone after {gone:?}");
     // the last heartbeat was up to one second before
     let heartbeat = std::time::Duration::from_secs(1);
     assert!(suspect >= SUSPECT_AFTER - heartbeat * 2, "{suspect:?}");
