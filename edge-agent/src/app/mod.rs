@@ -13,7 +13,7 @@ use futures::FutureExt;
 use rmcp::ServerHandler;
 use tokio::{
     net::{TcpListener, UnixListener},
-    sync::Notify,
+    sync::{Notify, watch},
     task::JoinSet,
 };
 use tokio_util::sync::CancellationToken;
@@ -192,12 +192,7 @@ pub async fn run<H: ServerHandler>(
         };
         tasks.spawn(reload.follow(core.clone(), used, hangups.clone(), background.clone()));
     }
-    let certificate = certificate.map(|shown| {
-        if let Some(files) = shown.files {
-            tasks.spawn(files.follow(hangups, background.clone()));
-        }
-        shown.source
-    });
+    let certificate = certificate.map(|shown| shown.follow(hangups, &mut tasks, &background));
     let routers = faces::routers(&core, make, health, config, &stop);
     let server = Server::new(routers.http, &config.limits, users, clock, stop.clone());
     let websocket = server.beside(routers.websocket);
@@ -434,6 +429,19 @@ impl Shown {
                 })
             }
         })
+    }
+
+    /// What is shown, from now on read again when its files change.
+    fn follow(
+        self,
+        hangups: watch::Receiver<u64>,
+        tasks: &mut JoinSet<()>,
+        stop: &CancellationToken,
+    ) -> CertificateSource {
+        if let Some(files) = self.files {
+            tasks.spawn(files.follow(hangups, stop.clone()));
+        }
+        self.source
     }
 }
 
