@@ -18,8 +18,11 @@ use super::{
 };
 use crate::error::Result;
 
-/// Edges judged in one transaction.
+/// Edges judged in one transaction …
 const EDGES: i64 = 64;
+/// … and transactions of one sweep: when a whole network goes, its edges are
+/// judged at the time that is configured for each.
+const ROUNDS: usize = 64;
 
 /// For how long this process has been looking without a break, on the steady
 /// clock. Silence counts only while somebody listens: after a start, an outage
@@ -68,7 +71,15 @@ impl Registry {
         let watched = self
             .sight()
             .look(self.ambient.clock.since_boot(), self.timing.blink());
-        Ok(self.judge_silent(watched).await? + self.end_orphaned().await?)
+        let mut judged = 0;
+        for _ in 0..ROUNDS {
+            let (edges, agents) = self.judge_silent(watched).await?;
+            judged += agents;
+            if i64::try_from(edges).is_ok_and(|edges| edges < EDGES) {
+                break;
+            }
+        }
+        Ok(judged + self.end_orphaned().await?)
     }
 
     fn sight(&self) -> MutexGuard<'_, Sight> {
@@ -76,8 +87,8 @@ impl Registry {
     }
 
     /// Edges that were not heard for longer than usual while this process
-    /// listened.
-    async fn judge_silent(&self, watched: Duration) -> Result<u64> {
+    /// listened: how many, and how many of their agents are judged otherwise.
+    async fn judge_silent(&self, watched: Duration) -> Result<(usize, u64)> {
         let now = self.ambient.clock.now();
         let heard_before = |silence: Duration| {
             if watched < silence {
@@ -91,7 +102,7 @@ impl Registry {
         let mut tx = self.db.begin().await?;
         let edges = store::lock_silent_edges(&mut tx, suspect, gone, EDGES).await?;
         if edges.is_empty() {
-            return Ok(0);
+            return Ok((0, 0));
         }
         let machines: Vec<Uuid> = edges.iter().map(|(machine, _)| machine.as_uuid()).collect();
         let agents = store::registrations(&mut tx, &[], &machines).await?;
@@ -102,7 +113,8 @@ impl Registry {
             (agent, Fate::of(agent).under(edge.unwrap_or(Liveness::Live)))
         });
         let changes = fate::write(&mut tx, now, fates).await?;
-        self.commit(tx, now, &changes).await
+        let judged = self.commit(tx, now, &changes).await?;
+        Ok((machines.len(), judged))
     }
 
     /// Registrations whose key was revoked or has expired, or whose machine was

@@ -17,6 +17,9 @@ use super::Upstream;
 /// For an answer.
 const TIMEOUT: Duration = Duration::from_secs(2);
 
+/// Longest answer to a beginning, bytes: 10,000 agents with all that they may say.
+const MAX_BEGUN: usize = 512 * 1024 * 1024;
+
 /// No edge is heard more often, whatever it is told.
 const SHORTEST: u32 = 10;
 
@@ -67,7 +70,9 @@ impl Upstream {
     ) -> Result<(BeginEdgeResponse, Timing), Problem> {
         let mut request = tonic::Request::new(BeginEdgeRequest { peer_address });
         request.set_timeout(TIMEOUT);
-        let mut client = RegistryServiceClient::new(self.channel.clone());
+        // it names all agents of the machine, of which there may be thousands
+        let mut client =
+            RegistryServiceClient::new(self.channel.clone()).max_decoding_message_size(MAX_BEGUN);
         let begun = in_time(client.begin_edge(request)).await?;
         let timing = Timing::read(begun.timing);
         Ok((begun, timing))

@@ -24,13 +24,13 @@ pub(super) async fn grow_to(postgres: &Postgres, all: usize) -> Result<()> {
 
 async fn insert(postgres: &Postgres, agents: &str) -> Result<()> {
     let registrations = format!(
-        r#"INSERT INTO agent_registration (
+        "INSERT INTO agent_registration (
                agent_id, epoch, machine_id, api_key_id, capabilities, labels, trust, zone, ttl_seconds,
                own_liveness, liveness, ended, vouched_at, registered_at, updated_at)
            SELECT 'agent-' || epoch, epoch, id, gen_random_uuid(),
                   json_build_array(json_build_object('name', 'work.kind-' || epoch % 100)),
                   '{{}}', epoch % 1001, 'local_machine', 90, 0, 0, false, now(), now(), now()
-           FROM (SELECT id, nextval('registration_epoch') AS epoch FROM ({agents}) AS agent (id, number)) AS a"#
+           FROM (SELECT id, nextval('registration_epoch') AS epoch FROM ({agents}) AS agent (id, number)) AS a"
     );
     let terms = "INSERT INTO agent_term (term, liveness, distrust, agent_id, machine_id)
                  SELECT term, liveness, distrust, agent_id, machine_id

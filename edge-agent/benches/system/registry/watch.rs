@@ -31,11 +31,16 @@ pub(super) async fn run(
     edges: &[SimulatedEdge],
     bearer: &MetadataValue<Ascii>,
 ) -> Result<Vec<Row>> {
-    let (heard, mut hears) = mpsc::unbounded_channel();
+    let (tell, mut told) = mpsc::unbounded_channel::<Result<(u64, Instant)>>();
     let mut watchers = Vec::new();
     for edge in edges {
         let stream = begin(edge).await?;
-        watchers.push(tokio::spawn(follow(stream, heard.clone())));
+        let tell = tell.clone();
+        watchers.push(tokio::spawn(async move {
+            if let Err(error) = follow(stream, &tell).await {
+                let _ = tell.send(Err(error));
+            }
+        }));
     }
     let first = edges.first().context("an edge")?;
     let mut client = RegistryServiceClient::new(first.channel.clone());
@@ -62,8 +67,12 @@ pub(super) async fn run(
             let epoch = agent.and_then(|own| own.agent).context("the agent")?.epoch;
             let mut known = 0;
             while known < edges.len() {
-                let next = tokio::time::timeout(DEADLINE, hears.recv()).await?;
-                let (of, at): (u64, Instant) = next.context("all watch")?;
+                let next = tokio::time::timeout(DEADLINE, told.recv())
+                    .await
+                    .with_context(|| {
+                        format!("{known} of {} know of change {change}", edges.len())
+                    })?;
+                let (of, at): (u64, Instant) = next.context("all watch")??;
                 if of == epoch {
                     known += 1;
                     delays.push(at.saturating_duration_since(began));
@@ -110,7 +119,7 @@ async fn begin(edge: &SimulatedEdge) -> Result<Streaming<WatchResponse>> {
 /// Tells the epoch of each change, and when it came.
 async fn follow(
     mut stream: Streaming<WatchResponse>,
-    heard: mpsc::UnboundedSender<(u64, Instant)>,
+    tell: &mpsc::UnboundedSender<Result<(u64, Instant)>>,
 ) -> Result<()> {
     while let Some(message) = stream.message().await? {
         let at = Instant::now();
@@ -119,7 +128,9 @@ async fn follow(
         };
         for change in changes.changes {
             if let Some(Body::AgentChanged(changed)) = change.body {
-                heard.send((changed.epoch, at))?;
+                tell.send(Ok((changed.epoch, at)))
+                    .ok()
+                    .context("nobody asks any more")?;
             }
         }
     }

@@ -23,9 +23,9 @@ async fn the_agents_of_a_killed_edge_are_suspect_and_then_gone_at_the_configured
     let gone = killed_at.elapsed();
     // the last heartbeat was up to one second before
     let heartbeat = std::time::Duration::from_secs(1);
-    assert!(suspect >= SUSPECT_AFTER - heartbeat * 2, "{suspect:?}");
+    assert!(suspect + heartbeat * 2 >= SUSPECT_AFTER, "{suspect:?}");
     assert!(suspect < GONE_AFTER, "{suspect:?}");
-    assert!(gone >= GONE_AFTER - heartbeat * 2, "{gone:?}");
+    assert!(gone + heartbeat * 2 >= GONE_AFTER, "{gone:?}");
     assert!(gone < GONE_AFTER + heartbeat * 5, "{gone:?}");
     // it comes back with what it had
     let edge = killed.run_again().await;
