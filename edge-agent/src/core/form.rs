@@ -261,7 +261,10 @@ fn read_capabilities(name: &str, value: &Value) -> Result<Vec<Capability>, Probl
             }
             Value::Object(_) => serde_json::from_value::<GivenCapability>(item.clone())
                 .map(Capability::from)
-                .map_err(|error| Problem::invalid(&at, error.to_string()))?,
+                .map_err(|_| {
+                    let detail = "expected an object with `name`, and where it applies `version` (both text) and `attributes` (an object of texts)";
+                    Problem::invalid(&at, detail)
+                })?,
             _ => {
                 let detail = "expected `name`, `name@version`, or an object with `name`";
                 return Err(Problem::invalid(&at, detail));
