@@ -180,7 +180,11 @@ async fn ten_thousand_connections_that_come_and_go_leave_nothing_behind() {
     let after = settled(&rig.edge, Some(before.tasks)).await;
     let grown = after.resident_kib.saturating_sub(before.resident_kib);
     eprintln!("before {before:?}, after {after:?}");
-    assert!(after.files <= before.files, "{before:?} {after:?}");
+    // what the edge does by itself may have a file open for a moment
+    until_async("no file is left", async || {
+        rig.edge.in_use().await.files <= before.files
+    })
+    .await;
     assert!(grown < 24 * 1024, "{before:?} {after:?}");
     for face in Face::ALL {
         let mut speaker = Speaker::begin(face, &rig.edge, &rig.api_key).await;
