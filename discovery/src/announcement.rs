@@ -1,13 +1,13 @@
 //! What an instance says of itself, as TXT attributes (RFC 6763 §6).
 
-use authguardian_proto::ids::MachineId;
+use authguardian_proto::{base62, ids::MachineId};
 
 /// What an instance says of itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Announcement {
     /// `role=control-plane`: edges may call here.
     ControlPlane {
-        /// `ca`: SHA-256 of the certificate of its CA. Whoever knows another CA
+        /// `ca`: SHA-256 of the certificate of its CA, as join tokens carry it. Whoever knows another CA
         /// need not dial; that it is right, only TLS shows.
         ca_fingerprint: [u8; 32],
     },
@@ -27,7 +27,7 @@ impl Announcement {
         match self {
             Self::ControlPlane { ca_fingerprint } => vec![
                 pair("role", "control-plane".to_owned()),
-                pair("ca", hex(&ca_fingerprint)),
+                pair("ca", base62::encode(&ca_fingerprint)),
             ],
             Self::Edge { machine, records } => vec![
                 pair("role", "edge".to_owned()),
@@ -41,7 +41,7 @@ impl Announcement {
     pub fn from_txt<'a>(attribute: impl Fn(&str) -> Option<&'a str>) -> Option<Self> {
         match attribute("role")? {
             "control-plane" => Some(Self::ControlPlane {
-                ca_fingerprint: from_hex(attribute("ca")?)?,
+                ca_fingerprint: base62::decode(attribute("ca")?)?,
             }),
             "edge" => Some(Self::Edge {
                 machine: attribute("machine")?.parse().ok()?,
@@ -50,25 +50,6 @@ impl Announcement {
             _ => None,
         }
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write;
-    bytes.iter().fold(String::new(), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}"); // a `String` takes everything
-        text
-    })
-}
-
-fn from_hex(text: &str) -> Option<[u8; 32]> {
-    if text.len() != 64 || !text.bytes().all(|b| b.is_ascii_hexdigit()) {
-        return None;
-    }
-    let mut bytes = [0; 32];
-    for (index, byte) in bytes.iter_mut().enumerate() {
-        *byte = u8::from_str_radix(text.get(index * 2..index * 2 + 2)?, 16).ok()?;
-    }
-    Some(bytes)
 }
 
 #[cfg(test)]
@@ -99,7 +80,7 @@ mod tests {
 
     #[test]
     fn what_is_not_of_its_form_is_passed_over() {
-        let ca = "0".repeat(64);
+        let ca = "0".repeat(43);
         for pairs in [
             vec![],
             vec![("role", "printer")],

@@ -3,6 +3,7 @@
 //! anything: what is found is a hint where to dial, and nothing else.
 
 mod announcement;
+mod settings;
 
 use std::{
     collections::HashMap,
@@ -13,6 +14,7 @@ use std::{
 use mdns_sd::{DaemonEvent, IfKind, ResolvedService, ServiceDaemon, ServiceEvent, ServiceInfo};
 
 pub use announcement::Announcement;
+pub use settings::Settings;
 
 /// The service that both daemons announce.
 pub const SERVICE: &str = "_authguardian._tcp.local.";

@@ -67,6 +67,17 @@ impl FromStr for Capability {
     }
 }
 
+/// Unchecked, as whoever has checked it says it.
+impl From<pb::Capability> for Capability {
+    fn from(message: pb::Capability) -> Self {
+        Self {
+            name: message.name,
+            version: (!message.version.is_empty()).then_some(message.version),
+            attributes: message.attributes.into_iter().collect(),
+        }
+    }
+}
+
 impl fmt::Display for Capability {
     /// `name` or `name@version`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -84,11 +95,7 @@ impl Capability {
     /// # Errors
     /// `INVALID_ARGUMENT` or `TOO_LARGE` with the field at fault.
     pub fn from_message(message: pb::Capability, field: &str) -> Result<Self, Problem> {
-        let capability = Self {
-            name: message.name,
-            version: (!message.version.is_empty()).then_some(message.version),
-            attributes: message.attributes.into_iter().collect(),
-        };
+        let capability = Self::from(message);
         capability
             .check_form()
             .map_err(|error| Problem::invalid(field, error.to_string()))?;

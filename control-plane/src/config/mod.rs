@@ -7,11 +7,11 @@ mod identity;
 mod limits;
 mod listen;
 mod log;
-mod mdns;
 mod registry;
 mod source;
 mod tls;
 
+use authguardian_discovery::Settings as Mdns;
 use serde::{Deserialize, Serialize};
 
 pub use self::{
@@ -20,7 +20,6 @@ pub use self::{
     limits::Limits,
     listen::Listen,
     log::{Log, LogFormat},
-    mdns::Mdns,
     registry::Registry,
     source::{ENVIRONMENT_PREFIX, Sources},
     tls::{HttpTls, Tls, TlsVersion},
@@ -71,7 +70,9 @@ impl Config {
         self.limits.validate()?;
         self.database.validate()?;
         self.identity.validate()?;
-        self.mdns.validate()?;
+        self.mdns
+            .check()
+            .map_err(|problem| ConfigError::invalid("mdns.interfaces", problem))?;
         self.registry.validate()?;
         self.log.validate()
     }

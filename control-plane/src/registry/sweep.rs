@@ -18,7 +18,7 @@ use super::{
 };
 use crate::error::Result;
 
-/// Edges judged in one transaction …
+/// Edges, or orphaned agents, judged in one transaction …
 const EDGES: i64 = 64;
 /// … and transactions of one sweep: when a whole network goes, its edges are
 /// judged at the time that is configured for each.
@@ -79,7 +79,14 @@ impl Registry {
                 break;
             }
         }
-        Ok(judged + self.end_orphaned().await?)
+        for _ in 0..ROUNDS {
+            let (orphaned, ended) = self.end_orphaned().await?;
+            judged += ended;
+            if i64::try_from(orphaned).is_ok_and(|orphaned| orphaned < EDGES) {
+                break;
+            }
+        }
+        Ok(judged)
     }
 
     fn sight(&self) -> MutexGuard<'_, Sight> {
@@ -118,15 +125,15 @@ impl Registry {
     }
 
     /// Registrations whose key was revoked or has expired, or whose machine was
-    /// evicted.
-    async fn end_orphaned(&self) -> Result<u64> {
+    /// evicted: how many there were to look at, and how many are judged otherwise.
+    async fn end_orphaned(&self) -> Result<(usize, u64)> {
         let now = self.ambient.clock.now();
         let orphaned = {
             let mut connection = self.db.read().await?;
             store::orphaned(&mut connection, now, EDGES).await?
         };
         if orphaned.is_empty() {
-            return Ok(0);
+            return Ok((0, 0));
         }
         let mut tx = self.db.begin().await?;
         let agents = store::lock_registrations(&mut tx, &orphaned, &[]).await?;
@@ -134,7 +141,8 @@ impl Registry {
             .iter()
             .map(|agent| (agent, Fate::of(agent).orphaned()));
         let changes = fate::write(&mut tx, now, fates).await?;
-        self.commit(tx, now, &changes).await
+        let ended = self.commit(tx, now, &changes).await?;
+        Ok((orphaned.len(), ended))
     }
 
     async fn commit(

@@ -105,23 +105,21 @@ impl Agents {
         }
     }
 
-    /// Notes a sign of life of an agent, by the key that registered it. Whether
-    /// that is another state than before.
-    pub fn heard(&self, agent: &AgentId, key: ApiKeyId, now: Duration) -> bool {
+    /// Notes a sign of life of an agent, by the key that registered it; it is told
+    /// when the agent lives again.
+    pub fn heard(&self, agent: &AgentId, key: ApiKeyId, now: Duration) {
         let mut table = self.lock();
         let Some(own) = table.get_mut(agent) else {
-            return false;
+            return;
         };
         if own.registered.api_key_id != key {
-            return false;
+            return;
         }
         let was = own.liveness(now);
         own.heard = now;
-        let is_news = was != Liveness::Live;
-        if is_news {
+        if was != Liveness::Live {
             self.tell();
         }
-        is_news
     }
 
     /// Asks for a new signed record of an agent: what the registry says of it is
@@ -148,15 +146,6 @@ impl Agents {
     pub fn statuses(&self, now: Duration, unix: i64) -> Vec<Status> {
         let table = self.lock();
         table.values().map(|own| own.status(now, unix)).collect()
-    }
-
-    /// The signed records, for other edges.
-    pub fn records(&self) -> Vec<String> {
-        let table = self.lock();
-        let records = table
-            .values()
-            .map(|own| own.registered.signed_record.clone());
-        records.filter(|record| !record.is_empty()).collect()
     }
 
     /// Another number when there are other agents or records, or one of them lives
@@ -251,12 +240,18 @@ mod tests {
         let id: AgentId = "a".parse().unwrap();
         let late = T + Duration::from_secs(91);
         let other = "apk_0000000000000000000099".parse().unwrap();
-        assert!(!agents.heard(&id, other, late));
+        let mut changes = agents.changes();
+        agents.heard(&id, other, late);
         assert_eq!(agents.get(&id).unwrap().liveness(late), Liveness::Suspect);
-        assert!(agents.heard(&id, key(), late), "it lives again");
-        assert!(!agents.heard(&id, key(), late), "no news");
+        assert!(!changes.has_changed().unwrap());
+        agents.heard(&id, key(), late);
+        assert!(changes.has_changed().unwrap(), "it lives again");
+        changes.mark_unchanged();
+        agents.heard(&id, key(), late);
+        assert!(!changes.has_changed().unwrap(), "no news");
         assert_eq!(agents.get(&id).unwrap().liveness(late), Liveness::Live);
-        assert!(!agents.heard(&"b".parse().unwrap(), key(), late));
+        agents.heard(&"b".parse().unwrap(), key(), late);
+        assert!(!changes.has_changed().unwrap(), "nobody of that name");
     }
 
     #[test]

@@ -243,9 +243,11 @@ fn keep_up(
     tasks.spawn(core.clone().keep_keys(stop.clone()));
     tasks.spawn(core.clone().keep_small(stop.clone()));
     tasks.spawn(core.clone().keep_leases(stop.clone()));
+    if !peer_address.is_empty() {
+        tasks.spawn(core.clone().keep_telling(stop.clone()));
+    }
     tasks.spawn(core.clone().keep_lease(peer_address, stop.clone()));
     tasks.spawn(core.clone().follow_registry(stop.clone()));
-    tasks.spawn(core.clone().keep_telling(stop.clone()));
     tasks.spawn(core.upstream().reports().clone().run(stop.clone()));
 }
 

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 
+use authguardian_discovery::Settings as Mdns;
 use authguardian_proto::{
     capability::{Capability, MAX_BYTES, MAX_CAPABILITIES, check_labels},
     endpoint::Endpoint,
@@ -11,7 +12,7 @@ use authguardian_proto::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{ConfigError, Gossip, Mdns};
+use super::{ConfigError, Gossip};
 use crate::trust::PeerAddress;
 
 /// Most agents, and most peers, that can be written down.
@@ -131,7 +132,9 @@ impl Discovery {
             }
         }
         self.gossip.validate(is_reached)?;
-        self.mdns.validate()
+        self.mdns
+            .check()
+            .map_err(|problem| ConfigError::value("discovery.mdns.interfaces", problem))
     }
 }
 

@@ -82,11 +82,7 @@ impl From<Capability> for CapabilityResult {
 
 impl From<RemoteAgent> for AgentResult {
     fn from(agent: RemoteAgent) -> Self {
-        let capabilities = agent.capabilities.into_iter().map(|message| Capability {
-            name: message.name,
-            version: given(message.version),
-            attributes: message.attributes.into_iter().collect(),
-        });
+        let capabilities = agent.capabilities.into_iter().map(Capability::from);
         let liveness = Liveness::from_proto(agent.liveness).unwrap_or(Liveness::Gone);
         Self {
             agent_id: agent.agent_id,

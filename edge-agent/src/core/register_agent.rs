@@ -152,19 +152,14 @@ impl Core {
     /// The control plane's time as far as it is known, else this machine's:
     /// seconds since 1970.
     pub(super) fn unix(&self) -> i64 {
-        let wall = || self.ambient.clock.now().unix_timestamp();
-        self.verifier.server_now().unwrap_or_else(wall)
+        self.verifier.now(&self.ambient)
     }
 }
 
 /// Reads what the registry says of an agent of this machine.
 pub(super) fn registered(own: OwnAgent) -> Result<Registered, Problem> {
     let agent = own.agent.ok_or_else(unreadable)?;
-    let capabilities = agent.capabilities.into_iter().map(|message| Capability {
-        name: message.name,
-        version: given(message.version),
-        attributes: message.attributes.into_iter().collect(),
-    });
+    let capabilities = agent.capabilities.into_iter().map(Capability::from);
     Ok(Registered {
         agent_id: agent.agent_id.parse().map_err(|_| unreadable())?,
         epoch: agent.epoch,

@@ -59,7 +59,7 @@ pub struct Life {
     pub counter: u64,
     /// The control plane's time as the machine knows it, seconds since 1970.
     pub at: i64,
-    /// Fingerprint of its records, hexadecimal.
+    /// Fingerprint of its records.
     pub records: String,
     /// Where it listens for other edges.
     pub peer_address: PeerAddress,

@@ -7,12 +7,12 @@ mod verifier;
 
 use std::{
     collections::HashMap,
-    fmt::Write,
     sync::{Arc, Mutex, PoisonError},
 };
 
 use arc_swap::ArcSwap;
 use authguardian_proto::{
+    base62,
     credential::sha256,
     ids::MachineId,
     reason::{Problem, Reason},
@@ -33,18 +33,13 @@ pub use statement::{ForgedError, MAX_STATEMENT_LEN, SignError, Statement};
 /// by default, so that the oldest have none any more.
 const MAX_REFUSED: usize = 65_536;
 
-/// What records are named by, in this order: SHA-256, hexadecimal, of the SHA-256 of each.
+/// What records are named by, in this order: SHA-256, base62, of the SHA-256 of each.
 pub fn fingerprint(records: &[Arc<str>]) -> String {
     let hashes: Vec<u8> = records
         .iter()
         .flat_map(|text| sha256(text.as_bytes()))
         .collect();
-    sha256(&hashes)
-        .iter()
-        .fold(String::new(), |mut text, byte| {
-            let _ = write!(text, "{byte:02x}"); // a `String` takes everything
-            text
-        })
+    base62::encode(&sha256(&hashes))
 }
 
 /// The certificate that this machine shows now; renewal swaps it.

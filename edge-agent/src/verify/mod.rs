@@ -19,7 +19,7 @@ pub use keys::Keys;
 pub use known::{Known, Terms};
 pub use revocations::Target;
 
-use crate::freshness::Freshness;
+use crate::{clock::Ambient, freshness::Freshness};
 
 /// No grant lives longer, seconds.
 const LONGEST_GRANT: i64 = 24 * 60 * 60;
@@ -174,8 +174,15 @@ impl Verifier {
         (self.known.len(), self.revocations.len())
     }
 
+    /// The control plane's time as far as it is known, else this machine's: seconds
+    /// since 1970.
+    pub fn now(&self, ambient: &Ambient) -> i64 {
+        let wall = || ambient.clock.now().unix_timestamp();
+        self.server_now().unwrap_or_else(wall)
+    }
+
     /// The control plane's time, seconds since 1970; `None` before it was heard.
-    pub fn server_now(&self) -> Option<i64> {
+    fn server_now(&self) -> Option<i64> {
         let proof = self.freshness.proof()?;
         let now_ms = proof.server_time_ms_at(self.freshness.since_boot());
         Some(now_ms.div_euclid(1000))
