@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-const FILES: [&str; 16] = [
+const FILES: [&str; 17] = [
     "common/v1/common.proto",
     "identity/v1/enrolment.proto",
     "identity/v1/session.proto",
@@ -18,6 +18,7 @@ const FILES: [&str; 16] = [
     "grants/v1/grant.proto",
     "audit/v1/audit.proto",
     "events/v1/event.proto",
+    "blackboard/v1/blackboard.proto",
     "status/v1/status.proto",
 ];
 

@@ -61,6 +61,11 @@ pub mod authguardian {
             include!(concat!(env!("OUT_DIR"), "/authguardian.audit.v1.rs"));
         }
     }
+    pub mod blackboard {
+        pub mod v1 {
+            include!(concat!(env!("OUT_DIR"), "/authguardian.blackboard.v1.rs"));
+        }
+    }
     pub mod events {
         pub mod v1 {
             include!(concat!(env!("OUT_DIR"), "/authguardian.events.v1.rs"));
@@ -74,7 +79,7 @@ pub mod authguardian {
 }
 
 pub use authguardian::{
-    audit, common, events, grants, identity, policy, registry, status as status_api,
+    audit, blackboard, common, events, grants, identity, policy, registry, status as status_api,
 };
 
 /// The compiled `.proto` files (a `FileDescriptorSet`), for gRPC reflection
