@@ -137,9 +137,13 @@ struct Connection {
 
 impl Connection {
     async fn serve(mut self, core: &Core, caller: &Caller, stop: &CancellationToken) {
-        if let Some(close) = self.exchange(core, caller, stop).await {
-            self.close(close).await;
-        }
+        let close = match self.exchange(core, caller, stop).await {
+            // the session ends with the edge, and may be seen to first
+            Some(Close::SessionEnded) if stop.is_cancelled() => Close::GoingAway,
+            Some(close) => close,
+            None => return,
+        };
+        self.close(close).await;
     }
 
     /// Carries messages both ways until one side ends it; why the edge closes,
