@@ -159,9 +159,11 @@ name_ids! {
     /// An agent, as its owner named it.
     AgentId: is_agent_id, "1 to 128 characters of `A-Z a-z 0-9 _ - . : /`, a letter or digit first",
         "^[A-Za-z0-9][A-Za-z0-9_.:/-]{0,127}$";
-    /// A resource type, or an agent to be called; the audience of its tokens.
-    ResourceTypeName: is_resource_type, "1 to 64 characters of `A-Z 0-9 _`, a letter first, or `agent:` and an agent id",
-        "^(?:[A-Z][A-Z0-9_]{0,63}|agent:[A-Za-z0-9][A-Za-z0-9_.:/-]{0,127})$";
+    /// A resource type, an agent to be called, or a board; the audience of its tokens.
+    ResourceTypeName: is_resource_type, "1 to 64 characters of `A-Z 0-9 _`, a letter first, or `agent:` and an agent id, or `board:` and a board's name",
+        "^(?:[A-Z][A-Z0-9_]{0,63}|agent:[A-Za-z0-9][A-Za-z0-9_.:/-]{0,127}|board:[a-z][a-z0-9_-]{0,63})$";
+    /// A board.
+    BoardName: is_board_name, "1 to 64 characters of `a-z 0-9 _ -`, a letter first", "^[a-z][a-z0-9_-]{0,63}$";
     /// A machine's unique name; a valid DNS name, since certificates carry it.
     MachineName: is_machine_name, "1 to 63 characters of `a-z 0-9 - .`, a letter or digit first and last",
         "^[a-z0-9](?:[a-z0-9.-]{0,61}[a-z0-9])?$";
@@ -180,6 +182,9 @@ fn is_agent_id(text: &str) -> bool {
 /// What the audience of a grant to call an agent begins with.
 const AGENT_AUDIENCE: &str = "agent:";
 
+/// What the audience of a grant to use a board begins with.
+const BOARD_AUDIENCE: &str = "board:";
+
 impl ResourceTypeName {
     /// The audience of grants to call this agent.
     pub fn of_agent(agent: &AgentId) -> Self {
@@ -190,11 +195,32 @@ impl ResourceTypeName {
     pub fn agent(&self) -> Option<AgentId> {
         self.0.strip_prefix(AGENT_AUDIENCE)?.parse().ok()
     }
+
+    /// The audience of grants to use this board.
+    pub fn of_board(board: &BoardName) -> Self {
+        Self(format!("{BOARD_AUDIENCE}{board}").into())
+    }
+
+    /// The board that grants for this let use; `None` for anything else.
+    pub fn board(&self) -> Option<BoardName> {
+        self.0.strip_prefix(BOARD_AUDIENCE)?.parse().ok()
+    }
+}
+
+fn is_board_name(text: &str) -> bool {
+    (1..=64).contains(&text.len())
+        && text.as_bytes()[0].is_ascii_lowercase()
+        && text
+            .bytes()
+            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_' || b == b'-')
 }
 
 fn is_resource_type(text: &str) -> bool {
     if let Some(agent) = text.strip_prefix(AGENT_AUDIENCE) {
         return is_agent_id(agent);
+    }
+    if let Some(board) = text.strip_prefix(BOARD_AUDIENCE) {
+        return is_board_name(board);
     }
     (1..=64).contains(&text.len())
         && text.as_bytes()[0].is_ascii_uppercase()
@@ -239,6 +265,19 @@ mod tests {
         assert_eq!(audience.agent(), Some(agent));
         assert_eq!(audience.as_str().parse(), Ok(audience));
         assert_eq!("SAP_API".parse::<ResourceTypeName>().unwrap().agent(), None);
+    }
+
+    #[test]
+    fn a_board_is_an_audience_of_its_own() {
+        let board: BoardName = "plans-2".parse().unwrap();
+        let audience = ResourceTypeName::of_board(&board);
+        assert_eq!(audience.as_str(), "board:plans-2");
+        assert_eq!((audience.board(), audience.agent()), (Some(board), None));
+        assert_eq!(audience.as_str().parse(), Ok(audience));
+        for bad in ["", "A", "1a", "a b", "a/b", &"a".repeat(65)] {
+            assert!(bad.parse::<BoardName>().is_err(), "{bad:?}");
+            assert!(format!("board:{bad}").parse::<ResourceTypeName>().is_err());
+        }
     }
 
     #[test]

@@ -5,6 +5,7 @@
 pub mod agent_record;
 pub mod backoff;
 pub mod base62;
+pub mod board;
 pub mod capability;
 pub mod credential;
 pub mod endpoint;

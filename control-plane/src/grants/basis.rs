@@ -49,7 +49,7 @@ impl Basis {
         let api_keys = identity::api_key::lock_api_keys(connection, &keys).await?;
         let machines = identity::machine::lock_machines(connection, &machines).await?;
         let resource_types = policy::lock_resource_types(connection, &types).await?;
-        let callees = callees(connection, &types, &resource_types).await?;
+        let of_names = of_names(connection, &types, &resource_types).await?;
         let in_force = policy::lock_active(connection, engine).await?;
         Ok(Self {
             agents: agents
@@ -63,7 +63,7 @@ impl Basis {
                 .collect(),
             resource_types: resource_types
                 .into_iter()
-                .chain(callees)
+                .chain(of_names)
                 .map(|kind| (kind.name.clone(), kind))
                 .collect(),
             suspensions: in_force.suspensions,
@@ -150,9 +150,10 @@ impl Basis {
     }
 }
 
-/// Agents that are asked to be called, as types: those that are registered or on
-/// record, and that no type of their name says more of.
-async fn callees(
+/// Agents that are asked to be called and boards that are asked for, as types,
+/// where no type of their name says more of them. Agents have to be registered or
+/// on record; boards need not be there, as the grant alone opens nothing.
+async fn of_names(
     connection: &mut PgConnection,
     asked: &[ResourceTypeName],
     there: &[ResourceType],
@@ -163,11 +164,13 @@ async fn callees(
         .filter(own)
         .filter_map(ResourceTypeName::agent)
         .collect();
-    if agents.is_empty() {
-        return Ok(Vec::new());
+    let boards = asked.iter().filter(own).filter_map(ResourceTypeName::board);
+    let mut kinds: Vec<ResourceType> = boards.map(|board| ResourceType::of_board(&board)).collect();
+    if !agents.is_empty() {
+        let known = registry::known_among(connection, &agents).await?;
+        kinds.extend(known.iter().map(ResourceType::of_agent));
     }
-    let known = registry::known_among(connection, &agents).await?;
-    Ok(known.iter().map(ResourceType::of_agent).collect())
+    Ok(kinds)
 }
 
 fn distinct<T: Hash + Eq>(items: impl Iterator<Item = T>) -> Vec<T> {

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use authguardian_proto::{
-    ids::{AgentId, ResourceTypeName},
+    ids::{AgentId, BoardName, ResourceTypeName},
     reason::{Problem, Reason},
 };
 use serde::{Deserialize, Serialize};
@@ -25,6 +25,9 @@ pub const DEFAULT_MAX_TTL_SECONDS: u32 = 3600;
 
 /// Risk of calling an agent, where no type of its name says otherwise.
 pub const AGENT_RISK: u32 = 300;
+
+/// Risk of using a board that needs a grant, where no type of its name says otherwise.
+pub const BOARD_RISK: u32 = 300;
 
 /// Longest life that a type may allow, in seconds.
 pub const LONGEST_TTL_SECONDS: u32 = 86_400;
@@ -53,9 +56,19 @@ impl ResourceType {
     /// What calls of an agent are granted by, where operators have put no type
     /// of its name.
     pub fn of_agent(agent: &AgentId) -> Self {
+        Self::usual(ResourceTypeName::of_agent(agent), AGENT_RISK)
+    }
+
+    /// What the use of a board is granted by, where operators have put no type
+    /// of its name.
+    pub fn of_board(board: &BoardName) -> Self {
+        Self::usual(ResourceTypeName::of_board(board), BOARD_RISK)
+    }
+
+    fn usual(name: ResourceTypeName, base_risk: u32) -> Self {
         Self {
-            name: ResourceTypeName::of_agent(agent),
-            base_risk: AGENT_RISK,
+            name,
+            base_risk,
             restrictions: Vec::new(),
             default_ttl_seconds: DEFAULT_TTL_SECONDS,
             max_ttl_seconds: DEFAULT_MAX_TTL_SECONDS,
