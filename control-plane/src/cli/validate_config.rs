@@ -11,7 +11,7 @@ use super::{
 const EXAMPLES: &str = "\
 Examples:
   control-plane validate-config --config /etc/authguardian/control-plane.toml
-  AUTHGUARDIAN_LOG__FORMAT=json control-plane validate-config --set database.write_quorum=2";
+  AUTHGUARDIAN_LOG__FORMAT=json control-plane validate-config --set database.max_connections=40";
 
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]

@@ -5,12 +5,14 @@ use std::{fmt, str::FromStr};
 use serde::{Deserialize, Serialize};
 use sqlx::postgres::PgConnectOptions;
 
-use super::ConfigError;
+use super::{ConfigError, LeaderLease};
 
 /// Connections of one pool, at most.
 const CONNECTIONS: std::ops::RangeInclusive<u32> = 8..=1000;
 /// PostgreSQL nodes that a promise can be made on.
 const QUORUM: std::ops::RangeInclusive<u32> = 1..=7;
+
+const EXPECTED: &str = "expected `postgres://user@host:port/database`";
 
 /// How PostgreSQL is reached, and what it promises.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,9 +25,12 @@ pub struct Database {
     /// How many PostgreSQL nodes, the primary included, must have flushed a
     /// commit before it is acknowledged: 1 to 7.
     pub write_quorum: u32,
+    /// How it is known that a node still leads.
+    pub leader_lease: LeaderLease,
 }
 
-/// A `postgres://` URL; its password is never shown.
+/// A `postgres://` URL, of one server or of several that replicate each other
+/// (`postgres://user@one:5432,two:5432/database`); its password is never shown.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct DatabaseUrl(String);
@@ -34,6 +39,42 @@ impl DatabaseUrl {
     /// The whole text with its password; only for connecting.
     pub fn expose(&self) -> &str {
         &self.0
+    }
+
+    /// How to connect to each of its servers, in order.
+    ///
+    /// # Errors
+    /// What is wrong, without repeating the URL, which may hold a password.
+    pub fn servers(&self) -> Result<Vec<PgConnectOptions>, String> {
+        let (scheme, rest) = self
+            .0
+            .split_once("://")
+            .filter(|(scheme, _)| ["postgres", "postgresql"].contains(scheme))
+            .ok_or(EXPECTED)?;
+        // user and password may not hold these unless percent-encoded
+        let end = rest.find(['/', '?']).unwrap_or(rest.len());
+        let (authority, rest) = rest.split_at(end);
+        let (user, hosts) = authority
+            .rsplit_once('@')
+            .map_or(("", authority), |(user, hosts)| (user, hosts));
+        let at = if user.is_empty() { "" } else { "@" };
+        let several = hosts.contains(',');
+        hosts
+            .split(',')
+            .map(|host| {
+                if several && host.is_empty() {
+                    return Err("a host is missing beside a comma".to_owned());
+                }
+                PgConnectOptions::from_str(&format!("{scheme}://{user}{at}{host}{rest}")).map_err(
+                    |_| match several {
+                        true => {
+                            format!("`{host}` is not a host with a port, or the rest is no URL")
+                        }
+                        false => EXPECTED.to_owned(),
+                    },
+                )
+            })
+            .collect()
     }
 }
 
@@ -72,19 +113,16 @@ impl Default for Database {
             url: DatabaseUrl("postgres://authguardian@127.0.0.1:5432/authguardian".to_owned()),
             max_connections: 20,
             write_quorum: 1,
+            leader_lease: LeaderLease::default(),
         }
     }
 }
 
 impl Database {
     pub(super) fn validate(&self) -> Result<(), ConfigError> {
-        let url = self.url.expose();
-        if !(url.starts_with("postgres://") || url.starts_with("postgresql://"))
-            || PgConnectOptions::from_str(url).is_err()
-        {
-            let expected = "expected `postgres://user@host:port/database`";
-            return Err(ConfigError::invalid("database.url", expected));
-        }
+        self.url
+            .servers()
+            .map_err(|problem| ConfigError::invalid("database.url", problem))?;
         if !CONNECTIONS.contains(&self.max_connections) {
             return Err(ConfigError::invalid(
                 "database.max_connections",
@@ -97,7 +135,7 @@ impl Database {
                 "expected 1 to 7",
             ));
         }
-        Ok(())
+        self.leader_lease.validate(self.write_quorum)
     }
 }
 
@@ -126,6 +164,41 @@ mod tests {
         assert_eq!(
             error,
             "`database.url`: expected `postgres://user@host:port/database`"
+        );
+    }
+
+    #[test]
+    fn every_server_of_the_url_is_a_place_to_connect_to() {
+        let of = |text: &str| DatabaseUrl(text.to_owned()).servers();
+        let servers = of("postgres://u:p%40w@a:1,b:2,[::1]:3/d?sslmode=require").unwrap();
+        let places = servers
+            .iter()
+            .map(|server| (server.get_host(), server.get_port()));
+        let places: Vec<_> = places.collect();
+        assert_eq!(places, [("a", 1), ("b", 2), ("[::1]", 3)]);
+        for server in &servers {
+            assert_eq!(server.get_username(), "u");
+            assert_eq!(server.get_database(), Some("d"));
+        }
+        let socket = of("postgres://u@localhost/d?host=%2Fsocket&port=7").unwrap();
+        assert_eq!(socket.len(), 1);
+        assert_eq!(socket[0].get_port(), 7);
+        let shown = DatabaseUrl("postgres://u:pw@a:1,b:2/d".to_owned()).to_string();
+        assert_eq!(shown, "postgres://u@a:1,b:2/d");
+    }
+
+    #[test]
+    fn the_host_that_is_wrong_is_named_and_no_password() {
+        let of = |text: &str| DatabaseUrl(text.to_owned()).servers().unwrap_err();
+        let error = of("postgres://u:secret@a:1,b:x/d");
+        assert!(
+            error.contains("`b:x`") && !error.contains("secret"),
+            "{error}"
+        );
+        let error = of("postgres://u:secret@a:1,,b:2/d");
+        assert!(
+            error.contains("missing") && !error.contains("secret"),
+            "{error}"
         );
     }
 

@@ -4,6 +4,7 @@
 
 mod database;
 mod identity;
+mod leader_lease;
 mod limits;
 mod listen;
 mod log;
@@ -17,6 +18,7 @@ use serde::{Deserialize, Serialize};
 pub use self::{
     database::{Database, DatabaseUrl},
     identity::Identity,
+    leader_lease::LeaderLease,
     limits::Limits,
     listen::Listen,
     log::{Log, LogFormat},
@@ -133,23 +135,24 @@ mod tests {
         );
         let defaults = toml::Table::try_from(Config::default()).unwrap();
         for (section, keys) in &defaults {
-            let body = SHIPPED.split_once(&format!("\n[{section}]")).unwrap().1;
-            let body = body.split("\n[").next().unwrap();
-            for key in keys.as_table().unwrap().keys() {
-                assert!(
-                    body.contains(&format!("\n{key} = ")),
-                    "`{section}.{key}` is not shipped"
-                );
-                let lines: Vec<_> = body.lines().collect();
-                let at = lines
-                    .iter()
-                    .position(|line| line.starts_with(&format!("{key} = ")))
-                    .unwrap();
-                assert!(
-                    lines[at - 1].starts_with('#'),
-                    "`{section}.{key}` is not documented"
-                );
+            documented(section, keys.as_table().unwrap());
+        }
+    }
+
+    fn documented(section: &str, keys: &toml::Table) {
+        let body = SHIPPED.split_once(&format!("\n[{section}]")).unwrap().1;
+        let body = body.split("\n[").next().unwrap();
+        let lines: Vec<_> = body.lines().collect();
+        for (key, value) in keys {
+            let name = format!("{section}.{key}");
+            if let Some(keys) = value.as_table() {
+                documented(&name, keys);
+                continue;
             }
+            let starts = format!("{key} = ");
+            let at = lines.iter().position(|line| line.starts_with(&starts));
+            let at = at.unwrap_or_else(|| panic!("`{name}` is not shipped"));
+            assert!(lines[at - 1].starts_with('#'), "`{name}` is not documented");
         }
     }
 

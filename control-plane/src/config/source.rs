@@ -43,35 +43,29 @@ impl Sources {
         };
         let types = types_of_keys();
         for (name, value) in &self.environment {
-            let Some((section, key)) = name
+            let Some(rest) = name
                 .strip_prefix(ENVIRONMENT_PREFIX)
-                .and_then(|rest| rest.split_once("__"))
+                .filter(|rest| rest.contains("__"))
             else {
                 continue;
             };
             let origin = format!("environment variable `{name}`");
-            let path = (section.to_ascii_lowercase(), key.to_ascii_lowercase());
-            overlay(&mut table, &types, path, value, &origin)?;
+            let path = rest.to_ascii_lowercase();
+            let path: Vec<_> = path.split("__").collect();
+            overlay(&mut table, &types, &path, value, &origin)?;
         }
         for flag in &self.flags {
             let origin = format!(
                 "flag `--set {}`",
                 flag.split('=').next().unwrap_or_default()
             );
-            let Some(((section, key), value)) = flag
-                .split_once('=')
-                .and_then(|(path, value)| Some((path.split_once('.')?, value)))
+            let Some((path, value)) = flag.split_once('=').filter(|(path, _)| path.contains('.'))
             else {
                 let message = "expected `section.key=value`".to_owned();
                 return Err(ConfigError::Malformed { origin, message });
             };
-            overlay(
-                &mut table,
-                &types,
-                (section.to_owned(), key.to_owned()),
-                value,
-                &origin,
-            )?;
+            let path: Vec<_> = path.split('.').collect();
+            overlay(&mut table, &types, &path, value, &origin)?;
         }
         read_table(&table, "configuration")
     }
@@ -96,24 +90,38 @@ fn read_file(path: &PathBuf) -> Result<Table, ConfigError> {
 fn overlay(
     table: &mut Table,
     types: &Table,
-    (section, key): (String, String),
+    path: &[&str],
     text: &str,
     origin: &str,
 ) -> Result<(), ConfigError> {
-    let like = types.get(&section).and_then(|keys| keys.get(&key));
-    let mut keys = Table::new();
-    keys.insert(key, typed(text, like));
+    let (first, rest) = path.split_first().unwrap_or((&"", &[]));
+    let like = rest
+        .iter()
+        .fold(types.get(*first), |at, key| at.and_then(|at| at.get(key)));
+    let value = typed(text, like);
     let mut alone = Table::new();
-    alone.insert(section.clone(), Value::Table(keys.clone()));
+    insert(&mut alone, path, value.clone());
     read_table(&alone, origin)?;
-    match table
-        .entry(section)
-        .or_insert_with(|| Value::Table(Table::new()))
-    {
-        Value::Table(there) => there.extend(keys),
-        other => *other = Value::Table(keys),
-    }
+    insert(table, path, value);
     Ok(())
+}
+
+/// Puts a value at its path, making the sections on the way.
+fn insert(table: &mut Table, path: &[&str], value: Value) {
+    let [section, rest @ ..] = path else { return };
+    if rest.is_empty() {
+        table.insert((*section).to_owned(), value);
+        return;
+    }
+    let there = table
+        .entry(*section)
+        .or_insert_with(|| Value::Table(Table::new()));
+    if !there.is_table() {
+        *there = Value::Table(Table::new());
+    }
+    if let Value::Table(there) = there {
+        insert(there, rest, value);
+    }
 }
 
 fn read_table(table: &Table, origin: &str) -> Result<Config, ConfigError> {
@@ -169,7 +177,7 @@ mod tests {
     #[test]
     fn a_flag_beats_the_environment_which_beats_the_file_which_beats_the_default() {
         let file = file_with(
-            "[database]\nmax_connections = 30\nwrite_quorum = 3\n[log]\nlevel = \"warn\"\n",
+            "[database]\nmax_connections = 30\nwrite_quorum = 3\n[database.leader_lease]\nwatchdog = true\n[log]\nlevel = \"warn\"\n",
         );
         let mut sources = Sources {
             file: Some(file.path().into()),
@@ -208,6 +216,22 @@ mod tests {
         })
         .unwrap();
         assert_eq!(config.identity.server_names, ["cp.example.org", "10.0.0.1"]);
+    }
+
+    #[test]
+    fn keys_of_a_section_within_a_section_are_named_in_full() {
+        let mut sources = Sources {
+            environment: variable("AUTHGUARDIAN_DATABASE__LEADER_LEASE__SCOPE", "one"),
+            flags: vec!["database.leader_lease.endpoints=http://a:1, http://b:2".to_owned()],
+            ..Sources::default()
+        };
+        let lease = Config::load(&sources).unwrap().database.leader_lease;
+        assert_eq!(lease.scope, "one");
+        assert_eq!(lease.endpoints, ["http://a:1", "http://b:2"]);
+
+        sources.flags = vec!["database.leader_lease.endpoint=a".to_owned()];
+        let error = Config::load(&sources).unwrap_err().to_string();
+        assert!(error.contains("`endpoint`"), "{error}");
     }
 
     #[test]

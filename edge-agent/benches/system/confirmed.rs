@@ -35,7 +35,14 @@ pub(crate) async fn run(args: &Args) -> Result<Section> {
     let postgres = Postgres::start().await?;
     let pgbench = Pgbench::prepare(&postgres).await?;
     let standby = Standby::follow(&postgres, DELAY).await?;
-    let confirmed = Rig::start(postgres, &["database.write_quorum=2"]).await?;
+    let confirmed = Rig::start(
+        postgres,
+        &[
+            "database.write_quorum=2",
+            "database.leader_lease.watchdog=true",
+        ],
+    )
+    .await?;
     let alone = Rig::start(Postgres::start().await?, &[]).await?;
 
     let (mut latencies, mut reference) = (Vec::new(), Vec::new());

@@ -8,6 +8,8 @@ mod calls;
 mod cli;
 mod cli_login;
 mod clients;
+#[allow(dead_code, reason = "the tests on control planes come next")]
+mod cluster;
 mod completions;
 mod conformance;
 mod edge;

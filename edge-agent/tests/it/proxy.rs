@@ -57,6 +57,11 @@ impl Proxy {
         format!("https://{}", self.address)
     }
 
+    /// Its port on the loopback address.
+    pub(crate) fn port(&self) -> u16 {
+        self.address.port()
+    }
+
     /// Nothing passes any more, and no connection is closed.
     pub(crate) fn cut(&self) {
         self.open.send_replace(false);
@@ -105,8 +110,9 @@ async fn connect(
     );
 }
 
-/// Ends with its connection, or with the proxy.
-async fn forward(
+/// Carries what comes while all gates are open; ends with its connection, or
+/// with the proxy.
+pub(crate) async fn forward(
     mut from: OwnedReadHalf,
     mut to: OwnedWriteHalf,
     mut gates: [watch::Receiver<bool>; 2],
