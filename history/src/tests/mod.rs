@@ -1,0 +1,9 @@
+//! The checks are checked: each fault, planted, is caught, and histories of a
+//! board that behaves are never refuted.
+
+mod planted;
+mod random;
+mod scale;
+mod story;
+mod watchers;
+mod world;
