@@ -7,6 +7,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     audit::Refusals,
+    blackboard::Blackboard,
     clock::Ambient,
     config::Config,
     db::{Db, MIGRATOR, Pools, Quorum},
@@ -44,6 +45,8 @@ pub struct App {
     pub registry: Registry,
     /// Grants.
     pub grants: Grants,
+    /// Boards.
+    pub blackboard: Blackboard,
     /// Change streams.
     pub publisher: Arc<Publisher>,
     /// Refused calls on their way to the log.
@@ -112,6 +115,12 @@ impl App {
 
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
         let publisher = Publisher::start(db.clone(), &tasks, &stop);
+        let blackboard = Blackboard::start(
+            db.clone(),
+            ambient.clone(),
+            Arc::clone(&publisher),
+            stop.clone(),
+        );
         tasks.spawn(follow_identity(
             identity.clone(),
             ambient.clone(),
@@ -125,6 +134,7 @@ impl App {
             identity: identity.clone(),
             grants: grants.clone(),
             registry: registry.clone(),
+            blackboard: blackboard.clone(),
             refusals: Arc::clone(&refusals),
         };
         jobs.start(&tasks, &stop);
@@ -137,6 +147,7 @@ impl App {
             agents,
             registry,
             grants,
+            blackboard,
             publisher,
             refusals,
             connections: Arc::default(),

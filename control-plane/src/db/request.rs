@@ -1,6 +1,8 @@
 //! Idempotent requests: the first outcome of a (principal, method, request id)
 //! is stored with the act itself and told again to every repeat, for 24 h.
 
+use std::collections::{HashMap, HashSet};
+
 use authguardian_proto::{
     credential::sha256,
     ids::RequestId,
@@ -212,6 +214,119 @@ async fn store_outcome(
     .execute(connection)
     .await?;
     Ok(())
+}
+
+/// A request's key without its digest.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct KeyRef {
+    principal: String,
+    request_id: String,
+}
+
+impl KeyRef {
+    /// Of a key.
+    pub fn of(key: &RequestKey) -> Self {
+        Self {
+            principal: key.principal.clone(),
+            request_id: key.request_id.to_string(),
+        }
+    }
+}
+
+/// Digest and outcome of requests that were served before; all keys are of one
+/// method.
+///
+/// # Errors
+/// When the database refuses.
+#[tracing::instrument(name = "db.request_outcome.read", skip_all)]
+pub async fn kept<T: DeserializeOwned>(
+    connection: &mut PgConnection,
+    keys: &[&RequestKey],
+) -> Result<HashMap<KeyRef, ([u8; 32], T)>> {
+    let Some(method) = keys.first().map(|key| key.method) else {
+        return Ok(HashMap::new());
+    };
+    let principals: Vec<String> = keys.iter().map(|key| key.principal.clone()).collect();
+    let request_ids: Vec<String> = keys.iter().map(|key| key.request_id.to_string()).collect();
+    let rows = sqlx::query!(
+        r#"SELECT principal, request_id, digest, outcome::text AS "outcome!"
+           FROM request_outcome
+           JOIN (SELECT DISTINCT * FROM unnest($2::text[], $3::text[])) AS wanted (principal, request_id)
+                USING (principal, request_id)
+           WHERE method = $1"#,
+        method,
+        &principals,
+        &request_ids,
+    )
+    .fetch_all(connection)
+    .await?;
+    rows.into_iter()
+        .map(|row| {
+            let digest = row
+                .digest
+                .try_into()
+                .map_err(|_| Error::internal("unreadable value in `request_outcome.digest`"))?;
+            let outcome = serde_json::from_str(&row.outcome).map_err(Error::internal)?;
+            Ok((
+                KeyRef {
+                    principal: row.principal,
+                    request_id: row.request_id,
+                },
+                (digest, outcome),
+            ))
+        })
+        .collect()
+}
+
+/// Keeps outcomes of requests of one method. Of equal keys the first wins; one
+/// that another transaction is just taking is waited for and left to it.
+/// Returns those that were taken.
+///
+/// # Errors
+/// When the database refuses.
+#[tracing::instrument(name = "db.request_outcome.claim", skip_all)]
+pub async fn insert_outcomes<T: Serialize>(
+    connection: &mut PgConnection,
+    claims: &[(&RequestKey, T)],
+    now: OffsetDateTime,
+) -> Result<HashSet<KeyRef>> {
+    let Some(method) = claims.first().map(|(key, _)| key.method) else {
+        return Ok(HashSet::new());
+    };
+    let mut principals = Vec::with_capacity(claims.len());
+    let mut request_ids = Vec::with_capacity(claims.len());
+    let mut digests = Vec::with_capacity(claims.len());
+    let mut outcomes = Vec::with_capacity(claims.len());
+    for (key, outcome) in claims {
+        principals.push(key.principal.clone());
+        request_ids.push(key.request_id.to_string());
+        digests.push(key.digest.to_vec());
+        outcomes.push(serde_json::to_string(outcome).map_err(Error::internal)?);
+    }
+    let taken = sqlx::query!(
+        r#"INSERT INTO request_outcome (principal, method, request_id, digest, outcome, created_at)
+           SELECT principal, $1, request_id, digest, outcome::json, $2
+           FROM unnest($3::text[], $4::text[], $5::bytea[], $6::text[]) WITH ORDINALITY
+                AS item (principal, request_id, digest, outcome, number)
+           ORDER BY principal, request_id, number
+           ON CONFLICT DO NOTHING
+           RETURNING principal, request_id"#,
+        method,
+        now,
+        &principals,
+        &request_ids,
+        &digests,
+        &outcomes,
+    )
+    .fetch_all(connection)
+    .await?;
+    Ok(taken
+        .into_iter()
+        .map(|row| KeyRef {
+            principal: row.principal,
+            request_id: row.request_id,
+        })
+        .collect())
 }
 
 /// Drops outcomes older than [`KEPT`], at most `limit` of them; returns how many.

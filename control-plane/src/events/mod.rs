@@ -10,7 +10,7 @@ pub mod subscription;
 mod wakeup;
 
 pub use body::{ChangeBody, RevocationTarget, SuspensionTarget};
-pub use publisher::Publisher;
+pub use publisher::{BoardHeads, Publisher};
 use serde::{Deserialize, Serialize};
 use sqlx::PgConnection;
 pub use subscription::{Message, Subscription};

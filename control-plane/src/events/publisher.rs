@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use authguardian_proto::reason::Reason;
+use authguardian_proto::{ids::BoardName, reason::Reason};
 use tokio::{
     sync::{Notify, broadcast, watch},
     time::MissedTickBehavior,
@@ -43,12 +43,16 @@ pub(super) struct Published {
 /// Head of each stream.
 pub type Heads = BTreeMap<Stream, Position>;
 
+/// Head of each board's stream.
+pub type BoardHeads = BTreeMap<BoardName, Position>;
+
 /// Publishes committed changes to the subscriptions of this process.
 #[derive(Debug)]
 pub struct Publisher {
     db: Db,
     sender: broadcast::Sender<Published>,
     published: watch::Sender<Option<Arc<Heads>>>,
+    boards: watch::Sender<Option<Arc<BoardHeads>>>,
     wake: Arc<Notify>,
     proofs: Batcher<proof::Operation>,
 }
@@ -59,6 +63,7 @@ impl Publisher {
         let publisher = Arc::new(Self {
             sender: broadcast::Sender::new(BACKLOG),
             published: watch::Sender::new(None),
+            boards: watch::Sender::new(None),
             wake: Arc::default(),
             proofs: Batcher::spawn(proof::Operation(db.clone())),
             db,
@@ -123,6 +128,12 @@ impl Publisher {
     /// `UNAVAILABLE` when they cannot be proved now.
     pub async fn proved_heads(&self) -> Result<Vec<(Stream, Position)>> {
         self.proofs.call(()).await
+    }
+
+    /// The heads of boards, proved each time that anything was committed, and
+    /// about once a second; read for as long as somebody listens.
+    pub fn board_heads(&self) -> watch::Receiver<Option<Arc<BoardHeads>>> {
+        self.boards.subscribe()
     }
 
     /// Heads up to which everything has been published.
@@ -251,8 +262,16 @@ impl Publisher {
             };
             heads.insert(head.stream, sent);
         }
+        let boards = if self.boards.receiver_count() > 0 {
+            Some(store::board_heads(&mut connection).await?)
+        } else {
+            None
+        };
         self.db.quorum.prove_by_commit(&mut connection).await?;
         self.db.quorum.commit(connection).await?;
+        if let Some(boards) = boards {
+            self.boards.send_replace(Some(Arc::new(boards)));
+        }
         let heads = Arc::new(heads);
         // nobody listening is fine
         let _ = self.sender.send(Published {

@@ -3,7 +3,7 @@
 use sqlx::{PgConnection, types::Json};
 use time::OffsetDateTime;
 
-use super::{Change, ChangeBody, Position, Stream};
+use super::{BoardHeads, Change, ChangeBody, Position, Stream};
 use crate::error::{Error, Result};
 
 /// A stream's ends.
@@ -104,6 +104,20 @@ pub(super) async fn heads(connection: &mut PgConnection) -> Result<Vec<Head>> {
         .collect())
 }
 
+#[tracing::instrument(name = "db.board.heads", skip_all)]
+pub(super) async fn board_heads(connection: &mut PgConnection) -> Result<BoardHeads> {
+    let rows = sqlx::query!("SELECT board, revision, epoch FROM board_head, installation")
+        .fetch_all(connection)
+        .await?;
+    Ok(rows
+        .into_iter()
+        .filter_map(|row| {
+            let (epoch, revision) = (row.epoch, row.revision);
+            Some((row.board.parse().ok()?, Position { epoch, revision }))
+        })
+        .collect())
+}
+
 /// Changes of one stream in `(after, up_to]`, at most `limit`, in order.
 #[tracing::instrument(name = "db.change.read", skip_all, fields(stream = stream.as_str()))]
 pub(super) async fn read(
@@ -192,18 +206,25 @@ pub(super) async fn server(connection: &mut PgConnection) -> Result<Server> {
     .await?)
 }
 
-/// Begins a new epoch unless another control plane has just done so.
+/// Begins a new epoch unless another control plane has just done so, and notes
+/// where each board is as it begins.
 pub(super) async fn begin_epoch(connection: &mut PgConnection, server: &Server) -> Result<bool> {
-    let done = sqlx::query!(
-        "UPDATE installation SET epoch = epoch + 1, system_identifier = $1, timeline = $2
-         WHERE epoch = $3",
+    let begun = sqlx::query_scalar!(
+        r#"WITH begun AS (
+               UPDATE installation SET epoch = epoch + 1, system_identifier = $1, timeline = $2
+               WHERE epoch = $3 RETURNING epoch
+           ), noted AS (
+               INSERT INTO board_epoch (board, epoch, revision)
+               SELECT board, epoch, revision FROM board_head, begun
+           )
+           SELECT epoch FROM begun"#,
         server.identifier,
         server.timeline,
         server.epoch,
     )
-    .execute(connection)
+    .fetch_optional(connection)
     .await?;
-    Ok(done.rows_affected() == 1)
+    Ok(begun.is_some())
 }
 
 /// Inserts the installation's row unless it is there.

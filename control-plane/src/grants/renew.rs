@@ -23,7 +23,7 @@ use crate::{
     db::{
         Db,
         batch::{self, Served},
-        request::RequestKey,
+        request::{KeyRef, RequestKey},
     },
     error::{Error, Result},
     events::{self, ChangeBody, Stream},
@@ -160,7 +160,7 @@ impl batch::Operation for Operation {
 struct Round<'a> {
     basis: Basis,
     records: HashMap<GrantId, GrantRecord>,
-    kept: HashMap<store::KeyRef, ([u8; 32], KeptOutcome)>,
+    kept: HashMap<KeyRef, ([u8; 32], KeptOutcome)>,
     now: OffsetDateTime,
     entries: Vec<Entry>,
     changes: Vec<ChangeBody>,
@@ -172,7 +172,7 @@ impl<'a> Round<'a> {
     fn serve(&mut self, request: &'a Request) -> Result<Told> {
         self.basis
             .check_session(&request.session, &request.claims.sub, self.now)?;
-        if let Some((digest, outcome)) = self.kept.get(&store::KeyRef::of(&request.key)) {
+        if let Some((digest, outcome)) = self.kept.get(&KeyRef::of(&request.key)) {
             if *digest != request.key.digest {
                 return Err(request.key.reused());
             }
@@ -196,10 +196,8 @@ impl<'a> Round<'a> {
         };
         self.claims.push((&request.key, outcome.clone()));
         let told = self.told(&outcome);
-        self.kept.insert(
-            store::KeyRef::of(&request.key),
-            (request.key.digest, outcome),
-        );
+        self.kept
+            .insert(KeyRef::of(&request.key), (request.key.digest, outcome));
         told
     }
 

@@ -16,7 +16,7 @@ use crate::{
     db::{
         Db,
         batch::{self, Served},
-        request::RequestKey,
+        request::{KeyRef, RequestKey},
     },
     error::{Error, Result},
     events::{self, ChangeBody, Position, Stream},
@@ -181,7 +181,7 @@ impl batch::Operation for Operation {
             .iter()
             .zip(&results)
             .filter(|(request, result)| {
-                result.is_ok() && !kept.contains_key(&store::KeyRef::of(&request.key))
+                result.is_ok() && !kept.contains_key(&KeyRef::of(&request.key))
             })
             .filter_map(|(request, _)| Some((&request.key, revoked(request)?)))
             .collect();
@@ -194,7 +194,7 @@ impl batch::Operation for Operation {
             .zip(results)
             .map(|(request, result)| {
                 result?;
-                if let Some((_, first)) = kept.get(&store::KeyRef::of(&request.key)) {
+                if let Some((_, first)) = kept.get(&KeyRef::of(&request.key)) {
                     return Ok(*first);
                 }
                 revoked(request).ok_or_else(not_found)
@@ -211,7 +211,7 @@ fn check<'a>(
     request: &Request,
     api_keys: &HashMap<authguardian_proto::ids::ApiKeyId, identity::ApiKey>,
     records: &'a HashMap<GrantId, GrantRecord>,
-    kept: &HashMap<store::KeyRef, ([u8; 32], Revoked)>,
+    kept: &HashMap<KeyRef, ([u8; 32], Revoked)>,
     now: OffsetDateTime,
 ) -> Result<&'a GrantRecord> {
     if let Some(session) = &request.session {
@@ -221,7 +221,7 @@ fn check<'a>(
             .check(now)?;
     }
     if kept
-        .get(&store::KeyRef::of(&request.key))
+        .get(&KeyRef::of(&request.key))
         .is_some_and(|(digest, _)| *digest != request.key.digest)
     {
         return Err(request.key.reused());

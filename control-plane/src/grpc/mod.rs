@@ -6,6 +6,7 @@ pub mod agent;
 pub mod api_key;
 pub mod audit;
 pub mod auth;
+pub mod blackboard;
 pub mod bootstrap;
 pub mod connections;
 pub mod convert;

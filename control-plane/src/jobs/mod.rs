@@ -9,6 +9,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     audit::Refusals,
+    blackboard::Blackboard,
     clock::Ambient,
     db::{self, Db},
     error::Result,
@@ -37,6 +38,8 @@ pub struct Jobs {
     pub grants: Grants,
     /// Leases of edges and agents.
     pub registry: Registry,
+    /// Boards, and what ends on them.
+    pub blackboard: Blackboard,
     /// Refused calls on their way to the log.
     pub refusals: Arc<Refusals>,
 }
@@ -48,7 +51,7 @@ type Job = (
     fn(Jobs) -> BoxFuture<'static, Result<u64>>,
 );
 
-const JOBS: [Job; 12] = [
+const JOBS: [Job; 14] = [
     ("observe_quorum", Duration::from_secs(1), |jobs| {
         Box::pin(observe_quorum(jobs))
     }),
@@ -69,6 +72,12 @@ const JOBS: [Job; 12] = [
     }),
     ("raise_time_floor", Duration::from_secs(10), |jobs| {
         Box::pin(raise_time_floor(jobs))
+    }),
+    ("expire_entries", Duration::from_millis(200), |jobs| {
+        Box::pin(async move { jobs.blackboard.sweep().await })
+    }),
+    ("compact_boards", Duration::from_mins(1), |jobs| {
+        Box::pin(async move { jobs.blackboard.compact().await })
     }),
     ("forget_requests", Duration::from_mins(1), |jobs| {
         Box::pin(forget_requests(jobs))

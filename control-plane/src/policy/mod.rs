@@ -20,7 +20,7 @@ pub use engine::{Engine, PolicyText};
 pub use facts::Facts;
 pub use resource_type::{ResourceType, lock_resource_types};
 pub use score::Score;
-pub use suspension::Suspensions;
+pub use suspension::{Suspensions, suspensions};
 pub use validation::{SCHEMA, Validation};
 pub use verdict::Verdict;
 pub use version::{InForce, PolicyVersion, ensure_default, lock_active};

@@ -183,6 +183,16 @@ pub(super) async fn in_force_for_share(
     Ok((row.version, row.targets.0.into_iter().collect()))
 }
 
+/// What is suspended, as the connection sees it.
+pub(super) async fn suspensions(connection: &mut PgConnection) -> Result<Suspensions> {
+    let targets = sqlx::query_scalar!(
+        r#"SELECT targets AS "targets: Json<Vec<SuspensionTarget>>" FROM active_suspensions"#
+    )
+    .fetch_one(connection)
+    .await?;
+    Ok(targets.0.into_iter().collect())
+}
+
 pub(super) async fn lock_suspensions(connection: &mut PgConnection) -> Result<()> {
     sqlx::query!("LOCK TABLE active_suspensions IN EXCLUSIVE MODE")
         .execute(connection)

@@ -54,6 +54,14 @@ impl FromIterator<SuspensionTarget> for Suspensions {
     }
 }
 
+/// What is suspended, as the connection sees it; not locked.
+///
+/// # Errors
+/// When the database refuses.
+pub async fn suspensions(connection: &mut PgConnection) -> Result<Suspensions> {
+    store::suspensions(connection).await
+}
+
 /// Keeps others from judging until the transaction ends, and waits for those
 /// who are judging now. The lock is the table's and not its row's: whoever
 /// waits for a table has newcomers queue behind, while share locks of a row

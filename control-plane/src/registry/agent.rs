@@ -1,5 +1,7 @@
 //! What operators say about agents.
 
+use std::collections::HashMap;
+
 use authguardian_proto::{
     ids::AgentId,
     reason::{Problem, Reason},
@@ -188,6 +190,18 @@ async fn trust_changed(
 /// When the database refuses.
 pub async fn lock_agents(connection: &mut PgConnection, ids: &[AgentId]) -> Result<Vec<Agent>> {
     store::agents_for_share(connection, ids).await
+}
+
+/// How far operators trust agents, as the connection sees it; those without a
+/// record are left out.
+///
+/// # Errors
+/// When the database refuses.
+pub async fn trust_of(
+    connection: &mut PgConnection,
+    ids: &[AgentId],
+) -> Result<HashMap<AgentId, u32>> {
+    store::trust_of(connection, ids).await
 }
 
 fn unknown_agent(id: &AgentId) -> Error {

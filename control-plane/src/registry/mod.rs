@@ -23,7 +23,7 @@ mod timing;
 
 use std::sync::{Arc, Mutex};
 
-pub use agent::{Agent, PutAgent, agent_changed, delete_in, lock_agents};
+pub use agent::{Agent, PutAgent, agent_changed, delete_in, lock_agents, trust_of};
 pub use begin::BegunEdge;
 pub use change::{AgentChange, What};
 pub use discover::{Page, Search};

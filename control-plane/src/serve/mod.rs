@@ -21,6 +21,10 @@ use authguardian_proto::{
         audit_admin_service_server::AuditAdminServiceServer,
         audit_service_server::AuditServiceServer,
     },
+    blackboard::v1::{
+        blackboard_admin_service_server::BlackboardAdminServiceServer,
+        blackboard_service_server::BlackboardServiceServer,
+    },
     events::v1::event_service_server::EventServiceServer,
     grants::v1::{
         grant_admin_service_server::GrantAdminServiceServer,
@@ -60,12 +64,29 @@ use crate::{
     config::{Config, Limits, Listen, Tls},
     error::{Error, Result},
     grpc::{
-        admin_token::AdminTokens, agent::AgentAdmin, api_key::ApiKeys, audit::Audit,
-        auth::AuthLayer, bootstrap::Bootstrap, enrolment::Enrolment, event::Events,
-        grant::GrantFace, grant_admin::GrantAdmin, join_token::JoinTokens, key::Keys,
-        machine::Machines, policy::PolicyAdmin, rate::Rates, record::Recorder,
-        registry::RegistryFace, resource_type::ResourceTypes, session::Sessions,
-        signing_key::SigningKeys, suspension::Suspensions, system::System,
+        admin_token::AdminTokens,
+        agent::AgentAdmin,
+        api_key::ApiKeys,
+        audit::Audit,
+        auth::AuthLayer,
+        blackboard::{BlackboardAdmin, BlackboardFace},
+        bootstrap::Bootstrap,
+        enrolment::Enrolment,
+        event::Events,
+        grant::GrantFace,
+        grant_admin::GrantAdmin,
+        join_token::JoinTokens,
+        key::Keys,
+        machine::Machines,
+        policy::PolicyAdmin,
+        rate::Rates,
+        record::Recorder,
+        registry::RegistryFace,
+        resource_type::ResourceTypes,
+        session::Sessions,
+        signing_key::SigningKeys,
+        suspension::Suspensions,
+        system::System,
     },
     http::{self, Check, HttpState},
     metrics::Metrics,
@@ -294,6 +315,11 @@ fn edge_services(app: &App, metrics: &Metrics) -> Guarded {
         .add_service(RegistryServiceServer::new(RegistryFace(
             app.registry.clone(),
         )))
+        .add_service(BlackboardServiceServer::new(BlackboardFace {
+            blackboard: app.blackboard.clone(),
+            ambient: app.ambient.clone(),
+            stop: app.stop.clone(),
+        }))
         .add_service(AuditServiceServer::new(audit(app)))
 }
 
@@ -343,6 +369,10 @@ fn admin_services(app: &App, metrics: &Metrics) -> Result<Guarded> {
         )))
         .add_service(PolicyServiceServer::new(PolicyAdmin(app.policies.clone())))
         .add_service(GrantAdminServiceServer::new(GrantAdmin(app.grants.clone())))
+        .add_service(BlackboardAdminServiceServer::new(BlackboardAdmin {
+            blackboard: app.blackboard.clone(),
+            stop: app.stop.clone(),
+        }))
         .add_service(AuditAdminServiceServer::new(audit(app))))
 }
 

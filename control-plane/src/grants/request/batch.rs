@@ -14,7 +14,7 @@ use crate::{
     db::{
         Db,
         batch::{self, Served},
-        request::RequestKey,
+        request::{KeyRef, RequestKey},
     },
     error::{Error, Result},
     events::{self, ChangeBody, Stream},
@@ -201,7 +201,7 @@ async fn record_all(
 /// The outcomes of repeats: from before, of another batch that was faster, or
 /// of an equal call in this one.
 struct Earlier {
-    kept: HashMap<store::KeyRef, ([u8; 32], KeptOutcome)>,
+    kept: HashMap<KeyRef, ([u8; 32], KeptOutcome)>,
     records: HashMap<GrantId, GrantRecord>,
 }
 
@@ -233,7 +233,7 @@ impl Earlier {
         replies: &[Option<Result<Told>>],
     ) -> Result<Told> {
         let key = &judged.request.key;
-        let Some((digest, outcome)) = self.kept.get(&store::KeyRef::of(key)) else {
+        let Some((digest, outcome)) = self.kept.get(&KeyRef::of(key)) else {
             // never served before: it is refused as it stands
             judged.outcome?;
             return Err(Error::internal("the outcome of a request was not kept"));

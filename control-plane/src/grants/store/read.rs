@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use authguardian_proto::{
-    ids::{GrantId, MachineId},
+    ids::{AgentId, GrantId, MachineId, ResourceTypeName},
     zone::Zone,
 };
 use sqlx::{PgConnection, types::Json};
@@ -14,7 +14,7 @@ use super::{unreadable, uuids};
 use crate::{
     error::{Error, Result},
     events::Position,
-    grants::{Filter, GrantRecord, GrantState},
+    grants::{Filter, GrantRecord, GrantState, LiveGrant},
     policy::score::Score,
 };
 
@@ -164,6 +164,45 @@ pub(in crate::grants) async fn list(
     .into_iter()
     .map(GrantRecord::try_from)
     .collect()
+}
+
+/// Live grants of these agents on these resource types, the longest-lived first.
+#[tracing::instrument(name = "db.grant.live", skip_all)]
+pub(in crate::grants) async fn live(
+    connection: &mut PgConnection,
+    agents: &[AgentId],
+    resource_types: &[ResourceTypeName],
+    now: OffsetDateTime,
+) -> Result<Vec<LiveGrant>> {
+    let agents: Vec<String> = agents.iter().map(ToString::to_string).collect();
+    let types: Vec<String> = resource_types.iter().map(ToString::to_string).collect();
+    let rows = sqlx::query!(
+        r#"SELECT id, agent_id, resource_type, scope FROM permission_grant
+           WHERE agent_id = ANY ($1) AND resource_type = ANY ($2) AND decision = 'granted'
+                 AND expires_at > $3 AND revoked_at IS NULL AND revoked_by_predicate(permission_grant) IS NULL
+           ORDER BY expires_at DESC"#,
+        &agents,
+        &types,
+        now,
+    )
+    .fetch_all(connection)
+    .await?;
+    rows.into_iter()
+        .map(|row| {
+            Ok(LiveGrant {
+                id: GrantId::from_uuid(row.id),
+                agent_id: row
+                    .agent_id
+                    .parse()
+                    .map_err(|_| unreadable("permission_grant.agent_id"))?,
+                resource_type: row
+                    .resource_type
+                    .parse()
+                    .map_err(|_| unreadable("permission_grant.resource_type"))?,
+                scope: row.scope,
+            })
+        })
+        .collect()
 }
 
 /// What grants are now: only what a check needs.

@@ -129,6 +129,38 @@ pub const TABLE: &[(&str, Access)] = &[
         Access::Session,
     ),
     (
+        "/authguardian.blackboard.v1.BlackboardService/Get",
+        Access::Session,
+    ),
+    (
+        "/authguardian.blackboard.v1.BlackboardService/Put",
+        Access::Session,
+    ),
+    (
+        "/authguardian.blackboard.v1.BlackboardService/Delete",
+        Access::Session,
+    ),
+    (
+        "/authguardian.blackboard.v1.BlackboardService/List",
+        Access::Session,
+    ),
+    (
+        "/authguardian.blackboard.v1.BlackboardService/Transact",
+        Access::Session,
+    ),
+    (
+        "/authguardian.blackboard.v1.BlackboardService/Lock",
+        Access::Session,
+    ),
+    (
+        "/authguardian.blackboard.v1.BlackboardService/Watch",
+        Access::Session,
+    ),
+    (
+        "/authguardian.blackboard.v1.BlackboardService/ListBoards",
+        Access::Session,
+    ),
+    (
         "/authguardian.audit.v1.AuditService/ListOwnEntries",
         Access::Session,
     ),
@@ -299,6 +331,46 @@ pub const TABLE: &[(&str, Access)] = &[
     (
         "/authguardian.grants.v1.GrantAdminService/RevokeGrants",
         Access::Role(Role::Operator),
+    ),
+    (
+        "/authguardian.blackboard.v1.BlackboardAdminService/CreateBoard",
+        Access::Role(Role::Admin),
+    ),
+    (
+        "/authguardian.blackboard.v1.BlackboardAdminService/UpdateBoard",
+        Access::Role(Role::Admin),
+    ),
+    (
+        "/authguardian.blackboard.v1.BlackboardAdminService/GetBoard",
+        Access::Role(Role::Viewer),
+    ),
+    (
+        "/authguardian.blackboard.v1.BlackboardAdminService/ListBoards",
+        Access::Role(Role::Viewer),
+    ),
+    (
+        "/authguardian.blackboard.v1.BlackboardAdminService/Get",
+        Access::Role(Role::Viewer),
+    ),
+    (
+        "/authguardian.blackboard.v1.BlackboardAdminService/Put",
+        Access::Role(Role::Operator),
+    ),
+    (
+        "/authguardian.blackboard.v1.BlackboardAdminService/Delete",
+        Access::Role(Role::Operator),
+    ),
+    (
+        "/authguardian.blackboard.v1.BlackboardAdminService/List",
+        Access::Role(Role::Viewer),
+    ),
+    (
+        "/authguardian.blackboard.v1.BlackboardAdminService/Transact",
+        Access::Role(Role::Operator),
+    ),
+    (
+        "/authguardian.blackboard.v1.BlackboardAdminService/Watch",
+        Access::Role(Role::Viewer),
     ),
     (
         "/authguardian.audit.v1.AuditAdminService/TailEntries",

@@ -1,5 +1,7 @@
 //! What operators say about agents.
 
+use std::collections::HashMap;
+
 use authguardian_proto::ids::AgentId;
 use sqlx::PgConnection;
 use time::OffsetDateTime;
@@ -48,6 +50,24 @@ pub(in crate::registry) async fn put_agent(
     .fetch_one(connection)
     .await?
     .try_into()
+}
+
+pub(in crate::registry) async fn trust_of(
+    connection: &mut PgConnection,
+    ids: &[AgentId],
+) -> Result<HashMap<AgentId, u32>> {
+    let rows = sqlx::query!(
+        "SELECT id, trust FROM agent WHERE id = ANY ($1)",
+        &super::texts(ids)
+    )
+    .fetch_all(connection)
+    .await?;
+    rows.into_iter()
+        .map(|row| {
+            let id = row.id.parse().map_err(Error::internal)?;
+            Ok((id, row.trust.unsigned_abs()))
+        })
+        .collect()
 }
 
 pub(in crate::registry) async fn agent(

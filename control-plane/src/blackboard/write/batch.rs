@@ -1,0 +1,213 @@
+//! Writes by the batch: one transaction, which locks the heads of its boards,
+//! plans every act on what it then reads, and writes what has come of it.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use authguardian_proto::{board::Key, ids::BoardName};
+use serde::{Deserialize, Serialize};
+use sqlx::PgConnection;
+use time::OffsetDateTime;
+
+use super::{Act, METHOD, Outcome, Written, plan::Plan};
+use crate::{
+    audit::{self, Context, Entry},
+    blackboard::{
+        access::{Rights, Want, Who, Writer},
+        board::Board,
+        store,
+    },
+    clock::Ambient,
+    db::{
+        Db,
+        batch::{self, Served},
+        request::{self, RequestKey},
+    },
+    error::Result,
+    events::Position,
+};
+
+/// One call in a batch.
+pub(in crate::blackboard) struct Request {
+    pub(in crate::blackboard) context: Context,
+    pub(in crate::blackboard) who: Who,
+    pub(in crate::blackboard) board: BoardName,
+    pub(in crate::blackboard) act: Act,
+    pub(in crate::blackboard) key: RequestKey,
+}
+
+/// What is kept for repeats of a request.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Kept {
+    outcome: Outcome,
+    position: Position,
+}
+
+/// The batch operation.
+pub(in crate::blackboard) struct Batch {
+    db: Db,
+    ambient: Ambient,
+}
+
+impl Batch {
+    pub(in crate::blackboard) fn new(db: Db, ambient: Ambient) -> Self {
+        Self { db, ambient }
+    }
+}
+
+impl batch::Operation for Batch {
+    type Request = Request;
+    type Reply = Written;
+
+    #[tracing::instrument(name = "blackboard.write", skip_all, fields(batch = requests.len()))]
+    async fn run(&self, requests: &[Request]) -> Result<Served<Written>> {
+        let mut tx = self.db.begin().await?;
+        let names: BTreeSet<&BoardName> = requests.iter().map(|request| &request.board).collect();
+        let (boards, at) = store::lock_boards(&mut tx, names).await?;
+        let calls = requests
+            .iter()
+            .map(|request| (&request.who, boards.get(&request.board)));
+        let rights = Rights::read(&mut tx, calls, self.ambient.clock.now()).await?;
+        let earlier = Earlier::read(&mut tx, requests).await?;
+        let mut open = Open {
+            plan: plan(&mut tx, requests, boards, at).await?,
+            rights,
+            earlier,
+            made: HashMap::new(),
+            entries: Vec::new(),
+        };
+        let outcomes: Vec<Result<Kept>> =
+            requests.iter().map(|request| open.serve(request)).collect();
+        open.write(&mut tx, requests, &outcomes, at).await?;
+        let copies = self.db.quorum.write_quorum();
+        let confirmation = self.db.commit_batch(tx).await?;
+        let replies = outcomes.into_iter().map(|kept| {
+            kept.map(|kept| Written {
+                outcome: kept.outcome,
+                position: kept.position,
+                copies,
+            })
+        });
+        Ok(Served {
+            replies: replies.collect(),
+            confirmation,
+        })
+    }
+}
+
+/// Reads what the acts are planned on, under the locks.
+async fn plan(
+    connection: &mut PgConnection,
+    requests: &[Request],
+    boards: BTreeMap<BoardName, Board>,
+    now: OffsetDateTime,
+) -> Result<Plan> {
+    let mut places: BTreeMap<(&BoardName, &Key), bool> = BTreeMap::new();
+    for request in requests {
+        for (key, with_value) in request.act.keys() {
+            *places.entry((&request.board, key)).or_default() |= with_value;
+        }
+    }
+    let entries = store::entries(connection, &places).await?;
+    Ok(Plan::new(boards, entries, now))
+}
+
+/// A transaction's affairs, in memory.
+struct Open {
+    plan: Plan,
+    rights: Rights,
+    earlier: Earlier,
+    /// Outcomes of this batch, by request.
+    made: HashMap<request::KeyRef, ([u8; 32], Kept)>,
+    entries: Vec<Entry>,
+}
+
+impl Open {
+    fn serve(&mut self, request: &Request) -> Result<Kept> {
+        let board = self.plan.boards.get(&request.board);
+        let writer = self
+            .rights
+            .check(&request.who, board, &request.board, Want::Write)?;
+        let id = request::KeyRef::of(&request.key);
+        if let Some((digest, kept)) = self.earlier.0.get(&id).or_else(|| self.made.get(&id)) {
+            if *digest != request.key.digest {
+                return Err(request.key.reused());
+            }
+            return Ok(kept.clone());
+        }
+        let outcome = self.plan.perform(&request.board, &request.act, &writer)?;
+        let kept = Kept {
+            outcome,
+            position: self.plan.board(&request.board)?.position,
+        };
+        if let Some(entry) = entry(request, &writer) {
+            self.entries.push(entry);
+            self.made.insert(id, (request.key.digest, kept.clone()));
+        }
+        Ok(kept)
+    }
+
+    async fn write(
+        &self,
+        connection: &mut PgConnection,
+        requests: &[Request],
+        outcomes: &[Result<Kept>],
+        now: OffsetDateTime,
+    ) -> Result<()> {
+        let mut fresh = HashMap::new();
+        for (request, outcome) in requests.iter().zip(outcomes) {
+            let id = request::KeyRef::of(&request.key);
+            if let Ok(kept) = outcome
+                && self.made.contains_key(&id)
+            {
+                fresh.entry(id).or_insert((&request.key, kept));
+            }
+        }
+        if fresh.is_empty() && self.plan.changes.is_empty() {
+            return Ok(());
+        }
+        let claims: Vec<(&RequestKey, &Kept)> = fresh.into_values().collect();
+        let taken = request::insert_outcomes(connection, &claims, now).await?;
+        // on one board nobody else can be at it, so it was for another
+        if let Some((key, _)) = claims
+            .iter()
+            .find(|(key, _)| !taken.contains(&request::KeyRef::of(key)))
+        {
+            return Err(key.reused());
+        }
+        audit::append(connection, now, &self.entries).await?;
+        store::write(connection, &self.plan).await
+    }
+}
+
+/// What is in the audit log of an act; sweeps only carry out what was said at
+/// the time of writing.
+fn entry(request: &Request, writer: &Writer) -> Option<Entry> {
+    if matches!(request.who, Who::System) {
+        return None;
+    }
+    let subject = match &request.act {
+        Act::Deed { key, .. } | Act::Lock { key, .. } => format!("{}/{key}", request.board),
+        Act::Transact { .. } | Act::Expire { .. } => request.board.to_string(),
+    };
+    let context = writer.context(request.context.clone());
+    let entry = Entry::ok(context, request.act.action(), subject);
+    Some(match &writer.agent {
+        Some(agent) => entry.about(agent.clone()),
+        None => entry,
+    })
+}
+
+/// Outcomes of requests that were served before.
+struct Earlier(HashMap<request::KeyRef, ([u8; 32], Kept)>);
+
+impl Earlier {
+    async fn read(connection: &mut PgConnection, requests: &[Request]) -> Result<Self> {
+        let keys: Vec<&RequestKey> = requests
+            .iter()
+            .filter(|request| !matches!(request.who, Who::System))
+            .map(|request| &request.key)
+            .collect();
+        debug_assert!(keys.iter().all(|key| key.method == METHOD));
+        Ok(Self(request::kept(connection, &keys).await?))
+    }
+}

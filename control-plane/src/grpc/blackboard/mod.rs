@@ -1,0 +1,10 @@
+//! `BlackboardService` and `BlackboardAdminService`.
+
+mod act;
+mod admin;
+mod edge;
+mod message;
+mod stream;
+
+pub use admin::BlackboardAdmin;
+pub use edge::BlackboardFace;
