@@ -3,6 +3,7 @@
 import asyncio
 from contextlib import asynccontextmanager
 
+import anyio
 import httpx
 from mcp import ClientSession, StdioServerParameters
 from mcp.client.sse import sse_client
@@ -22,9 +23,18 @@ async def connect(edge, api_key):
         if isinstance(message, ServerNotification) and isinstance(message.root, ResourceUpdatedNotification):
             updates.put_nowait(str(message.root.params.uri))
 
-    async with streams(edge, api_key) as (incoming, outgoing):
-        async with ClientSession(incoming, outgoing, message_handler=heard) as session:
-            yield Adapter(session, updates, await session.initialize())
+    walked = False
+    try:
+        async with streams(edge, api_key) as (incoming, outgoing):
+            async with ClientSession(incoming, outgoing, message_handler=heard) as session:
+                yield Adapter(session, updates, await session.initialize())
+                walked = True
+    # A flaw of this SDK: the session goes before what reads for it from the server, whose next message then finds
+    # nobody to take it. Each of its four transports lets that out of its group of tasks (stdio and WebSocket do not
+    # catch it, SSE and Streamable HTTP hand it to the session, which is gone). It says nothing of a walk that is through.
+    except* anyio.BrokenResourceError:
+        if not walked:
+            raise
 
 
 @asynccontextmanager
