@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::ids::ApiKeyId;
 
 /// The names of all tools of an edge, which limits can be set for.
-pub const TOOLS: [&str; 9] = [
+pub const TOOLS: [&str; 17] = [
     "request_permission",
     "permission_status",
     "renew_permission",
@@ -18,6 +18,14 @@ pub const TOOLS: [&str; 9] = [
     "deregister_agent",
     "heartbeat",
     "discover_agents",
+    "blackboard_read",
+    "blackboard_write",
+    "blackboard_delete",
+    "blackboard_list",
+    "blackboard_transaction",
+    "lock_acquire",
+    "lock_renew",
+    "lock_release",
 ];
 
 /// Most calls per second, and most at once, that a limit can be set to.

@@ -53,7 +53,7 @@ impl Default for Limits {
             session_idle_seconds: 24 * 60 * 60,
             header_timeout_seconds: 10,
             max_header_bytes: 32 * 1024,
-            max_body_bytes: 1024 * 1024,
+            max_body_bytes: 4 * 1024 * 1024,
             body_timeout_seconds: 30,
             send_timeout_seconds: 30,
             idle_timeout_seconds: 120,

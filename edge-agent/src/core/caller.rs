@@ -57,6 +57,15 @@ impl Caller {
         }
     }
 
+    /// The same caller for what outlives the request: without the key.
+    pub(super) fn without_key(&self) -> Self {
+        Self {
+            login: Arc::new(self.login.without_key()),
+            peer: self.peer.clone(),
+            answer: AnswerBy::default(),
+        }
+    }
+
     /// The limit of the answer that the caller waits for.
     pub(super) fn answer(&self) -> &AnswerBy {
         &self.answer

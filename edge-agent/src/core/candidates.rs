@@ -1,6 +1,11 @@
 //! What can stand in an argument, for whoever is typing it.
 
-use authguardian_proto::{grants::v1::ListResourceTypesRequest, reason::Problem};
+use authguardian_proto::{
+    blackboard::v1::{ListBoardsRequest, ListRequest},
+    grants::v1::ListResourceTypesRequest,
+    ids::BoardName,
+    reason::Problem,
+};
 
 use super::{Caller, Core, discover_agents::Asked};
 
@@ -17,11 +22,16 @@ pub enum Candidates {
     Agents,
     /// The resource types that can be asked for.
     ResourceTypes,
+    /// The boards that the caller may read.
+    Boards,
+    /// The keys of a board.
+    Keys,
 }
 
 impl Core {
     /// The candidates that what was typed so far may become: those that begin
-    /// with it first, then those that have it in them, in any case.
+    /// with it first, then those that have it in them, in any case. Keys need the
+    /// board that they are of, and begin with what was typed.
     ///
     /// # Errors
     /// `RATE_LIMITED`, and what the control plane refuses.
@@ -30,6 +40,7 @@ impl Core {
         caller: &Caller,
         candidates: Candidates,
         typed: &str,
+        of_board: Option<&str>,
     ) -> Result<Vec<String>, Problem> {
         let action = || "completion.read".to_owned();
         self.admit(caller, None, action).await?;
@@ -39,6 +50,8 @@ impl Core {
                 self.agent_audiences(caller).await
             }
             Candidates::ResourceTypes => self.resource_types(caller).await,
+            Candidates::Boards => self.boards(caller).await,
+            Candidates::Keys => self.keys(caller, of_board, typed).await,
         };
         self.note_outcome(caller, action, || None, outcome.as_ref().err());
         outcome.map(|names| matching(names, typed))
@@ -51,6 +64,35 @@ impl Core {
             .await?;
         let ids = found.agents.into_iter().map(|found| found.agent.agent_id);
         Ok(ids.map(|id| format!("{OF_AGENT}{id}")).collect())
+    }
+
+    async fn boards(&self, caller: &Caller) -> Result<Vec<String>, Problem> {
+        let request = ListBoardsRequest {
+            page_size: PAGE,
+            ..ListBoardsRequest::default()
+        };
+        let page = self.upstream.list_boards(caller.login(), request).await?;
+        Ok(page.boards.into_iter().map(|board| board.name).collect())
+    }
+
+    async fn keys(
+        &self,
+        caller: &Caller,
+        board: Option<&str>,
+        typed: &str,
+    ) -> Result<Vec<String>, Problem> {
+        let Some(board) = board.filter(|board| board.parse::<BoardName>().is_ok()) else {
+            return Ok(Vec::new());
+        };
+        let request = ListRequest {
+            board: board.to_owned(),
+            prefix: typed.to_owned(),
+            limit: PAGE,
+            keys_only: true,
+            ..ListRequest::default()
+        };
+        let page = self.upstream.board_list(caller.login(), request).await?;
+        Ok(page.entries.into_iter().map(|entry| entry.key).collect())
     }
 
     async fn resource_types(&self, caller: &Caller) -> Result<Vec<String>, Problem> {

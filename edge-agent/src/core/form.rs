@@ -4,13 +4,19 @@
 use std::collections::BTreeMap;
 
 use authguardian_proto::{
+    blackboard::v1::{Compare, LockHeld, Operation},
     capability::{self, Capability, CapabilityQuery, MAX_ATTRIBUTES, MAX_CAPABILITIES},
+    common::v1::Position,
     endpoint::Endpoint,
     grant_token::MAX_TOKEN_LEN,
-    ids::{AgentId, GrantId, MachineId, RequestId},
+    ids::{AgentId, BoardName, GrantId, MachineId, RequestId},
     reason::{Problem, Reason},
 };
 use serde_json::{Map, Value, json};
+
+mod boards;
+
+pub use boards::{check_key, check_prefix};
 
 /// One argument of a tool.
 #[derive(Debug, Clone, Copy)]
@@ -54,6 +60,24 @@ pub enum Kind {
     CapabilityQuery,
     /// Labels: an object of texts.
     Labels,
+    /// A board's name.
+    Board,
+    /// A key of a board: 1 to 512 bytes of text without NUL.
+    Key,
+    /// What keys begin with; it may be empty.
+    Prefix,
+    /// Any JSON of up to 256 KiB; null is a value as any other.
+    Json,
+    /// A revision of a board, or 0.
+    Revision,
+    /// A revision of a board's present epoch, or `epoch.revision`.
+    Position,
+    /// A lock that has to be held: an object with `key` and `fencing_revision`.
+    LockHeld,
+    /// What a transaction rests on.
+    Compares,
+    /// What a transaction does.
+    Operations,
 }
 
 /// A token has something in it, for schemas.
@@ -116,6 +140,12 @@ impl Field {
             Kind::Flag => return Err(Problem::invalid(self.name, "expected true or false")),
             Kind::Capabilities => return read_capabilities(self.name, value).map(drop),
             Kind::Labels => return read_labels(self.name, value).map(drop),
+            Kind::Json => return boards::read_value(self.name, value).map(drop),
+            Kind::Revision => return boards::read_revision(self.name, value).map(drop),
+            Kind::Position => return boards::read_position(self.name, value).map(drop),
+            Kind::LockHeld => return boards::read_lock(self.name, value).map(drop),
+            Kind::Compares => return boards::read_compares(self.name, value).map(drop),
+            Kind::Operations => return boards::read_operations(self.name, value).map(drop),
             _ => {}
         }
         match value.as_str() {
@@ -153,7 +183,19 @@ impl Field {
             Kind::Machine => parse::<MachineId>(name, text),
             Kind::Endpoint => parse::<Endpoint>(name, text),
             Kind::CapabilityQuery => parse::<CapabilityQuery>(name, text),
-            Kind::Whole(..) | Kind::Flag | Kind::Capabilities | Kind::Labels => Ok(()),
+            Kind::Board => boards::check_board(name, text),
+            Kind::Key => boards::check_key(name, text),
+            Kind::Prefix => boards::check_prefix(name, text),
+            Kind::Whole(..)
+            | Kind::Flag
+            | Kind::Capabilities
+            | Kind::Labels
+            | Kind::Json
+            | Kind::Revision
+            | Kind::Position
+            | Kind::LockHeld
+            | Kind::Compares
+            | Kind::Operations => Ok(()),
         }
     }
 }
@@ -197,6 +239,15 @@ impl Kind {
                 ("items", capability_schema()),
             ],
             Self::Labels => pairs_schema(128),
+            Self::Board => text(BoardName::PATTERN),
+            Self::Key => boards::key_schema(),
+            Self::Prefix => boards::prefix_schema(),
+            Self::Json => boards::json_schema(),
+            Self::Revision => boards::revision_schema(),
+            Self::Position => boards::position_schema(),
+            Self::LockHeld => boards::lock_schema(),
+            Self::Compares => boards::compares_schema(),
+            Self::Operations => boards::operations_schema(),
         };
         keywords
             .into_iter()
@@ -304,8 +355,10 @@ fn read_labels(name: &str, value: &Value) -> Result<BTreeMap<String, String>, Pr
 
 /// A null stands for an argument that is not given.
 fn allow_null(schema: &mut Map<String, Value>) {
-    if let Some(kind) = schema.get_mut("type") {
-        *kind = json!([kind, "null"]);
+    match schema.get_mut("type") {
+        Some(Value::Array(kinds)) => kinds.push(json!("null")),
+        Some(kind) => *kind = json!([kind, "null"]),
+        None => {}
     }
     if let Some(Value::Array(words)) = schema.get_mut("enum") {
         words.push(Value::Null);
@@ -348,7 +401,12 @@ impl Form {
             );
             return Err(Problem::invalid(shortened(unknown), detail));
         }
-        arguments.retain(|_, value| !value.is_null());
+        let may_be_null = |name: &str| {
+            fields
+                .iter()
+                .any(|field| field.name == name && field.kind == Kind::Json)
+        };
+        arguments.retain(|name, value| !value.is_null() || may_be_null(name));
         for field in fields {
             match arguments.get(field.name) {
                 Some(value) => field.check(value)?,
@@ -401,6 +459,55 @@ impl Form {
             Some(value) => read_labels(name, value),
             None => Ok(BTreeMap::new()),
         }
+    }
+
+    /// A value for a board, as text.
+    pub(super) fn json(&self, name: &str) -> Result<String, Problem> {
+        match self.0.get(name) {
+            Some(value) => boards::read_value(name, value),
+            None => Err(Problem::invalid(name, "is required")),
+        }
+    }
+
+    /// A revision; `None` when it was not given.
+    pub(super) fn revision(&self, name: &str) -> Result<Option<u64>, Problem> {
+        let given = self.0.get(name);
+        given
+            .map(|value| boards::read_revision(name, value))
+            .transpose()
+    }
+
+    /// A position; `None` when it was not given.
+    pub(super) fn position(&self, name: &str) -> Result<Option<Position>, Problem> {
+        let given = self.0.get(name);
+        given
+            .map(|value| boards::read_position(name, value))
+            .transpose()
+    }
+
+    /// A lock that has to be held; `None` when it was not given.
+    pub(super) fn lock_held(&self, name: &str) -> Result<Option<LockHeld>, Problem> {
+        let given = self.0.get(name);
+        given
+            .map(|value| boards::read_lock(name, value))
+            .transpose()
+    }
+
+    /// A transaction's `compare`, `then` and `else`; none where they were not given.
+    pub(super) fn transaction(
+        &self,
+    ) -> Result<(Vec<Compare>, Vec<Operation>, Vec<Operation>), Problem> {
+        let operations = |name: &str| match self.0.get(name) {
+            Some(value) => boards::read_operations(name, value),
+            None => Ok(Vec::new()),
+        };
+        let compare = match self.0.get("compare") {
+            Some(value) => boards::read_compares("compare", value)?,
+            None => Vec::new(),
+        };
+        let (then, otherwise) = (operations("then")?, operations("else")?);
+        boards::check_together(&compare, [&then, &otherwise])?;
+        Ok((compare, then, otherwise))
     }
 
     /// Text of another form; `None` when it was not given.

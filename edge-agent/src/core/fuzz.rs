@@ -27,6 +27,19 @@ fn good(tool: Tool) -> Map<String, Value> {
             }
             Kind::Labels => json!({ "region": "eu" }),
             Kind::Endpoint => json!("http://127.0.0.1:8000/mcp"),
+            Kind::Board => json!("strong"),
+            Kind::Key => json!("tasks/1"),
+            Kind::Prefix => json!("tasks/"),
+            Kind::Json => json!({ "a": [1.10, null] }),
+            Kind::Revision => json!(7),
+            Kind::Position => json!("3.120"),
+            Kind::LockHeld => json!({ "key": "lock", "fencing_revision": 7 }),
+            Kind::Compares => json!([{ "key": "a", "revision": 0 }, { "key": "b", "value": null }]),
+            Kind::Operations => json!([
+                { "op": "put", "key": "a", "value": 1, "ttl_seconds": 5 },
+                { "op": "delete", "key": "b" },
+                { "op": "get", "key": "c" },
+            ]),
         };
         (field.name.to_owned(), value)
     });
@@ -60,6 +73,11 @@ fn any_arguments_are_read_or_refused_with_the_field_at_fault() {
                                 assert!(text.is_empty() || words.contains(&text.as_str()));
                             }
                             Kind::Text(most) => assert!(text.chars().count() <= most),
+                            // any JSON
+                            Kind::Json => {
+                                assert!(form.json(field.name).is_ok() || !field.required);
+                                continue;
+                            }
                             _ => assert!(text.len() <= 16 * 1024),
                         }
                         assert!(!field.required || !text.is_empty() || number > 0);

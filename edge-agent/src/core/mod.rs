@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use authguardian_proto::{
+    blackboard::v1::lock_request::Act,
     ids::MachineId,
     reason::{Problem, Reason},
 };
@@ -17,6 +18,7 @@ use crate::{
 };
 use arc_swap::ArcSwap;
 use attempts::Attempts;
+use blackboard::Followed;
 use discover_agents::Statics;
 use interest::Interest;
 use offer::Offer;
@@ -26,12 +28,14 @@ mod agent_call;
 mod agent_result;
 mod answer_by;
 mod attempts;
+mod blackboard;
 mod call_scope;
 mod caller;
 mod candidates;
 mod decision;
 mod discover_agents;
 mod events;
+mod exact;
 mod follow;
 mod form;
 #[cfg(test)]
@@ -62,19 +66,26 @@ mod watch;
 pub use agent_call::{Answer, ShownGrant};
 pub use agent_result::{AgentResult, CapabilityResult};
 pub use answer_by::AnswerBy;
+pub use blackboard::{
+    BlackboardDeleteResult, BlackboardListResult, BlackboardReadResult,
+    BlackboardTransactionResult, BlackboardWriteResult, BoardEvent, BoardEventId, BoardEventName,
+    BoardEventsWanted, BoardSubscription, BoardUri, EntryResult, HeardOfBoard, LockResult,
+    OperationResult, ParseBoardEventIdError,
+};
 pub use caller::Caller;
 pub use candidates::Candidates;
 pub use decision::DecisionResult;
 pub use discover_agents::{DiscoverAgentsResult, FoundAgent, SourceResult, StaticAgent};
 pub use events::EventsWanted;
+pub use exact::exact;
 pub use follow::{CertificateFollower, MachineFollower, VerifierFollower};
-pub use form::{Field, Kind};
+pub use form::{Field, Kind, check_key, check_prefix};
 pub use gossip::{Gossip, GossipParts, Seed};
 pub use hearsay::Hearsay;
 pub use lan::{Lan, LanParts};
 pub use login::{Challenge, SessionInfo};
 pub use peer::{Peer, Source};
-pub use resource::{ActiveGrants, AuditEntries, AuditEntry, GrantInForce, Resource};
+pub use resource::{ActiveGrants, AuditEntries, AuditEntry, GrantInForce, Readable, Resource};
 pub use revoke_token::RevokeTokenResult;
 pub use schema::schema_of;
 pub use ticket::Page;
@@ -91,6 +102,7 @@ pub struct Core {
     attempts: Arc<Attempts>,
     tickets: Arc<Tickets>,
     offer: Arc<Offer>,
+    followed: Arc<Followed>,
     agents: Arc<Agents>,
     neighbours: Arc<Neighbours>,
     statics: Arc<ArcSwap<Statics>>,
@@ -129,6 +141,7 @@ impl Core {
             attempts: Arc::new(Attempts::new()),
             tickets: Arc::default(),
             offer: Arc::new(Offer::new()),
+            followed: Arc::default(),
             agents: rooms.agents,
             neighbours: rooms.neighbours,
             statics: Arc::default(),
@@ -196,6 +209,14 @@ impl Core {
             Tool::DeregisterAgent => self.deregister_agent(caller, &form).await.map(json),
             Tool::Heartbeat => self.heartbeat(caller, &form).map(json),
             Tool::DiscoverAgents => self.discover_agents(caller, &form).await.map(json),
+            Tool::BlackboardRead => self.blackboard_read(caller, &form).await,
+            Tool::BlackboardWrite => self.blackboard_write(caller, &form).await.map(json),
+            Tool::BlackboardDelete => self.blackboard_delete(caller, &form).await.map(json),
+            Tool::BlackboardList => self.blackboard_list(caller, &form).await,
+            Tool::BlackboardTransaction => self.blackboard_transaction(caller, &form).await,
+            Tool::LockAcquire => self.lock(caller, Act::Acquire, &form).await.map(json),
+            Tool::LockRenew => self.lock(caller, Act::Renew, &form).await.map(json),
+            Tool::LockRelease => self.lock(caller, Act::Release, &form).await.map(json),
         };
         if tool.shows_life()
             && outcome.is_ok()
@@ -212,13 +233,18 @@ impl Core {
     ///
     /// # Errors
     /// `RATE_LIMITED`, and what the control plane refuses.
-    pub async fn read(&self, caller: &Caller, resource: Resource) -> Result<Value, Problem> {
+    pub async fn read(&self, caller: &Caller, what: &Readable) -> Result<Value, Problem> {
         self.admit(caller, None, || "resource.read".to_owned())
             .await?;
-        let outcome = match resource {
-            Resource::ActiveGrants => self.active_grants(caller).await.map(json),
-            Resource::AuditEntries => self.audit_entries(caller).await.map(json),
-            Resource::Registry => self.registry(caller).await.map(json),
+        let outcome = match what {
+            Readable::Resource(Resource::ActiveGrants) => {
+                self.active_grants(caller).await.map(json)
+            }
+            Readable::Resource(Resource::AuditEntries) => {
+                self.audit_entries(caller).await.map(json)
+            }
+            Readable::Resource(Resource::Registry) => self.registry(caller).await.map(json),
+            Readable::Board(uri) => self.read_board(caller, uri).await,
         };
         let action = || "resource.read".to_owned();
         self.note_outcome(caller, action, || None, outcome.as_ref().err());

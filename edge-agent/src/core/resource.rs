@@ -10,7 +10,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::{
-    Caller, Core, DiscoverAgentsResult,
+    BoardUri, Caller, Core, DiscoverAgentsResult,
     decision::{given, rfc3339},
     discover_agents::Asked,
     schema_of,
@@ -106,6 +106,25 @@ pub struct AuditEntry {
     pub count: u64,
 }
 
+/// What a URI names that can be read and subscribed to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Readable {
+    /// One of the few that are always there.
+    Resource(Resource),
+    /// A key of a board, or a whole board.
+    Board(BoardUri),
+}
+
+impl Readable {
+    /// Finds out what a URI names.
+    pub fn parse(uri: &str) -> Option<Self> {
+        match Resource::parse(uri) {
+            Some(resource) => Some(Self::Resource(resource)),
+            None => BoardUri::parse(uri).map(Self::Board),
+        }
+    }
+}
+
 impl Resource {
     /// All of them, in the order of `resources/list`.
     pub const ALL: [Self; 3] = [Self::ActiveGrants, Self::AuditEntries, Self::Registry];
@@ -184,6 +203,19 @@ impl Core {
     pub(super) async fn registry(&self, caller: &Caller) -> Result<DiscoverAgentsResult, Problem> {
         self.find_agents(caller, &Asked::anybody(), PAGE, None)
             .await
+    }
+
+    /// A key with what is in it, or the keys of a board.
+    pub(super) async fn read_board(
+        &self,
+        caller: &Caller,
+        uri: &BoardUri,
+    ) -> Result<Value, Problem> {
+        let board = uri.board.as_str();
+        match &uri.key {
+            Some(key) => self.board_entry(caller, board, key.as_str()).await,
+            None => self.board_keys(caller, board).await,
+        }
     }
 
     pub(super) async fn audit_entries(&self, caller: &Caller) -> Result<AuditEntries, Problem> {

@@ -9,12 +9,21 @@ use authguardian_proto::{
 use serde_json::{Map, Value};
 
 use super::{
-    AgentResult, DecisionResult, DiscoverAgentsResult, RevokeTokenResult, ValidateTokenResult,
-    discover_agents,
+    AgentResult, BlackboardDeleteResult, BlackboardListResult, BlackboardReadResult,
+    BlackboardTransactionResult, BlackboardWriteResult, DecisionResult, DiscoverAgentsResult,
+    LockResult, RevokeTokenResult, ValidateTokenResult, blackboard, discover_agents,
     form::{self, Field},
     permission_status, register_agent, renew_permission, request_permission, revoke_token,
     schema_of, validate_token,
 };
+
+/// What writing to a board can fail with.
+const OF_WRITING: &[Code] = &[
+    Code::NotFound,
+    Code::Conflict,
+    Code::FailedPrecondition,
+    Code::OutcomeUnknown,
+];
 
 /// A command of the edge.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -37,6 +46,22 @@ pub enum Tool {
     Heartbeat,
     /// Find agents.
     DiscoverAgents,
+    /// Read a key of a board.
+    BlackboardRead,
+    /// Write one.
+    BlackboardWrite,
+    /// Delete one.
+    BlackboardDelete,
+    /// List keys.
+    BlackboardList,
+    /// Compare and write several.
+    BlackboardTransaction,
+    /// Take a lock.
+    LockAcquire,
+    /// Keep it.
+    LockRenew,
+    /// Leave it.
+    LockRelease,
 }
 
 struct Definition {
@@ -57,7 +82,7 @@ struct Definition {
 
 impl Tool {
     /// All of them, in the order of `tools/list`.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 17] = [
         Self::RequestPermission,
         Self::PermissionStatus,
         Self::RenewPermission,
@@ -67,6 +92,14 @@ impl Tool {
         Self::DeregisterAgent,
         Self::Heartbeat,
         Self::DiscoverAgents,
+        Self::BlackboardRead,
+        Self::BlackboardWrite,
+        Self::BlackboardDelete,
+        Self::BlackboardList,
+        Self::BlackboardTransaction,
+        Self::LockAcquire,
+        Self::LockRenew,
+        Self::LockRelease,
     ];
 
     /// Finds a tool by its name.
@@ -135,6 +168,17 @@ impl Tool {
         static AGENT: LazyLock<Map<String, Value>> = LazyLock::new(schema_of::<AgentResult>);
         static FOUND: LazyLock<Map<String, Value>> =
             LazyLock::new(schema_of::<DiscoverAgentsResult>);
+        static READ: LazyLock<Map<String, Value>> =
+            LazyLock::new(schema_of::<BlackboardReadResult>);
+        static WRITTEN: LazyLock<Map<String, Value>> =
+            LazyLock::new(schema_of::<BlackboardWriteResult>);
+        static DELETED: LazyLock<Map<String, Value>> =
+            LazyLock::new(schema_of::<BlackboardDeleteResult>);
+        static LISTED: LazyLock<Map<String, Value>> =
+            LazyLock::new(schema_of::<BlackboardListResult>);
+        static TRANSACTED: LazyLock<Map<String, Value>> =
+            LazyLock::new(schema_of::<BlackboardTransactionResult>);
+        static LOCK: LazyLock<Map<String, Value>> = LazyLock::new(schema_of::<LockResult>);
         match self {
             Self::RequestPermission | Self::PermissionStatus | Self::RenewPermission => {
                 DECISION.clone()
@@ -143,6 +187,12 @@ impl Tool {
             Self::RevokeToken => REVOCATION.clone(),
             Self::RegisterAgent | Self::DeregisterAgent | Self::Heartbeat => AGENT.clone(),
             Self::DiscoverAgents => FOUND.clone(),
+            Self::BlackboardRead => READ.clone(),
+            Self::BlackboardWrite => WRITTEN.clone(),
+            Self::BlackboardDelete => DELETED.clone(),
+            Self::BlackboardList => LISTED.clone(),
+            Self::BlackboardTransaction => TRANSACTED.clone(),
+            Self::LockAcquire | Self::LockRenew | Self::LockRelease => LOCK.clone(),
         }
     }
 
@@ -209,6 +259,7 @@ impl Tool {
             | Self::DeregisterAgent
             | Self::Heartbeat
             | Self::DiscoverAgents => self.definition_for_agents(),
+            _ => self.definition_for_boards(),
         }
     }
 
@@ -258,6 +309,98 @@ impl Tool {
             },
         }
     }
+
+    fn definition_for_boards(self) -> &'static Definition {
+        match self {
+            Self::BlackboardRead => &Definition {
+                name: "blackboard_read",
+                title: "Read a key",
+                description: "Reads one key of a blackboard: its value, its revision for a later `if_revision`, and who \
+                              wrote it. A key that is not there is `KEY_NOT_FOUND`.",
+                fields: blackboard::READ,
+                read_only: true,
+                external: true,
+                failures: &[Code::NotFound, Code::OutOfRange],
+            },
+            Self::BlackboardWrite => &Definition {
+                name: "blackboard_write",
+                title: "Write a key",
+                description: "Writes any JSON to one key of a blackboard, for other agents to read. With `if_revision` \
+                              only where nobody has written in between (`REVISION_CONFLICT` otherwise: read again); \
+                              with `if_lock` only while a lock is still held.",
+                fields: blackboard::WRITE,
+                read_only: false,
+                external: false,
+                failures: OF_WRITING,
+            },
+            Self::BlackboardDelete => &Definition {
+                name: "blackboard_delete",
+                title: "Delete a key",
+                description: "Deletes one key of a blackboard. One that is not there is no error: `deleted` tells.",
+                fields: blackboard::DELETE,
+                read_only: false,
+                external: false,
+                failures: OF_WRITING,
+            },
+            Self::BlackboardList => &Definition {
+                name: "blackboard_list",
+                title: "List keys",
+                description: "Lists the keys of a blackboard that begin with a prefix, with their values, in byte order \
+                              of the keys; each page as it was at one revision.",
+                fields: blackboard::LIST,
+                read_only: true,
+                external: true,
+                failures: &[Code::NotFound, Code::OutOfRange],
+            },
+            _ => self.definition_for_strong_boards(),
+        }
+    }
+
+    fn definition_for_strong_boards(self) -> &'static Definition {
+        match self {
+            Self::BlackboardTransaction => &Definition {
+                name: "blackboard_transaction",
+                title: "Transaction",
+                description: "Compares keys of a strong blackboard, and does all of `then` where every comparison holds, \
+                              else all of `else`: as one revision that nobody sees in part.",
+                fields: blackboard::TRANSACTION,
+                read_only: false,
+                external: false,
+                failures: OF_WRITING,
+            },
+            Self::LockAcquire => &Definition {
+                name: "lock_acquire",
+                title: "Take a lock",
+                description: "Takes a lock on a strong blackboard, if nobody has it: `held` tells, and `holder` who has it. \
+                              It ends by itself. Name its `fencing_revision` as `if_lock` in writes, so that a write \
+                              after its end is refused.",
+                fields: blackboard::ACQUIRE,
+                read_only: false,
+                external: false,
+                failures: OF_WRITING,
+            },
+            Self::LockRenew => &Definition {
+                name: "lock_renew",
+                title: "Keep a lock",
+                description: "Keeps a lock that the agent holds for another `ttl_seconds` from now; `held` is false where \
+                              it is no longer the agent's.",
+                fields: blackboard::RENEW,
+                read_only: false,
+                external: false,
+                failures: OF_WRITING,
+            },
+            _ => &Definition {
+                name: "lock_release",
+                title: "Leave a lock",
+                description: "Leaves a lock that the agent holds, for the next who wants it. One that is not held is no \
+                              error.",
+                fields: blackboard::RELEASE,
+                read_only: false,
+                external: false,
+                failures: OF_WRITING,
+            },
+        }
+    }
 }
 
 fn check_zone(tool: &Definition, zone: Zone) -> Result<(), Problem> {
@@ -300,7 +443,17 @@ mod tests {
         for zone in [Zone::TrustedNetwork, Zone::LocalMachine] {
             assert!(check_zone(&inside, zone).is_ok());
         }
-        let inside = [Tool::RegisterAgent, Tool::DeregisterAgent, Tool::Heartbeat];
+        let inside = [
+            Tool::RegisterAgent,
+            Tool::DeregisterAgent,
+            Tool::Heartbeat,
+            Tool::BlackboardWrite,
+            Tool::BlackboardDelete,
+            Tool::BlackboardTransaction,
+            Tool::LockAcquire,
+            Tool::LockRenew,
+            Tool::LockRelease,
+        ];
         for tool in Tool::ALL {
             let is_refused = tool.check_zone(Zone::External).is_err();
             assert_eq!(is_refused, inside.contains(&tool), "{}", tool.name());

@@ -25,7 +25,10 @@ use super::{
     bound::{Bound, Place},
     json::{self, Shape},
 };
-use crate::core::{AnswerBy, Caller};
+use crate::{
+    core::{AnswerBy, Caller},
+    mcp::ExactArguments,
+};
 
 /// Messages of the client that wait to be looked at.
 const INBOX: usize = 16;
@@ -128,6 +131,9 @@ impl Conversation {
                 let by = AnswerBy::default();
                 let extensions = request.request.extensions_mut();
                 extensions.insert(caller.with_answer(by.clone()));
+                if let Some(arguments) = ExactArguments::of_message(text) {
+                    extensions.insert(arguments);
+                }
                 self.ask(&request.id, by, caller)?;
             }
             JsonRpcMessage::Notification(notification) => {

@@ -1,5 +1,5 @@
-//! `GET /events`: what happens to the caller's grants, as server-sent events
-//! (WHATWG HTML, "Server-sent events").
+//! `GET /events`: what happens to the caller's grants, or on a board, as
+//! server-sent events (WHATWG HTML, "Server-sent events").
 
 use std::{convert::Infallible, fmt::Write, pin::Pin, sync::Arc, time::Duration};
 
@@ -23,7 +23,11 @@ use super::{
     bound::{Bound, Place},
     problem,
 };
-use crate::core::{Caller, Core, Event, EventId, EventName, EventsWanted, Heard};
+use crate::core::{
+    BoardEventsWanted, Caller, Core, EventId, EventName, EventsWanted, Heard, HeardOfBoard,
+};
+
+mod board;
 
 /// Between blocks that say nothing but how far the stream has come.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
@@ -31,7 +35,9 @@ const KEEP_ALIVE: Duration = Duration::from_secs(15);
 const RETRY: Duration = Duration::from_secs(2);
 
 const LAST_EVENT_ID: &str = "Last-Event-ID";
-const PARAMETERS: &str = "expected `events`, `agent_id` or `last_event_id`";
+const PARAMETERS: &str = "expected `events`, `agent_id` or `last_event_id`, and for a board `board`, `key`, `prefix` or `previous`";
+/// Those that only streams of a board have.
+const OF_BOARDS: [&str; 4] = ["board", "key", "prefix", "previous"];
 
 /// The face.
 #[derive(Clone)]
@@ -53,10 +59,20 @@ pub(super) async fn serve(
     let begun = async {
         let wanted = wanted(&uri, &headers)?;
         let place = face.sessions.enter_to_stay(caller.api_key_id())?;
-        Ok((place, face.core.events(&caller, wanted).await?))
+        let heard = match wanted {
+            Wanted::OfCaller(wanted) => {
+                let heard = face.core.events(&caller, wanted).await?;
+                heard.map(Word::from).boxed()
+            }
+            Wanted::OfBoard(wanted) => {
+                let heard = face.core.board_events(&caller, wanted).await?;
+                heard.map(Word::from).boxed()
+            }
+        };
+        Ok((place, heard))
     };
     match begun.await {
-        Ok((place, heard)) => respond(Body::from_stream(face.stream(caller, place, heard.boxed()))),
+        Ok((place, heard)) => respond(Body::from_stream(face.stream(caller, place, heard))),
         Err(problem) => problem::respond(&problem),
     }
 }
@@ -80,7 +96,7 @@ impl Face {
         self,
         caller: Caller,
         place: Place,
-        heard: BoxStream<'static, Heard>,
+        heard: BoxStream<'static, Word>,
     ) -> impl Stream<Item = Result<Bytes, Infallible>> + Send {
         let ambient = self.core.ambient().clone();
         let (keep_alive, retry) = (ambient.jittered(KEEP_ALIVE), ambient.jittered(RETRY));
@@ -117,14 +133,84 @@ impl Face {
     }
 }
 
+/// What a client asks to be told of.
+#[derive(Debug, PartialEq, Eq)]
+enum Wanted {
+    OfCaller(EventsWanted),
+    OfBoard(BoardEventsWanted),
+}
+
+/// What is heard of whatever a stream is of.
+enum Word {
+    /// The next events as text, if there are any, and up to where all is told.
+    Events { text: String, up_to: String },
+    /// Events were missed for good; it goes on from here.
+    Compacted { detail: &'static str, up_to: String },
+    /// The client read too slowly; it is over.
+    Lagged { up_to: String },
+    /// It is over for another reason.
+    Over(Problem),
+}
+
+impl From<Heard> for Word {
+    fn from(heard: Heard) -> Self {
+        match heard {
+            Heard::Events { events, up_to } => {
+                let mut text = String::new();
+                for event in &events {
+                    let id = event.position.map(|position| EventId(position).to_string());
+                    write_event(&mut text, event.name.as_str(), &event.data, id.as_deref());
+                }
+                let up_to = EventId(up_to).to_string();
+                Self::Events { text, up_to }
+            }
+            Heard::Compacted { up_to } => Self::Compacted {
+                detail: "what happened since your last event can no longer be told; read grants://active again",
+                up_to: EventId(up_to).to_string(),
+            },
+            Heard::Lagged { up_to } => Self::Lagged {
+                up_to: EventId(up_to).to_string(),
+            },
+        }
+    }
+}
+
+impl From<HeardOfBoard> for Word {
+    /// Only the last event of a revision has an id: whoever comes again with it
+    /// has heard all of that revision.
+    fn from(heard: HeardOfBoard) -> Self {
+        match heard {
+            HeardOfBoard::Events { events, up_to } => {
+                let up_to = up_to.to_string();
+                let mut text = String::new();
+                let mut rest = events.len();
+                for event in &events {
+                    rest -= 1;
+                    let id = (rest == 0).then_some(up_to.as_str());
+                    write_event(&mut text, event.name.as_str(), &event.data, id);
+                }
+                Self::Events { text, up_to }
+            }
+            HeardOfBoard::Compacted { up_to } => Self::Compacted {
+                detail: "what happened since your last event can no longer be told; list the board again",
+                up_to: up_to.to_string(),
+            },
+            HeardOfBoard::Lagged { up_to } => Self::Lagged {
+                up_to: up_to.to_string(),
+            },
+            HeardOfBoard::Over(problem) => Self::Over(problem),
+        }
+    }
+}
+
 /// One stream, as text.
 struct Told {
-    heard: BoxStream<'static, Heard>,
+    heard: BoxStream<'static, Word>,
     over: BoxFuture<'static, (Reason, &'static str)>,
     keep_alive: Duration,
     alive: Pin<Box<Sleep>>,
     /// Where the client has to begin again to miss nothing.
-    up_to: Option<EventId>,
+    up_to: Option<String>,
     _place: Place,
 }
 
@@ -135,7 +221,7 @@ impl Told {
             tokio::select! {
                 biased;
                 (reason, detail) = &mut self.over => {
-                    return Some((problem_block(self.up_to, reason, detail), false));
+                    return Some((self.problem(reason, detail), false));
                 }
                 heard = self.heard.next() => {
                     if let Some(next) = self.take(heard?) {
@@ -145,90 +231,96 @@ impl Told {
                 }
                 () = &mut self.alive => {
                     self.alive.as_mut().reset(Instant::now() + self.keep_alive);
-                    return Some((position_block(self.up_to), true));
+                    return Some((self.position(), true));
                 }
             }
         }
     }
 
-    fn take(&mut self, heard: Heard) -> Option<(Bytes, bool)> {
+    fn take(&mut self, heard: Word) -> Option<(Bytes, bool)> {
         let is_first = self.up_to.is_none();
         match heard {
-            Heard::Events { events, up_to } => {
-                self.up_to = Some(EventId(up_to));
-                let mut text = String::new();
-                for event in &events {
-                    write_event(&mut text, event);
-                }
-                match events.is_empty() {
+            Word::Events { text, up_to } => {
+                self.up_to = Some(up_to);
+                match text.is_empty() {
                     // later ones are told with the next sign of life
-                    true if is_first => Some((position_block(self.up_to), true)),
+                    true if is_first => Some((self.position(), true)),
                     true => None,
                     false => Some((text.into(), true)),
                 }
             }
-            Heard::Compacted { up_to } => {
-                self.up_to = Some(EventId(up_to));
-                let detail = "what happened since your last event can no longer be told; read grants://active again";
-                Some((problem_block(self.up_to, Reason::Compacted, detail), true))
+            Word::Compacted { detail, up_to } => {
+                self.up_to = Some(up_to);
+                Some((self.problem(Reason::Compacted, detail), true))
             }
-            Heard::Lagged { up_to } => {
-                self.up_to = Some(EventId(up_to));
+            Word::Lagged { up_to } => {
+                self.up_to = Some(up_to);
                 let detail = "you read too slowly; come again with `resume_after` as Last-Event-ID to miss nothing";
-                Some((problem_block(self.up_to, Reason::Lagged, detail), false))
+                Some((self.problem(Reason::Lagged, detail), false))
             }
+            Word::Over(problem) => Some((self.problem(problem.reason, &problem.detail), false)),
         }
     }
+
+    /// Tells how far the stream has come and dispatches no event; a comment where
+    /// that is not known yet.
+    fn position(&self) -> Bytes {
+        match &self.up_to {
+            Some(id) => format!("id: {id}\n\n").into(),
+            None => Bytes::from_static(b":\n\n"),
+        }
+    }
+
+    /// An event about the stream itself, named by its reason.
+    fn problem(&self, reason: Reason, detail: &str) -> Bytes {
+        let mut data = json!({ "reason": reason.as_str(), "detail": detail });
+        if let Some(id) = &self.up_to {
+            data["resume_after"] = json!(id);
+        }
+        let mut text = String::new();
+        write_event(
+            &mut text,
+            reason.as_str(),
+            &data.to_string(),
+            self.up_to.as_deref(),
+        );
+        text.into()
+    }
 }
 
-fn write_event(text: &mut String, event: &Event) {
-    let id = event.position.map(EventId);
+fn write_event(text: &mut String, name: &str, data: &str, id: Option<&str>) {
     // writing to a `String` does not fail
-    let _ = write_id(text, id);
-    let name = event.name.as_str();
-    let _ = write!(text, "event: {name}\ndata: {}\n\n", event.data);
-}
-
-fn write_id(text: &mut String, id: Option<EventId>) -> std::fmt::Result {
-    match id {
-        Some(id) => writeln!(text, "id: {id}"),
-        None => Ok(()),
+    if let Some(id) = id {
+        let _ = writeln!(text, "id: {id}");
     }
+    let _ = write!(text, "event: {name}\ndata: {data}\n\n");
 }
 
-/// Tells how far the stream has come and dispatches no event; a comment where
-/// that is not known yet.
-fn position_block(up_to: Option<EventId>) -> Bytes {
-    match up_to {
-        Some(id) => format!("id: {id}\n\n").into(),
-        None => Bytes::from_static(b":\n\n"),
-    }
-}
-
-/// An event about the stream itself, named by its reason.
-fn problem_block(up_to: Option<EventId>, reason: Reason, detail: &str) -> Bytes {
-    let mut data = json!({ "reason": reason.as_str(), "detail": detail });
-    if let Some(id) = up_to {
-        data["resume_after"] = json!(id.to_string());
-    }
-    let mut text = String::new();
-    let _ = write_id(&mut text, up_to);
-    let _ = write!(text, "event: {reason}\ndata: {data}\n\n");
-    text.into()
-}
-
-fn wanted(uri: &Uri, headers: &HeaderMap) -> Result<EventsWanted, Problem> {
+fn wanted(uri: &Uri, headers: &HeaderMap) -> Result<Wanted, Problem> {
     let Ok(Query(parameters)) = Query::<Vec<(String, String)>>::try_from_uri(uri) else {
         let detail = "the query cannot be read";
         return Err(Problem::new(Reason::InvalidArgument, detail));
     };
-    let mut wanted = EventsWanted::default();
     let mut seen = Vec::new();
-    for (name, value) in &parameters {
+    for (name, _) in &parameters {
         if seen.contains(&name) {
             return Err(Problem::invalid(shortened(name), "is there twice"));
         }
         seen.push(name);
+    }
+    let last = last(headers);
+    if parameters.iter().any(|(name, _)| name == "board") {
+        return board::wanted(&parameters, last).map(Wanted::OfBoard);
+    }
+    wanted_of_caller(&parameters, last).map(Wanted::OfCaller)
+}
+
+fn wanted_of_caller(
+    parameters: &[(String, String)],
+    last: Option<&str>,
+) -> Result<EventsWanted, Problem> {
+    let mut wanted = EventsWanted::default();
+    for (name, value) in parameters {
         match name.as_str() {
             "events" => wanted.names = names(value)?,
             "agent_id" => {
@@ -237,22 +329,33 @@ fn wanted(uri: &Uri, headers: &HeaderMap) -> Result<EventsWanted, Problem> {
                 wanted.agent_id = Some(parsed.map_err(invalid)?);
             }
             "last_event_id" => wanted.after = position("last_event_id", value)?,
-            _ => {
-                let detail = format!("there is no such parameter; {PARAMETERS}");
-                return Err(Problem::invalid(shortened(name), detail));
+            name if OF_BOARDS.contains(&name) => {
+                let detail = "is only for the events of a board, which `board` names";
+                return Err(Problem::invalid(name, detail));
             }
+            _ => return Err(unknown(name)),
         }
     }
-    // a browser that comes again repeats the URL: its header is the newer word
-    let mut last = headers.get_all(LAST_EVENT_ID).iter();
-    if let Some(value) = last.next() {
-        let text = value.to_str().ok().filter(|_| last.next().is_none());
-        // what is no text is no position either
-        if let Some(after) = position(LAST_EVENT_ID, text.unwrap_or("?"))? {
-            wanted.after = Some(after);
-        }
+    if let Some(text) = last
+        && let Some(after) = position(LAST_EVENT_ID, text)?
+    {
+        wanted.after = Some(after);
     }
     Ok(wanted)
+}
+
+/// A browser that comes again repeats the URL: its header is the newer word.
+/// What is no text, or there twice, is no position either.
+fn last(headers: &HeaderMap) -> Option<&str> {
+    let mut values = headers.get_all(LAST_EVENT_ID).iter();
+    let value = values.next()?;
+    let text = value.to_str().ok().filter(|_| values.next().is_none());
+    Some(text.unwrap_or("?"))
+}
+
+fn unknown(name: &str) -> Problem {
+    let detail = format!("there is no such parameter; {PARAMETERS}");
+    Problem::invalid(shortened(name), detail)
 }
 
 /// Nothing is no position: what some clients send before their first event.
@@ -278,6 +381,10 @@ fn names(text: &str) -> Result<Vec<EventName>, Problem> {
         };
         let before = names.len();
         names.extend(EventName::ALL.into_iter().filter(fits));
+        if names.len() == before && pattern.starts_with("blackboard.") {
+            let detail = "is required: events of a board are told to whoever names it";
+            return Err(Problem::invalid("board", detail));
+        }
         if names.len() == before {
             let known = EventName::ALL.map(EventName::as_str).join("`, `");
             let detail = format!(
@@ -299,8 +406,23 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::core::{BoardEvent, BoardEventName};
 
     fn read(query: &str, last: Option<&str>) -> Result<EventsWanted, Problem> {
+        match read_any(query, last)? {
+            Wanted::OfCaller(wanted) => Ok(wanted),
+            Wanted::OfBoard(wanted) => panic!("{wanted:?}"),
+        }
+    }
+
+    fn read_board(query: &str, last: Option<&str>) -> Result<BoardEventsWanted, Problem> {
+        match read_any(query, last)? {
+            Wanted::OfBoard(wanted) => Ok(wanted),
+            Wanted::OfCaller(wanted) => panic!("{wanted:?}"),
+        }
+    }
+
+    fn read_any(query: &str, last: Option<&str>) -> Result<Wanted, Problem> {
         let uri = Uri::builder().path_and_query(format!("/events{query}"));
         let mut headers = HeaderMap::new();
         if let Some(last) = last {
@@ -310,7 +432,7 @@ mod tests {
     }
 
     fn field(query: &str, last: Option<&str>) -> String {
-        let problem = read(query, last).unwrap_err();
+        let problem = read_any(query, last).unwrap_err();
         assert_eq!(problem.reason, Reason::InvalidArgument, "{query}");
         problem.field.unwrap()
     }
@@ -353,6 +475,21 @@ mod tests {
             ("?agent_id=", "agent_id"),
             ("?agent_id=a%20b", "agent_id"),
             ("?agent=x", "agent"),
+            ("?key=a", "key"),
+            ("?events=blackboard.put", "board"),
+            ("?board=", "board"),
+            ("?board=Strong", "board"),
+            ("?board=strong&key=", "key"),
+            ("?board=strong&key=a&prefix=b", "prefix"),
+            ("?board=strong&prefix=%00", "prefix"),
+            ("?board=strong&previous=yes", "previous"),
+            ("?board=strong&events=grant.*", "events"),
+            ("?board=strong&last_event_id=grants:1.2", "last_event_id"),
+            (
+                "?board=strong&last_event_id=board:other:1.2",
+                "last_event_id",
+            ),
+            ("?board=strong&bord=x", "bord"),
             ("?last_event_id=7", "last_event_id"),
         ] {
             assert_eq!(field(query, None), at, "{query}");
@@ -360,6 +497,52 @@ mod tests {
         for last in ["7", "grants:1", "grants:1.2,", "\u{e9}"] {
             assert_eq!(field("", Some(last)), LAST_EVENT_ID, "{last}");
         }
+    }
+
+    #[test]
+    fn a_board_is_followed_by_key_or_prefix_from_a_position_of_its_own() {
+        let wanted = read_board(
+            "?board=strong&prefix=tasks%2F&previous=true&events=blackboard.put,blackboard.expired&agent_id=a",
+            Some("board:strong:3.120"),
+        )
+        .unwrap();
+        let position = wanted.after.unwrap();
+        assert_eq!((position.epoch, position.revision), (3, 120));
+        assert_eq!(
+            (wanted.board.as_str(), wanted.prefix.as_str()),
+            ("strong", "tasks/")
+        );
+        assert!(wanted.previous && wanted.agent_id.is_some());
+        let names: Vec<&str> = wanted
+            .names
+            .into_iter()
+            .map(BoardEventName::as_str)
+            .collect();
+        assert_eq!(names, ["blackboard.put", "blackboard.expired"]);
+        let all = read_board("?board=strong&events=blackboard.*&key=a%20b", None).unwrap();
+        assert_eq!(
+            (all.names.len(), all.key.as_str(), all.after),
+            (3, "a b", None)
+        );
+    }
+
+    #[test]
+    fn an_id_stands_only_with_the_last_event_of_its_revision() {
+        let event = |data: &str| BoardEvent {
+            name: BoardEventName::Put,
+            data: data.to_owned(),
+        };
+        let heard = HeardOfBoard::Events {
+            events: vec![event("1"), event("2")],
+            up_to: "board:strong:1.7".parse().unwrap(),
+        };
+        let Word::Events { text, .. } = Word::from(heard) else {
+            panic!("expected events")
+        };
+        assert_eq!(
+            text,
+            "event: blackboard.put\ndata: 1\n\nid: board:strong:1.7\nevent: blackboard.put\ndata: 2\n\n"
+        );
     }
 
     #[test]

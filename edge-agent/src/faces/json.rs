@@ -17,13 +17,57 @@ pub(super) enum Shape {
     Scalar,
 }
 
+/// What `serde_json` calls the members by which it hands on numbers and raw text
+/// within itself: with such names an object would be taken for something else.
+const RESERVED: &str = "$serde_json::private::";
+/// Of numbers, which are objects of one such member to those who read them.
+const NUMBER: &str = "$serde_json::private::Number";
+
 /// Checks a text.
 ///
 /// # Errors
 /// What is wrong, and where: no JSON, deeper than 128 levels, not UTF-8, a name
-/// that stands twice in an object.
+/// that stands twice in an object, or that cannot be told from the reader's own.
 pub(super) fn check(text: &[u8]) -> Result<Shape, serde_json::Error> {
-    serde_json::from_slice(text)
+    let shape = serde_json::from_slice(text)?;
+    if may_be_reserved(text) && Names(text).any(|name| is_reserved(name)) {
+        let detail = format!("names that begin with `{RESERVED}` cannot be used");
+        return Err(Error::custom(detail));
+    }
+    Ok(shape)
+}
+
+/// Whether there may be a reserved name at all: however it is written, it begins so.
+fn may_be_reserved(text: &[u8]) -> bool {
+    let begins = |start: &[u8]| text.windows(start.len()).any(|window| window == start);
+    begins(b"\"$") || begins(b"\"\\u0024")
+}
+
+fn is_reserved(name: &[u8]) -> bool {
+    serde_json::from_slice::<String>(name).is_ok_and(|name| name.starts_with(RESERVED))
+}
+
+/// The names of all members in text that is JSON, with their quotes.
+struct Names<'a>(&'a [u8]);
+
+impl<'a> Iterator for Names<'a> {
+    type Item = &'a [u8];
+
+    fn next(&mut self) -> Option<&'a [u8]> {
+        loop {
+            let begin = self.0.iter().position(|byte| *byte == b'"')?;
+            let from = &self.0[begin..];
+            let mut end = 1;
+            while *from.get(end)? != b'"' {
+                end += if from[end] == b'\\' { 2 } else { 1 };
+            }
+            let (string, rest) = from.split_at(end + 1);
+            self.0 = rest;
+            if rest.trim_ascii_start().first() == Some(&b':') {
+                return Some(string);
+            }
+        }
+    }
 }
 
 impl<'de> Deserialize<'de> for Shape {
@@ -75,15 +119,21 @@ impl<'de> Visitor<'de> for Check {
 
     fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Shape, A::Error> {
         let mut names = BTreeSet::new();
+        let mut is_number = false;
         while let Some(name) = members.next_key::<Name<'de>>()? {
             if names.contains(&name) {
                 let shown: String = name.0.chars().take(40).collect();
                 return Err(Error::custom(format!("`{shown}` stands twice")));
             }
+            is_number |= name.0 == NUMBER;
             names.insert(name);
             members.next_value::<Shape>()?;
         }
-        Ok(Shape::Object)
+        Ok(if is_number {
+            Shape::Scalar
+        } else {
+            Shape::Object
+        })
     }
 }
 
@@ -111,6 +161,26 @@ mod tests {
             let error = check(twice.as_bytes()).unwrap_err().to_string();
             assert!(error.starts_with("`a` stands twice at line 1"), "{error}");
         }
+    }
+
+    #[test]
+    fn a_number_is_no_object_and_no_object_is_taken_for_one() {
+        assert_eq!(check(b"-0.5e400").unwrap(), Shape::Scalar);
+        for name in [
+            r"$serde_json::private::Number",
+            r"\u0024serde_json::private::Number",
+            r"$serde_json\u003a:private::RawValue",
+        ] {
+            for text in [
+                format!(r#"{{"{name}" : "5"}}"#),
+                format!(r#"[{{"a\"":{{"{name}":1}}}}]"#),
+            ] {
+                let error = check(text.as_bytes()).unwrap_err().to_string();
+                assert!(error.contains("cannot be used"), "{text}: {error}");
+            }
+        }
+        let text = br#"{"a":"$serde_json::private::Number","$":1,"\\\"":"$"}"#;
+        assert_eq!(check(text).unwrap(), Shape::Object);
     }
 
     #[test]

@@ -7,14 +7,16 @@ use authguardian_proto::reason::{Problem, Reason};
 use axum::{
     Extension, Json,
     body::Bytes,
-    extract::{Path, State},
+    extract::{OriginalUri, Path, State},
     http::StatusCode,
     response::{IntoResponse, Response},
 };
 use serde_json::{Map, Value};
 
 use super::{json, problem};
-use crate::core::{Caller, Core, Resource, Tool};
+use crate::core::{Caller, Core, Readable, Tool, exact};
+
+const RESOURCES: &str = "/mcp/resources/";
 
 /// `POST /mcp/tools/{name}`: the body is the tool's arguments.
 pub(super) async fn call_tool(
@@ -36,13 +38,16 @@ pub(super) async fn call_tool(
 /// `GET /mcp/resources/{uri}`, percent-encoded or as it is.
 pub(super) async fn read_resource(
     State(core): State<Arc<Core>>,
-    Path(uri): Path<String>,
+    Path(decoded): Path<String>,
+    OriginalUri(request): OriginalUri,
     Extension(caller): Extension<Caller>,
 ) -> Response {
-    let Some(resource) = Resource::parse(&whole_uri(&uri)) else {
+    let uri = named(request.path(), decoded);
+    let Some(what) = Readable::parse(&uri) else {
+        let uri: String = uri.chars().take(64).collect();
         return problem::not_found(format!("there is no resource `{uri}`"));
     };
-    respond(core.read(&caller, resource).await)
+    respond(core.read(&caller, &what).await)
 }
 
 fn respond(outcome: Result<Value, Problem>) -> Response {
@@ -58,7 +63,8 @@ fn arguments(body: &[u8]) -> Result<Map<String, Value>, Problem> {
         return Ok(Map::new());
     }
     json::check(body).map_err(|error| malformed(&error))?;
-    match serde_json::from_slice(body) {
+    let text = std::str::from_utf8(body).unwrap_or_default();
+    match exact(text) {
         Ok(Value::Object(arguments)) => Ok(arguments),
         Ok(_) => Err(Problem::new(
             Reason::InvalidArgument,
@@ -74,6 +80,15 @@ pub(super) fn malformed(error: &serde_json::Error) -> Problem {
         Reason::InvalidArgument,
         format!("the body is not JSON: {error}"),
     )
+}
+
+/// The URI in a path: as it is where it was not encoded, so that what it encodes
+/// itself is decoded once; else as the path decodes to.
+fn named(path: &str, decoded: String) -> String {
+    match path.split_once(RESOURCES) {
+        Some((_, raw)) if raw.contains(":/") => whole_uri(raw),
+        _ => whole_uri(&decoded),
+    }
 }
 
 /// Clients and proxies like to merge the two slashes of an unencoded URI.
@@ -93,6 +108,31 @@ mod tests {
         assert_eq!(whole_uri("grants:/active"), "grants://active");
         assert_eq!(whole_uri("grants://active"), "grants://active");
         assert_eq!(whole_uri("grants"), "grants");
+    }
+
+    #[test]
+    fn what_a_uri_encodes_itself_is_decoded_once() {
+        let named = |path: &str, decoded: &str| named(path, decoded.to_owned());
+        for (path, decoded) in [
+            (
+                "/mcp/resources/blackboard%3A%2F%2Fstrong%2Fa%2520b",
+                "blackboard://strong/a%20b",
+            ),
+            (
+                "/mcp/resources/blackboard://strong/a%20b",
+                "blackboard://strong/a b",
+            ),
+            (
+                "/mcp/resources/blackboard:/strong/a%20b",
+                "blackboard:/strong/a b",
+            ),
+        ] {
+            assert_eq!(named(path, decoded), "blackboard://strong/a%20b", "{path}");
+        }
+        assert_eq!(
+            named("/mcp/resources/grants%3A%2F%2Factive", "grants://active"),
+            "grants://active"
+        );
     }
 
     #[test]

@@ -7,7 +7,7 @@ use authguardian_proto::reason::{Problem, Reason};
 use axum::{
     body::{Body, Bytes},
     extract::{Request, State},
-    http::{HeaderMap, Method, header, request::Parts},
+    http::{HeaderMap, Method, StatusCode, header, request::Parts},
     response::Response,
 };
 use futures::{StreamExt, TryStreamExt};
@@ -29,7 +29,10 @@ use super::{
     problem,
     sessions::Sessions,
 };
-use crate::core::{Caller, Core};
+use crate::{
+    core::{Caller, Core},
+    mcp::{ExactArguments, listen_to_boards},
+};
 
 const SESSION_ID: &str = "mcp-session-id";
 
@@ -73,9 +76,12 @@ impl<H: ServerHandler> Face<H> {
         })
     }
 
-    async fn post(&self, parts: Parts, body: Bytes, caller: &Caller) -> Response {
+    async fn post(&self, mut parts: Parts, body: Bytes, caller: &Caller) -> Response {
         if let Err(problem) = check_message(&body) {
             return json_rpc_error(&problem);
+        }
+        if let Some(arguments) = ExactArguments::of_message(&body) {
+            parts.extensions.insert(arguments);
         }
         let within_session = parts.headers.contains_key(SESSION_ID);
         let begins = match method(&body).as_deref() {
@@ -90,6 +96,13 @@ impl<H: ServerHandler> Face<H> {
             Ok(place) => place,
             Err(problem) => return problem::respond(&problem),
         };
+        if begins == Begins::Stream {
+            match listen_to_boards(&self.core, caller, &body).await {
+                Ok(Some(boards)) => _ = parts.extensions.insert(boards),
+                Ok(None) => {}
+                Err(refusal) => return answer(refusal.to_string()),
+            }
+        }
         let response = self.handle(parts, Body::from(body)).await;
         if begins == Begins::Stream {
             return lasting(response, place);
@@ -197,6 +210,13 @@ fn lasting<T: Send + Sync + 'static>(response: Response, kept: T) -> Response {
     })
 }
 
+/// A JSON-RPC answer that `rmcp` has not given.
+fn answer(text: String) -> Response {
+    let mut response = problem::json_rpc(text);
+    *response.status_mut() = StatusCode::OK;
+    response
+}
+
 fn method(body: &[u8]) -> Option<Cow<'_, str>> {
     #[derive(Deserialize)]
     struct Message<'a> {
@@ -246,8 +266,6 @@ async fn tidy(response: Response) -> Response {
 
 #[cfg(test)]
 mod tests {
-    use axum::http::StatusCode;
-
     use super::*;
 
     #[test]

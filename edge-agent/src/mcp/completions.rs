@@ -6,7 +6,7 @@ use rmcp::{
 };
 
 use super::prompts::Prompt;
-use crate::core::Candidates;
+use crate::core::{BoardUri, Candidates};
 
 /// An argument whose values are known.
 struct Completable {
@@ -31,6 +31,18 @@ const COMPLETABLE: &[Completable] = &[
         of: Prompt::RequestPermission.name(),
         argument: "resource_type",
         from: Candidates::ResourceTypes,
+    },
+    Completable {
+        kind: "ref/resource",
+        of: BoardUri::TEMPLATE,
+        argument: "board",
+        from: Candidates::Boards,
+    },
+    Completable {
+        kind: "ref/resource",
+        of: BoardUri::TEMPLATE,
+        argument: "key",
+        from: Candidates::Keys,
     },
 ];
 

@@ -8,22 +8,31 @@ use rmcp::{
     model::{
         CallToolRequestParams, CallToolResponse, CallToolResult, CompleteRequestParams,
         CompleteResult, CustomRequest, CustomResult, Extensions, GetPromptRequestParams,
-        GetPromptResponse, Implementation, ListPromptsResult, ListResourcesResult, ListToolsResult,
-        PaginatedRequestParams, ProtocolVersion, ReadResourceRequestParams, ReadResourceResponse,
-        ReadResourceResult, ResourceContents, ServerCapabilities, ServerConfig,
-        SubscribeRequestParams, SubscriptionFilter, UnsubscribeRequestParams,
+        GetPromptResponse, Implementation, ListPromptsResult, ListResourceTemplatesResult,
+        ListResourcesResult, ListToolsResult, PaginatedRequestParams, ProtocolVersion,
+        ReadResourceRequestParams, ReadResourceResponse, ReadResourceResult, ResourceContents,
+        ResourceTemplate, ServerCapabilities, ServerConfig, SubscribeRequestParams,
+        SubscriptionFilter, UnsubscribeRequestParams,
     },
     service::{NotificationContext, RequestContext, SubscriptionContext},
 };
 use serde_json::json;
 
-use crate::core::{Caller, Core, Resource, Tool};
+use authguardian_proto::reason::Problem;
+
+use crate::core::{BoardSubscription, BoardUri, Caller, Core, Readable, Resource, Tool};
+pub use arguments::ExactArguments;
+
+use listened::subscribe_to_boards;
+pub use listened::{ListenedBoards, listen_to_boards};
 use problem::{failed, problem_json};
 use prompts::Prompt;
-use subscriptions::{News, Subscriptions, tell_listener};
+use subscriptions::{News, Subscriptions, tell_listener, tell_of_boards};
 use tools::{TOOLS, offered};
 
+mod arguments;
 mod completions;
+mod listened;
 mod problem;
 mod progress;
 mod prompts;
@@ -33,7 +42,13 @@ mod tools;
 const INSTRUCTIONS: &str = "AuthGuardian gives agents time-bound permissions. Before using a protected resource, \
     call `request_permission` with your agent id, the resource type and a specific justification; show the returned \
     token to the resource. Extend it with `renew_permission`, end it with `revoke_token` when the task is done. \
-    Resource owners check tokens with `validate_token`. Subscribe to `grants://active` to hear when grants change.";
+    Resource owners check tokens with `validate_token`. Subscribe to `grants://active` to hear when grants change. \
+    Share results with other agents by `blackboard_write` and `blackboard_read`, and subscribe to \
+    `blackboard://{board}/{key}` to hear when a key changes.";
+
+/// What the template of resources of boards stands for.
+const OF_BOARDS: &str = "A key of a blackboard, as `blackboard_read` tells it; without a key, the keys of the board. \
+    Percent-encode the key.";
 
 /// The MCP side of the edge: one value per MCP session, and one per request
 /// where the revision has no sessions.
@@ -90,7 +105,7 @@ impl ServerHandler for Mcp {
             ErrorData::invalid_params(format!("unknown tool: `{}`", request.name), None)
         })?;
         let caller = caller(&context)?;
-        let arguments = request.arguments.unwrap_or_default();
+        let arguments = arguments::arguments(request, &context);
         // boxed: what waits for it and moves it around would be as large again
         let call = Box::pin(self.core.call(&caller, tool, arguments));
         let call = progress::telling(call, &context);
@@ -130,7 +145,12 @@ impl ServerHandler for Mcp {
         let values = match completions::candidates(&request.r#ref, &argument.name)? {
             Some(candidates) => {
                 let caller = caller(&context)?;
-                let completing = self.core.complete(&caller, candidates, &argument.value);
+                let chosen = request.context.as_ref();
+                let board = chosen.and_then(|context| context.get_argument("board"));
+                let board = board.map(String::as_str);
+                let completing = self
+                    .core
+                    .complete(&caller, candidates, &argument.value, board);
                 completing.await.map_err(|problem| failed(&problem))?
             }
             None => Vec::new(),
@@ -152,16 +172,28 @@ impl ServerHandler for Mcp {
         Ok(ListResourcesResult::with_all_items(resources.into()))
     }
 
+    async fn list_resource_templates(
+        &self,
+        _: Option<PaginatedRequestParams>,
+        _: RequestContext<RoleServer>,
+    ) -> Result<ListResourceTemplatesResult, ErrorData> {
+        let template = ResourceTemplate::new(BoardUri::TEMPLATE, "blackboard")
+            .with_title("Blackboard")
+            .with_description(OF_BOARDS)
+            .with_mime_type("application/json");
+        Ok(ListResourceTemplatesResult::with_all_items(vec![template]))
+    }
+
     async fn read_resource(
         &self,
         request: ReadResourceRequestParams,
         context: RequestContext<RoleServer>,
     ) -> Result<ReadResourceResponse, ErrorData> {
-        let resource = resource(&request.uri)?;
+        let what = readable(&request.uri)?;
         let caller = caller(&context)?;
         let value = self
             .core
-            .read(&caller, resource)
+            .read(&caller, &what)
             .await
             .map_err(|problem| failed(&problem))?;
         let contents = ResourceContents::text(value.to_string(), request.uri)
@@ -181,10 +213,19 @@ impl ServerHandler for Mcp {
         request: SubscribeRequestParams,
         context: RequestContext<RoleServer>,
     ) -> Result<(), ErrorData> {
-        let resource = resource(&request.uri)?;
-        let news = News::begin(&self.core, &caller(&context)?);
-        self.subscriptions.begin(news, context.peer);
-        self.subscriptions.add(resource);
+        let (what, caller) = (readable(&request.uri)?, caller(&context)?);
+        let news = News::begin(&self.core, &caller);
+        self.subscriptions.begin(news, context.peer.clone());
+        match what {
+            Readable::Resource(resource) => self.subscriptions.add(resource),
+            Readable::Board(uri) => {
+                let subscribing = self.core.subscribe_to_board(&caller, &uri);
+                let board = subscribing.await.map_err(|problem| failed(&problem))?;
+                self.subscriptions
+                    .add_board(request.uri, board, context.peer)
+                    .map_err(|problem| failed(&problem))?;
+            }
+        }
         Ok(())
     }
 
@@ -193,7 +234,10 @@ impl ServerHandler for Mcp {
         request: UnsubscribeRequestParams,
         _: RequestContext<RoleServer>,
     ) -> Result<(), ErrorData> {
-        self.subscriptions.remove(resource(&request.uri)?);
+        match readable(&request.uri)? {
+            Readable::Resource(resource) => self.subscriptions.remove(resource),
+            Readable::Board(_) => self.subscriptions.remove_board(&request.uri),
+        }
         Ok(())
     }
 
@@ -202,7 +246,7 @@ impl ServerHandler for Mcp {
         requested: &SubscriptionFilter,
     ) -> Option<SubscriptionFilter> {
         let uris = requested.resource_subscriptions.iter().flatten();
-        let known = uris.filter(|uri| Resource::parse(uri).is_some());
+        let known = uris.filter(|uri| Readable::parse(uri).is_some());
         let mut accepted = SubscriptionFilter::builder().resource_subscriptions(known);
         if requested.tools_list_changed == Some(true) {
             accepted = accepted.tools_list_changed();
@@ -218,9 +262,12 @@ impl ServerHandler for Mcp {
             .subscriptions
             .agreed(&self.core)
             .of(&self.core, &caller);
+        let boards = self.boards_of(&caller, &context).await;
+        let boards = boards.map_err(|problem| failed(&problem))?;
         let tell = tell_listener(news, context.accepted(), context.sink());
+        let tell_boards = tell_of_boards(boards, context.sink());
         tokio::select! {
-            () = tell => {}
+            ((), ()) = async { tokio::join!(tell, tell_boards) } => {}
             () = context.cancelled() => {}
             () = self.core.credential_ended(&caller) => {}
         }
@@ -278,8 +325,25 @@ fn caller_in(extensions: &Extensions) -> Option<Caller> {
         .cloned()
 }
 
-fn resource(uri: &str) -> Result<Resource, ErrorData> {
-    Resource::parse(uri).ok_or_else(|| {
+impl Mcp {
+    /// The boards that a listener has asked for: those that were subscribed to
+    /// before it was agreed on, else from now on.
+    async fn boards_of(
+        &self,
+        caller: &Caller,
+        context: &SubscriptionContext,
+    ) -> Result<Vec<(String, BoardSubscription)>, Problem> {
+        let extensions = &context.request_context().extensions;
+        if let Some(begun) = ListenedBoards::take(extensions) {
+            return Ok(begun);
+        }
+        let uris = context.accepted().resource_subscriptions.iter().flatten();
+        subscribe_to_boards(&self.core, caller, uris).await
+    }
+}
+
+fn readable(uri: &str) -> Result<Readable, ErrorData> {
+    Readable::parse(uri).ok_or_else(|| {
         ErrorData::resource_not_found("resource not found", Some(json!({ "uri": uri })))
     })
 }

@@ -2,19 +2,25 @@
 //! subscribed to, and of the list of tools.
 
 use std::{
-    collections::{BTreeSet, HashSet},
+    collections::{BTreeSet, HashMap, HashSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
+use authguardian_proto::reason::Problem;
+use futures::{StreamExt, stream::FuturesUnordered};
 use rmcp::{
     RoleServer,
     model::{ResourceUpdatedNotificationParam, SubscriptionFilter},
     service::{Peer, SubscriptionSink},
 };
 use tokio::sync::watch;
-use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::{
+    sync::{CancellationToken, DropGuard},
+    task::AbortOnDropHandle,
+};
 
-use crate::core::{Caller, Changes, Core, Resource, Watch};
+use super::listened::check_room;
+use crate::core::{BoardSubscription, Caller, Changes, Core, Resource, Watch};
 
 /// Listeners of one session that are about to begin at the same moment. More
 /// than this may miss what changes between the agreement and their beginning.
@@ -36,6 +42,8 @@ enum Item {
 #[derive(Default)]
 pub(super) struct Subscriptions {
     resources: Arc<Mutex<HashSet<Resource>>>,
+    /// What tells the session of boards, by the URIs that it has named.
+    boards: Mutex<HashMap<String, AbortOnDropHandle<()>>>,
     /// Tells the session, until this is dropped.
     telling: Mutex<Option<DropGuard>>,
     /// Of those who are about to listen; any is as good as another.
@@ -120,6 +128,59 @@ impl Subscriptions {
     pub(super) fn remove(&self, resource: Resource) {
         lock(&self.resources).remove(&resource);
     }
+}
+
+impl Subscriptions {
+    /// Tells of every change of a board from now on, by the URI as it was named.
+    ///
+    /// # Errors
+    /// `RESOURCE_EXHAUSTED`.
+    pub(super) fn add_board(
+        &self,
+        uri: String,
+        board: BoardSubscription,
+        peer: Peer<RoleServer>,
+    ) -> Result<(), Problem> {
+        let mut boards = self.boards.lock().unwrap_or_else(PoisonError::into_inner);
+        boards.retain(|_, telling| !telling.is_finished());
+        if !boards.contains_key(&uri) {
+            check_room(boards.len())?;
+        }
+        let telling = tokio::spawn(tell_session_of_board(uri.clone(), board, peer));
+        boards.insert(uri, AbortOnDropHandle::new(telling));
+        Ok(())
+    }
+
+    /// Tells of a board no more.
+    pub(super) fn remove_board(&self, uri: &str) {
+        let mut boards = self.boards.lock().unwrap_or_else(PoisonError::into_inner);
+        boards.remove(uri);
+    }
+}
+
+async fn tell_session_of_board(uri: String, mut board: BoardSubscription, peer: Peer<RoleServer>) {
+    while board.changed().await {
+        let update = ResourceUpdatedNotificationParam::new(uri.clone());
+        if peer.notify_resource_updated(update).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Tells whoever listens of the boards that were asked for.
+pub(super) async fn tell_of_boards(
+    boards: Vec<(String, BoardSubscription)>,
+    sink: &SubscriptionSink,
+) {
+    let telling = boards.into_iter().map(|(uri, mut board)| async move {
+        while board.changed().await {
+            if sink.notify_resource_updated(uri.clone()).await.is_err() {
+                return;
+            }
+        }
+    });
+    let mut telling: FuturesUnordered<_> = telling.collect();
+    while telling.next().await.is_some() {}
 }
 
 /// Tells a session of all that it has subscribed to.

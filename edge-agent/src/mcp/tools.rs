@@ -29,7 +29,7 @@ fn describe(tool: Tool) -> rmcp::model::Tool {
     described.annotations = Some(
         ToolAnnotations::new()
             .read_only(tool.is_read_only())
-            .destructive(tool == Tool::RevokeToken)
+            .destructive(matches!(tool, Tool::RevokeToken | Tool::BlackboardDelete))
             .open_world(false),
     );
     described

@@ -57,7 +57,7 @@ impl Effect {
 
 /// What a failed try tells.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Failure {
+pub(super) enum Failure {
     /// The control plane has said no; nothing was done.
     Refused(Problem),
     /// The session was refused; nothing was done.
@@ -192,7 +192,8 @@ impl Plan {
     }
 }
 
-fn classify(status: &Status) -> Failure {
+/// What the status of a failed try means.
+pub(super) fn classify(status: &Status) -> Failure {
     let problem = from_status(status);
     if dial::dial_failure(status).is_some() {
         return Failure::Unsent(problem);

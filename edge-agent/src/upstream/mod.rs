@@ -30,6 +30,7 @@ use authguardian_proto::{
     status::from_status,
 };
 
+mod boards;
 mod call;
 mod change;
 mod credential;
@@ -44,6 +45,7 @@ mod report;
 mod session;
 mod standing;
 
+pub use boards::{BoardFollow, BoardNews};
 pub use change::{AgentNews, Change, Target};
 pub use credential::Credential;
 pub use events::{Event, EventId, EventLog, EventName, Heard, ParseEventIdError, Subject};

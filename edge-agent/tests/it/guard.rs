@@ -185,7 +185,7 @@ async fn a_revoked_key_is_refused_although_its_session_was_kept() {
 async fn oversize_and_malformed_bodies_are_refused() {
     let rig = Rig::start().await;
     let client = rig.edge.client(&rig.api_key);
-    let oversize = format!("{{\"justification\": \"{}\"}}", "x".repeat(1024 * 1024));
+    let oversize = format!("{{\"justification\": \"{}\"}}", "x".repeat(4 * 1024 * 1024));
     for path in ["/mcp", "/mcp/tools/request_permission"] {
         let post = |body: String| {
             http()

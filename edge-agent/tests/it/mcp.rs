@@ -153,7 +153,15 @@ async fn both_revisions_give_the_same_results_and_errors() {
                 "register_agent",
                 "deregister_agent",
                 "heartbeat",
-                "discover_agents"
+                "discover_agents",
+                "blackboard_read",
+                "blackboard_write",
+                "blackboard_delete",
+                "blackboard_list",
+                "blackboard_transaction",
+                "lock_acquire",
+                "lock_renew",
+                "lock_release",
             ]
         );
         assert_eq!(
@@ -229,7 +237,7 @@ async fn a_session_is_refused_to_another_key() {
             .as_array()
             .unwrap()
             .len(),
-        9
+        17
     );
 
     let unknown = Raw {

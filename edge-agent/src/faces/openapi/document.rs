@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     config::Faces,
-    core::{Resource, Tool, schema_of},
+    core::{BoardUri, Resource, Tool, schema_of},
 };
 
 const DESCRIPTION: &str = "Time-bound permissions for AI agents, as plain HTTP. The same tools and resources are \
@@ -103,14 +103,25 @@ fn read(schemas: &mut Map<String, Value>) -> Operation {
         schemas.insert(name.clone(), resource.schema().into());
         contents.push(schema_reference(&name));
     }
-    let lines =
-        Resource::ALL.map(|resource| format!("- `{}`: {}", resource.uri(), resource.description()));
+    contents.push(schema_reference("BlackboardReadResult"));
+    contents.push(schema_reference("BlackboardListResult"));
+    let mut lines: Vec<String> = Resource::ALL
+        .map(|resource| format!("- `{}`: {}", resource.uri(), resource.description()))
+        .into();
+    lines.push(format!(
+        "- `{}`: a key of a blackboard as `blackboard_read` tells it, the key percent-encoded within the URI; without a \
+         key, the keys of the board",
+        BoardUri::TEMPLATE
+    ));
     let uri = json!({
         "name": "uri",
         "in": "path",
         "required": true,
         "description": "URI of the resource, percent-encoded",
-        "schema": { "type": "string", "enum": Resource::ALL.map(Resource::uri) },
+        "schema": { "anyOf": [
+            { "type": "string", "enum": Resource::ALL.map(Resource::uri) },
+            { "type": "string", "pattern": "^blackboard://[a-z][a-z0-9_-]{0,63}/" },
+        ] },
     });
     Operation {
         tag: "resources",

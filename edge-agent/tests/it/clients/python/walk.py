@@ -19,7 +19,9 @@ from dataclasses import dataclass
 
 ACTIVE = "grants://active"
 TOOLS = ["request_permission", "permission_status", "renew_permission", "validate_token", "revoke_token",
-         "register_agent", "deregister_agent", "heartbeat", "discover_agents"]
+         "register_agent", "deregister_agent", "heartbeat", "discover_agents",
+         "blackboard_read", "blackboard_write", "blackboard_delete", "blackboard_list", "blackboard_transaction",
+         "lock_acquire", "lock_renew", "lock_release"]
 ASKING = {"agent_id": "data_analyst", "resource_type": "SAP_API", "justification": "Q4 analysis task"}
 UNKNOWN_KEY = "agk_0000000000000000000001_0000000000000000000000000000000000000000001"
 PATIENCE_SECONDS = 30
@@ -74,7 +76,7 @@ async def finds_its_way(client):
     assert list(tools) == TOOLS, tools
     for name, (takes, gives) in tools.items():
         assert takes["type"] == gives["type"] == "object", name
-        assert takes["required"] or name == "discover_agents", name
+        assert takes["required"] or name in ["discover_agents", "blackboard_list"], name
         for field in [*takes["properties"].values(), *gives["properties"].values()]:
             assert field["description"], name
     assert await client.resources() == [ACTIVE, "grants://audit", "agents://registry"]

@@ -49,7 +49,9 @@ type Schema = { type: string; properties?: Fields | undefined; required?: string
 
 const ACTIVE = "grants://active";
 const TOOLS = ["request_permission", "permission_status", "renew_permission", "validate_token", "revoke_token",
-  "register_agent", "deregister_agent", "heartbeat", "discover_agents"];
+  "register_agent", "deregister_agent", "heartbeat", "discover_agents",
+  "blackboard_read", "blackboard_write", "blackboard_delete", "blackboard_list", "blackboard_transaction",
+  "lock_acquire", "lock_renew", "lock_release"];
 const ASKING = { agent_id: "data_analyst", resource_type: "SAP_API", justification: "Q4 analysis task" };
 const UNKNOWN_KEY = "agk_0000000000000000000001_0000000000000000000000000000000000000000001";
 
@@ -107,7 +109,7 @@ async function findsItsWay(client: Client) {
   assert.deepEqual(tools.map((tool) => tool.name), TOOLS);
   for (const { name, inputSchema: takes, outputSchema: gives } of tools) {
     assert.equal(takes.type, "object", name);
-    assert(takes.required?.length || name === "discover_agents", name);
+    assert(takes.required?.length || ["discover_agents", "blackboard_list"].includes(name), name);
     for (const field of Object.values({ ...takes.properties, ...(gives as Schema).properties })) {
       assert(field.description, name);
     }

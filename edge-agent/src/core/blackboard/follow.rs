@@ -1,0 +1,190 @@
+//! Boards that somebody has subscribed to: one stream for all subscribers of a
+//! principal to a key, for as long as there are any.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+};
+
+use authguardian_proto::{
+    blackboard::v1::WatchRequest,
+    ids::{ApiKeyId, SessionId},
+    reason::Problem,
+    zone::Zone,
+};
+use tokio::sync::watch;
+use tokio_util::task::AbortOnDropHandle;
+
+use super::BoardUri;
+use crate::{
+    core::{Caller, Core},
+    upstream::{BoardFollow, BoardNews},
+};
+
+/// What is followed for its subscribers.
+#[derive(Default)]
+pub(in crate::core) struct Followed(Mutex<HashMap<Which, Weak<Shared>>>);
+
+/// Whose sight of what.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Which {
+    api_key_id: ApiKeyId,
+    /// Of callers with a session: it ends by itself.
+    session: Option<SessionId>,
+    zone: Zone,
+    uri: BoardUri,
+}
+
+/// One stream and what it tells: that there was a change, whichever.
+struct Shared {
+    followed: Arc<Followed>,
+    which: Which,
+    changes: watch::Receiver<u64>,
+    _task: AbortOnDropHandle<()>,
+}
+
+/// A subscription to a key, or to all keys of a board.
+pub struct BoardSubscription {
+    changes: watch::Receiver<u64>,
+    _shared: Arc<Shared>,
+}
+
+impl BoardSubscription {
+    /// Waits for a change, or several; `false`: there are no more, since the
+    /// credential has ended or the board is no longer for its holder.
+    pub async fn changed(&mut self) -> bool {
+        self.changes.changed().await.is_ok()
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        let mut followed = self.followed.lock();
+        // another may have begun meanwhile
+        if followed
+            .get(&self.which)
+            .is_some_and(|known| known.strong_count() == 0)
+        {
+            followed.remove(&self.which);
+        }
+    }
+}
+
+impl Followed {
+    fn lock(&self) -> MutexGuard<'_, HashMap<Which, Weak<Shared>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Joins a stream that has not ended.
+    fn join(&self, which: &Which) -> Option<BoardSubscription> {
+        let shared = self.lock().get(which).and_then(Weak::upgrade)?;
+        shared
+            .changes
+            .has_changed()
+            .is_ok()
+            .then(|| subscription(shared))
+    }
+
+    fn add(self: &Arc<Self>, shared: Arc<Shared>) -> BoardSubscription {
+        let which = shared.which.clone();
+        self.lock().insert(which, Arc::downgrade(&shared));
+        subscription(shared)
+    }
+
+    /// How many streams there are.
+    pub(in crate::core) fn count(&self) -> usize {
+        self.lock().len()
+    }
+}
+
+fn subscription(shared: Arc<Shared>) -> BoardSubscription {
+    let mut changes = shared.changes.clone();
+    changes.mark_unchanged();
+    BoardSubscription {
+        changes,
+        _shared: shared,
+    }
+}
+
+impl Core {
+    /// Subscribes a caller to a key of a board, or to all of its keys, from this
+    /// moment on; it counts as one call.
+    ///
+    /// # Errors
+    /// `RATE_LIMITED`; `BOARD_NOT_FOUND`, `PERMISSION_DENIED` and what else the
+    /// control plane refuses; `UNAVAILABLE`.
+    pub async fn subscribe_to_board(
+        &self,
+        caller: &Caller,
+        uri: &BoardUri,
+    ) -> Result<BoardSubscription, Problem> {
+        let action = || "resource.read".to_owned();
+        self.admit(caller, None, action).await?;
+        let subscribed = self.try_subscribe(caller, uri).await;
+        self.note_outcome(caller, action, || None, subscribed.as_ref().err());
+        subscribed
+    }
+
+    /// How many streams of boards there are, for all who have subscribed.
+    pub fn followed_boards(&self) -> usize {
+        self.followed.count()
+    }
+
+    async fn try_subscribe(
+        &self,
+        caller: &Caller,
+        uri: &BoardUri,
+    ) -> Result<BoardSubscription, Problem> {
+        let session = caller.session();
+        let which = Which {
+            api_key_id: session.api_key_id,
+            session: caller.login().is_by_session().then_some(session.id),
+            zone: caller.peer.zone(),
+            uri: uri.clone(),
+        };
+        if let Some(joined) = self.followed.join(&which) {
+            return Ok(joined);
+        }
+        let request = WatchRequest {
+            board: uri.board.to_string(),
+            key: uri
+                .key
+                .as_ref()
+                .map(ToString::to_string)
+                .unwrap_or_default(),
+            ..WatchRequest::default()
+        };
+        let follow = self.upstream.follow_board(caller.login(), request).await?;
+        let (tell, changes) = watch::channel(0);
+        let (core, caller) = (self.clone(), caller.without_key());
+        let task = tokio::spawn(async move {
+            tokio::select! {
+                () = tell_changes(follow, tell) => {}
+                () = core.credential_ended(&caller) => {}
+            }
+        });
+        Ok(self.followed.add(Arc::new(Shared {
+            followed: self.followed.clone(),
+            which,
+            changes,
+            _task: AbortOnDropHandle::new(task),
+        })))
+    }
+}
+
+/// Tells of every change, until there are no more; a gap is one.
+async fn tell_changes(mut follow: BoardFollow, tell: watch::Sender<u64>) {
+    loop {
+        match follow.next().await {
+            BoardNews::Changes { changes, .. } if changes.is_empty() => {}
+            BoardNews::Changes { .. } | BoardNews::Compacted { .. } => {
+                tell.send_modify(|count| *count = count.wrapping_add(1));
+            }
+            BoardNews::Lagged { .. } => {}
+            BoardNews::Over(problem) => {
+                tracing::debug!(reason = %problem.reason, detail = problem.detail, "a board is no longer followed");
+                return;
+            }
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! `blackboard_write`.
+
+use authguardian_proto::{blackboard::v1::PutRequest, reason::Problem};
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use super::{AGENT_ID, BOARD, IF_LOCK, IF_REVISION, KEY, REQUEST_ID, acting, board, told};
+use crate::core::{
+    Caller, Core,
+    decision::rfc3339,
+    form::{Field, Form, Kind},
+    name_request_id, request_id,
+};
+
+pub(in crate::core) const FIELDS: &[Field] = &[
+    BOARD,
+    KEY,
+    Field::required(
+        "value",
+        Kind::Json,
+        "Any JSON, null as well, of up to 262,144 bytes as text; it comes back with the same digits, characters and \
+         order",
+    ),
+    IF_REVISION,
+    Field::optional(
+        "ttl_seconds",
+        Kind::Whole(1, 31_536_000),
+        "Seconds until it ends by itself; default as the board says",
+    ),
+    IF_LOCK,
+    AGENT_ID,
+    REQUEST_ID,
+];
+
+/// What was written.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct BlackboardWriteResult {
+    /// The board.
+    pub board: String,
+    /// The key.
+    pub key: String,
+    /// The revision that it was written with.
+    pub revision: u64,
+    /// The key's revision before; 0: it was not there.
+    pub previous_revision: u64,
+    /// The board's epoch.
+    pub epoch: u64,
+    /// When it ends by itself, RFC 3339 in UTC; missing: never.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub expires_at: Option<String>,
+    /// How many database nodes have it, at least.
+    pub copies: u32,
+}
+
+impl Core {
+    pub(in crate::core) async fn blackboard_write(
+        &self,
+        caller: &Caller,
+        form: &Form,
+    ) -> Result<BlackboardWriteResult, Problem> {
+        let request_id = request_id(form, &self.ambient);
+        let (board, key) = (board(form), form.message_text("key"));
+        let request = PutRequest {
+            board: board.clone(),
+            key: key.clone(),
+            value: form.json("value")?,
+            if_revision: form.revision("if_revision")?,
+            ttl_seconds: form.number("ttl_seconds").map(u64::from),
+            request_id: request_id.clone(),
+            if_lock: form.lock_held("if_lock")?,
+            agent_id: acting(caller, form)?,
+        };
+        let answer = self
+            .upstream
+            .board_put(caller.login(), request)
+            .await
+            .map_err(|problem| name_request_id(problem, &request_id))?;
+        let position = told(answer.position)?;
+        Ok(BlackboardWriteResult {
+            board,
+            key,
+            revision: position.revision,
+            previous_revision: answer.previous_revision,
+            epoch: position.epoch,
+            expires_at: rfc3339(answer.expires_at),
+            copies: answer.copies,
+        })
+    }
+}
