@@ -10,7 +10,7 @@ use crate::{
     blackboard::Blackboard,
     clock::Ambient,
     config::Config,
-    db::{Db, MIGRATOR, Pools, Quorum},
+    db::{self, Db, MIGRATOR, Pools},
     error::{Error, Result},
     events::{self, Publisher},
     grants::Grants,
@@ -67,7 +67,10 @@ pub struct App {
 /// When the database cannot be reached or a migration fails.
 pub async fn migrate(url: &str) -> Result<usize> {
     let pools = Pools::connect(url, 1).await?;
-    MIGRATOR.run(&pools.reads).await.map_err(Error::internal)?;
+    MIGRATOR
+        .run(&pools.reads().await?)
+        .await
+        .map_err(Error::internal)?;
     pools.close().await;
     Ok(MIGRATOR.iter().count())
 }
@@ -79,7 +82,7 @@ pub async fn migrate(url: &str) -> Result<usize> {
 /// under a master key that the file does not have.
 pub async fn rewrap_keys(config: &Config, ambient: &Ambient) -> Result<(MasterKeyId, Resealed)> {
     let master = MasterKeys::from_file(&config.identity.master_key_file)?;
-    let db = open_database(config).await?;
+    let db = open_database(config, ambient).await?;
     let resealed = reseal(&db, ambient, &master).await?;
     db.pools.close().await;
     Ok((master.first().clone(), resealed))
@@ -92,9 +95,11 @@ impl App {
     /// When the database cannot be reached or is not migrated, or the master
     /// key does not open the stored keys.
     pub async fn open(config: &Config, ambient: Ambient) -> Result<Self> {
-        let db = open_database(config).await?;
+        let db = open_database(config, &ambient).await?;
         let installation =
             events::epoch::open(&db, &ambient, &config.identity.trust_domain).await?;
+        db.pools
+            .on_arrival(|connection| Box::pin(events::epoch::arrive(connection)));
         let settings = identity::Settings {
             trust_domain: installation.trust_domain,
             server_names: config.identity.server_names.clone(),
@@ -192,14 +197,10 @@ async fn follow_identity(
     }
 }
 
-/// A migrated database, whose promise has been looked at.
-async fn open_database(config: &Config) -> Result<Db> {
-    let pools = Pools::connect(
-        config.database.url.expose(),
-        config.database.max_connections,
-    )
-    .await?;
-    let db = Db::new(pools, Arc::new(Quorum::new(config.database.write_quorum)));
+/// A migrated database, whose promise has been looked at; with the task that
+/// keeps looking who leads, where that is configured.
+async fn open_database(config: &Config, ambient: &Ambient) -> Result<Db> {
+    let db = db::open(&config.database, Arc::clone(&ambient.clock)).await?;
     let mut connection = db.read().await?;
     refuse_old_schema(&mut connection).await?;
     db.quorum.observe(&mut connection).await?;

@@ -1,10 +1,10 @@
 //! `doctor`: looks at what the control plane needs on this machine.
 
-use std::{net::SocketAddr, os::unix::fs::MetadataExt, path::Path, sync::Arc};
+use std::{net::SocketAddr, os::unix::fs::MetadataExt, path::Path, sync::Arc, time::Duration};
 
 use clap::Args;
 use serde::Serialize;
-use sqlx::{Connection, PgConnection};
+use sqlx::ConnectOptions;
 
 use super::{
     ConfigArgs,
@@ -12,8 +12,9 @@ use super::{
     output::{Format, Page, Row},
 };
 use crate::{
-    config::{Config, Database},
-    db::{self, Db, MIGRATOR, Pools, Quorum},
+    clock::SystemClock,
+    config::{Config, Database, DatabaseUrl},
+    db::{self, Db, MIGRATOR},
     error::Error,
     identity::seal::MasterKeys,
 };
@@ -24,6 +25,9 @@ Examples:
   control-plane doctor -o json
 
 Exits with 1 when a check fails; a warning is no failure.";
+
+/// How long a server may take to let us in.
+const CONNECT: Duration = Duration::from_secs(3);
 
 /// The oldest PostgreSQL that we are tested with.
 const OLDEST_POSTGRES: u32 = 15;
@@ -77,23 +81,89 @@ impl DoctorArgs {
 
 async fn database(config: &Database) -> Vec<Finding> {
     // a pool would go on trying, and then tell of a timeout only
-    match PgConnection::connect(config.url.expose()).await {
-        Ok(connection) => drop(connection),
-        Err(error) => return vec![failed("database", format!("`{}`: {error}", config.url))],
+    let mut findings = servers(&config.url).await;
+    if !findings
+        .iter()
+        .any(|finding| finding.verdict == Verdict::Ok)
+    {
+        return findings;
     }
-    let pools = match Pools::connect(config.url.expose(), 1).await {
-        Ok(pools) => pools,
+    if findings.len() == 1 {
+        findings.clear(); // its version says the same
+    }
+    let db = match db::open(config, Arc::new(SystemClock::default())).await {
+        Ok(db) => db,
         Err(error) => {
-            return vec![failed(
-                "database",
-                format!("`{}`: {}", config.url, with_cause(&error)),
-            )];
+            let detail = format!("`{}`: {}", config.url, with_cause(&error));
+            findings.push(failed("database", detail));
+            return findings;
         }
     };
-    let db = Db::new(pools, Arc::new(Quorum::new(config.write_quorum)));
-    let findings = vec![version(&db, config).await, schema(&db).await];
+    findings.push(version(&db, config).await);
+    findings.push(schema(&db).await);
+    if config.write_quorum > 1 {
+        findings.push(quorum(&db).await);
+    }
+    if let Some(lease) = db.quorum.lease() {
+        findings.push(match lease.remaining() {
+            Ok(remaining) => ok(
+                "leader lease",
+                format!("lasts {} s more at least", remaining.as_secs()),
+            ),
+            Err(why) => failed("leader lease", why),
+        });
+    }
     db.pools.close().await;
     findings
+}
+
+/// Each server of the URL; one that is away is no failure as long as another can
+/// be written to.
+async fn servers(url: &DatabaseUrl) -> Vec<Finding> {
+    let servers = match url.servers() {
+        Ok(servers) => servers,
+        Err(problem) => return vec![failed("database", problem)],
+    };
+    let asked = servers.iter().map(async |server| {
+        let asked = async { db::is_standby(&mut server.connect().await?).await };
+        let place = format!("`{}:{}`", server.get_host(), server.get_port());
+        match tokio::time::timeout(CONNECT, asked).await {
+            Ok(Ok(false)) => ok("database", format!("{place} can be written to")),
+            Ok(Ok(true)) => warning("database", format!("{place} is a standby")),
+            Ok(Err(error)) => warning("database", format!("{place}: {error}")),
+            Err(_) => warning("database", format!("{place} does not answer")),
+        }
+    });
+    let mut findings = futures::future::join_all(asked).await;
+    if findings
+        .iter()
+        .all(|finding| finding.verdict != Verdict::Ok)
+    {
+        for finding in &mut findings {
+            finding.verdict = Verdict::Failed;
+        }
+    }
+    findings
+}
+
+async fn quorum(db: &Db) -> Finding {
+    let observed = async { db.quorum.observe(&mut *db.read().await?).await };
+    let wanted = db.quorum.write_quorum();
+    match observed.await {
+        Ok(copies) if copies >= wanted => ok(
+            "write quorum",
+            format!("{copies} nodes confirm writes, {wanted} are needed"),
+        ),
+        Ok(copies) => failed(
+            "write quorum",
+            format!(
+                "{copies} of {wanted} nodes confirm writes: `synchronous_standby_names` has to be `ANY {} (…)` \
+                 with so many streaming, and the role needs `pg_monitor` to see them",
+                wanted - 1
+            ),
+        ),
+        Err(error) => failed("write quorum", with_cause(&error)),
+    }
 }
 
 async fn version(db: &Db, config: &Database) -> Finding {

@@ -65,14 +65,14 @@ impl DatabaseUrl {
                 if several && host.is_empty() {
                     return Err("a host is missing beside a comma".to_owned());
                 }
-                PgConnectOptions::from_str(&format!("{scheme}://{user}{at}{host}{rest}")).map_err(
-                    |_| match several {
-                        true => {
-                            format!("`{host}` is not a host with a port, or the rest is no URL")
-                        }
-                        false => EXPECTED.to_owned(),
-                    },
-                )
+                let one = format!("{scheme}://{user}{at}{host}{rest}");
+                PgConnectOptions::from_str(&one).map_err(|_| {
+                    if several {
+                        format!("`{host}` is not a host with a port, or the rest is no URL")
+                    } else {
+                        EXPECTED.to_owned()
+                    }
+                })
             })
             .collect()
     }

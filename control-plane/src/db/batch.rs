@@ -8,7 +8,7 @@ use futures::FutureExt;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use super::{
-    Confirmation,
+    Confirmation, Db,
     constraint::{database_error, is_transient},
 };
 use crate::error::{Error, Result};
@@ -24,6 +24,10 @@ pub const QUEUE: usize = 4096;
 /// connection.
 const CONFIRMING: usize = 4;
 
+/// How long a batch may take. Whatever it does itself ends earlier; a database
+/// that hangs never would.
+const LIMIT: Duration = Duration::from_secs(30);
+
 /// How often a batch that met a deadlock or lock timeout is run again whole.
 const TRANSIENT_RETRIES: u32 = 3;
 
@@ -37,6 +41,12 @@ pub trait Operation: Send + Sync + 'static {
     /// Batches that are served at the same time. Two let one be judged while
     /// the other is written; more would only be smaller.
     const AT_ONCE: usize = 1;
+
+    /// The database that it works on, whose server may hang and be succeeded: a
+    /// batch does not wait for it any longer then. `None`: it waits for none.
+    fn db(&self) -> Option<&Db> {
+        None
+    }
 
     /// Serves a batch: one reply for each request, in order.
     ///
@@ -148,7 +158,7 @@ async fn work<O: Operation>(operation: Arc<O>, mut calls: mpsc::Receiver<Call<O>
             // a panic in one batch must not end the operation, nor leave its callers waiting
             let served = AssertUnwindSafe(serve(&*operation, &requests)).catch_unwind();
             if let Ok(parts) = served.await {
-                tell(parts, replies, &confirming).await;
+                tell(parts, replies, &confirming, operation.db()).await;
                 // not before: what waits for confirmation holds a connection
                 drop(turn);
             } else {
@@ -170,6 +180,7 @@ async fn tell<R: Send + 'static>(
     parts: Vec<Served<R>>,
     replies: Vec<oneshot::Sender<Result<R>>>,
     confirming: &Arc<Semaphore>,
+    db: Option<&Db>,
 ) {
     let mut replies = replies.into_iter();
     for part in parts {
@@ -182,8 +193,9 @@ async fn tell<R: Send + 'static>(
         let Ok(permit) = Arc::clone(confirming).acquire_owned().await else {
             return;
         };
+        let db = db.cloned();
         tokio::spawn(async move {
-            match part.confirmation.confirmed().await {
+            match unless_lost(db.as_ref(), part.confirmation.confirmed()).await {
                 Ok(()) => send(waiting, part.replies),
                 Err(error) => {
                     let count = waiting.len();
@@ -227,7 +239,7 @@ async fn serve<O: Operation>(operation: &O, requests: &[O::Request]) -> Vec<Serv
 async fn run_whole<O: Operation>(operation: &O, part: &[O::Request]) -> Result<Served<O::Reply>> {
     let mut retries = 0;
     loop {
-        match operation.run(part).await {
+        match unless_lost(operation.db(), operation.run(part)).await {
             Err(error)
                 if retries < TRANSIENT_RETRIES
                     && database_error(&error).is_some_and(is_transient) =>
@@ -238,6 +250,19 @@ async fn run_whole<O: Operation>(operation: &O, part: &[O::Request]) -> Result<S
             other => return other,
         }
     }
+}
+
+/// Work on the database, until its server hangs and is succeeded, and at most
+/// for [`LIMIT`].
+async fn unless_lost<T>(db: Option<&Db>, work: impl Future<Output = Result<T>>) -> Result<T> {
+    let Some(db) = db else { return work.await };
+    let done = tokio::time::timeout(LIMIT, db.pools.unless_lost(work)).await;
+    done.ok().flatten().unwrap_or_else(|| {
+        Err(Error::new(
+            Reason::OutcomeUnknown,
+            "the database does not answer: it may or may not have happened; repeat the request with the same request id",
+        ))
+    })
 }
 
 /// Whether some call in the batch, and not the server, is at fault.

@@ -1,19 +1,26 @@
 //! The database: pools, group commit, the write promise, idempotent requests.
 
+mod arrival;
 pub mod batch;
 pub mod constraint;
+pub mod etcd;
+pub mod lease;
 pub mod pool;
 pub mod private_postgres;
 pub mod quorum;
 pub mod request;
+mod servers;
 
 use std::sync::Arc;
 
-pub use pool::Pools;
+pub use lease::Lease;
+use pool::Use;
+pub use pool::{Pools, Primary};
 pub use quorum::{Confirmation, Quorum};
 use sqlx::{PgConnection, Postgres, Transaction};
 
-use crate::error::Result;
+use self::etcd::Etcd;
+use crate::{clock::SharedClock, config::Database, error::Result};
 
 /// All migrations, in order; see `migrations/README.md`.
 pub static MIGRATOR: sqlx::migrate::Migrator = sqlx::migrate!("../migrations");
@@ -32,6 +39,9 @@ pub struct Db {
 impl Db {
     /// Puts pools and promise together.
     pub fn new(pools: Pools, quorum: Arc<Quorum>) -> Self {
+        if let Some(standings) = pools.standings() {
+            tokio::spawn(note_copies(standings.clone(), Arc::clone(&quorum)));
+        }
         Self {
             pools,
             quorum,
@@ -44,7 +54,7 @@ impl Db {
     /// # Errors
     /// `UNAVAILABLE` when the database or the write quorum cannot be reached.
     pub async fn begin(&self) -> Result<Transaction<'static, Postgres>> {
-        begin(&self.pools.writes, &self.quorum).await
+        self.begin_on(Use::Writes).await
     }
 
     /// Begins a transaction on the connections kept for revocations, which a
@@ -53,7 +63,7 @@ impl Db {
     /// # Errors
     /// As [`Db::begin`].
     pub async fn begin_revocation(&self) -> Result<Transaction<'static, Postgres>> {
-        begin(&self.pools.revocations, &self.quorum).await
+        self.begin_on(Use::Revocations).await
     }
 
     /// Commits what has to have reached the write quorum before anybody is
@@ -83,7 +93,7 @@ impl Db {
     /// # Errors
     /// `UNAVAILABLE` when the database cannot be reached.
     pub async fn read(&self) -> Result<sqlx::pool::PoolConnection<Postgres>> {
-        Ok(self.pools.reads.acquire().await?)
+        Ok(self.pools.acquire(Use::Reads).await?)
     }
 
     /// Begins a transaction for reads whose commit proves them.
@@ -91,7 +101,7 @@ impl Db {
     /// # Errors
     /// `UNAVAILABLE` when the database or the write quorum cannot be reached.
     pub async fn begin_read(&self) -> Result<Transaction<'static, Postgres>> {
-        begin(&self.pools.reads, &self.quorum).await
+        self.begin_on(Use::Reads).await
     }
 
     /// PostgreSQL's version, such as `15.18`.
@@ -116,11 +126,53 @@ impl Db {
     pub async fn barrier(&self, connection: &mut PgConnection) -> Result<()> {
         self.quorum.barrier(connection).await
     }
+
+    async fn begin_on(&self, of: Use) -> Result<Transaction<'static, Postgres>> {
+        self.quorum.check()?;
+        Ok(self.pools.begin(of).await?)
+    }
 }
 
-async fn begin(pool: &sqlx::PgPool, quorum: &Quorum) -> Result<Transaction<'static, Postgres>> {
-    quorum.check()?;
-    Ok(pool.begin().await?)
+/// Opens the database as configured, and where a leader's lease is to be read,
+/// begins to and waits until it was looked at.
+///
+/// # Errors
+/// When the URL or the lease's CA cannot be read, or no server that can be
+/// written to is reached.
+pub async fn open(config: &Database, clock: SharedClock) -> Result<Db> {
+    let (url, connections) = (config.url.expose(), config.max_connections);
+    let quorum = Quorum::new(config.write_quorum);
+    if !config.leader_lease.is_read() {
+        let pools = Pools::connect(url, connections).await?;
+        return Ok(Db::new(pools, Arc::new(quorum)));
+    }
+    let etcd = Etcd::new(&config.leader_lease)?;
+    let pools = Pools::connect_watched(url, connections).await?;
+    let lease = Arc::new(Lease::new(clock));
+    lease.look(&etcd, &pools).await;
+    tokio::spawn(Arc::clone(&lease).follow(etcd, pools.clone()));
+    Ok(Db::new(pools, Arc::new(quorum.with_lease(lease))))
+}
+
+/// Lets the promise know what is seen of the primary, as soon as it is seen.
+/// Ends with the watching.
+async fn note_copies(mut standings: servers::Standings, quorum: Arc<Quorum>) {
+    loop {
+        quorum.note(standings.copies());
+        if standings.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Whether this server follows another.
+///
+/// # Errors
+/// When it does not answer.
+pub async fn is_standby(connection: &mut PgConnection) -> sqlx::Result<bool> {
+    sqlx::query_scalar("SELECT pg_is_in_recovery()")
+        .fetch_one(connection)
+        .await
 }
 
 /// The newest migration that was applied; 0 before the first.

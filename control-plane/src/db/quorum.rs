@@ -8,6 +8,9 @@
 //! until a *later* quorum commit on the same server has succeeded: everything
 //! visible before it is then at least as durable.
 //!
+//! Nor does that commit prove anything once the server may have a successor that
+//! it has not heard of: see [`super::lease`].
+//!
 //! With `write_quorum = 1` the same code runs; the standby checks find nothing
 //! to check.
 
@@ -23,7 +26,7 @@ use std::{
 use authguardian_proto::reason::Reason;
 use sqlx::{PgConnection, Postgres, Transaction};
 
-use super::constraint::is_unreachable;
+use super::{Lease, constraint::is_unreachable};
 use crate::error::{Error, Result};
 
 /// How long standbys may take to confirm a commit that PostgreSQL has already
@@ -35,11 +38,18 @@ const CONFIRMATION: Duration = Duration::from_secs(2);
 const COMMIT_DEADLINE: Duration = Duration::from_secs(20);
 
 /// The promise, and how well it can be kept now.
+#[expect(
+    clippy::struct_field_names,
+    reason = "`write_quorum` is what the configuration calls it"
+)]
 pub struct Quorum {
     /// Nodes that must have flushed, the primary included; 1 at least.
     write_quorum: u32,
     /// Nodes that would flush a commit made now, the primary included.
     copies: AtomicU32,
+    /// Until when the primary leads; `None`: it has no successors that it does
+    /// not hear of.
+    lease: Option<Arc<Lease>>,
 }
 
 impl Quorum {
@@ -49,7 +59,20 @@ impl Quorum {
         Self {
             write_quorum: write_quorum.max(1),
             copies: AtomicU32::new(1),
+            lease: None,
         }
+    }
+
+    /// Believes nothing that ends after the leader's lease.
+    #[must_use]
+    pub fn with_lease(mut self, lease: Arc<Lease>) -> Self {
+        self.lease = Some(lease);
+        self
+    }
+
+    /// The leader's lease, where one is kept.
+    pub fn lease(&self) -> Option<&Arc<Lease>> {
+        self.lease.as_ref()
     }
 
     /// The promise.
@@ -69,7 +92,7 @@ impl Quorum {
     pub fn check(&self) -> Result<()> {
         let copies = self.copies();
         if copies >= self.write_quorum {
-            return Ok(());
+            return self.lease.as_ref().map_or(Ok(()), |lease| lease.check());
         }
         Err(Error::new(
             Reason::Unavailable,
@@ -94,7 +117,17 @@ impl Quorum {
 
     /// Nothing is known of the database any more.
     pub fn lost(&self) {
-        self.copies.store(0, Ordering::Release);
+        self.note(0);
+    }
+
+    /// So many nodes would flush a commit made now.
+    pub(super) fn note(&self, copies: u32) {
+        self.copies.store(copies, Ordering::Release);
+    }
+
+    /// Whether PostgreSQL's word for a commit is not enough.
+    fn must_confirm(&self) -> bool {
+        self.write_quorum > 1 || self.lease.is_some()
     }
 
     /// Commits, and returns only when the promise has been kept.
@@ -105,7 +138,7 @@ impl Quorum {
     /// constraint) as itself.
     pub async fn commit(&self, tx: Transaction<'_, Postgres>) -> Result<()> {
         let outcome = tokio::time::timeout(COMMIT_DEADLINE, async {
-            if self.write_quorum == 1 {
+            if !self.must_confirm() {
                 return tx.commit().await.map_err(after_commit);
             }
             let mut tx = tx;
@@ -139,7 +172,7 @@ impl Quorum {
         self: &Arc<Self>,
         mut tx: Transaction<'static, Postgres>,
     ) -> Result<Confirmation> {
-        if self.write_quorum == 1 {
+        if !self.must_confirm() {
             self.commit(tx).await?;
             return Ok(Confirmation(None));
         }
@@ -180,26 +213,27 @@ impl Quorum {
     /// A commit of its own, confirmed by the quorum.
     async fn emit(&self, connection: &mut PgConnection) -> Result<()> {
         let at: String = sqlx::query_scalar(EMIT).fetch_one(&mut *connection).await?;
-        if self.write_quorum > 1 {
+        if self.must_confirm() {
             self.confirm(connection, &at).await?;
         }
         Ok(())
     }
 
     /// PostgreSQL says that the commit is done. A cancelled sync wait says so
-    /// too, with no more than a warning; so ask the standbys themselves.
+    /// too, with no more than a warning; so ask the standbys themselves. And a
+    /// server that has been succeeded says so too; so look at its lease, last.
     async fn confirm(&self, connection: &mut PgConnection, target: &str) -> Result<()> {
         let wanted = i64::from(self.write_quorum) - 1;
         let asked = async {
             let mut pause = Duration::from_micros(500);
             loop {
-                let confirmed: i64 = sqlx::query_scalar(CONFIRMED_BY)
+                let (confirmed, timeline): (i64, i64) = sqlx::query_as(CONFIRMED_BY)
                     .bind(target)
                     .fetch_one(&mut *connection)
                     .await
                     .map_err(after_commit)?;
                 if confirmed >= wanted {
-                    return Ok(());
+                    return self.believe(timeline);
                 }
                 tokio::time::sleep(pause).await;
                 pause = (pause * 2).min(Duration::from_millis(50));
@@ -208,6 +242,18 @@ impl Quorum {
         tokio::time::timeout(CONFIRMATION, asked)
             .await
             .unwrap_or_else(|_| Err(unknown("too few nodes confirmed the commit")))
+    }
+}
+
+impl Quorum {
+    /// Whether the server of this timeline still leads.
+    fn believe(&self, timeline: i64) -> Result<()> {
+        match &self.lease {
+            Some(lease) if !lease.covers(timeline) => Err(unknown(
+                "the database node that confirmed the commit may have been succeeded",
+            )),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -254,12 +300,13 @@ const EMIT: &str = "SELECT pg_logical_emit_message(true, 'authguardian', '')::te
 /// On this node's disk, whatever the standbys do.
 const COMMIT_LOCALLY: &str = "SET LOCAL synchronous_commit TO local; COMMIT";
 
-/// How many standbys of the quorum have flushed all WAL up to `$1`.
-const CONFIRMED_BY: &str = "SELECT count(*) FROM pg_stat_replication
+/// How many standbys of the quorum have flushed all WAL up to `$1`, and the
+/// timeline of that WAL.
+const CONFIRMED_BY: &str = "SELECT count(*),
+    ('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::bigint
+    FROM pg_stat_replication
     WHERE sync_state IN ('sync', 'quorum') AND flush_lsn >= $1::pg_lsn";
 
-/// `ANY k (…)` promises k standbys besides the primary; a priority list
-/// (`FIRST k`) names fixed nodes and is no quorum, so it counts for none.
 async fn observe_copies(connection: &mut PgConnection) -> sqlx::Result<u32> {
     let (names, streaming): (String, i64) = sqlx::query_as(
         "SELECT current_setting('synchronous_standby_names'),
@@ -268,8 +315,16 @@ async fn observe_copies(connection: &mut PgConnection) -> sqlx::Result<u32> {
     )
     .fetch_one(connection)
     .await?;
-    let promised = promised_standbys(&names);
-    Ok(1 + promised.min(u32::try_from(streaming).unwrap_or(u32::MAX)))
+    Ok(copies(&names, streaming))
+}
+
+/// How many nodes flush a commit, the primary included, by its
+/// `synchronous_standby_names` and how many standbys of that quorum stream.
+///
+/// `ANY k (…)` promises k standbys besides the primary; a priority list
+/// (`FIRST k`) names fixed nodes and is no quorum, so it counts for none.
+pub(super) fn copies(names: &str, streaming: i64) -> u32 {
+    1 + promised_standbys(names).min(u32::try_from(streaming).unwrap_or(u32::MAX))
 }
 
 fn promised_standbys(names: &str) -> u32 {

@@ -1,6 +1,6 @@
 //! The installation's own row: its epoch, its name, its time floor.
 
-use sqlx::PgConnection;
+use sqlx::{Connection, PgConnection};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
@@ -60,6 +60,22 @@ pub async fn refresh(connection: &mut PgConnection) -> Result<bool> {
         return Ok(false);
     }
     store::begin_epoch(connection, &server).await
+}
+
+/// As [`refresh`], on the first connection to a server that has become the
+/// primary, before anything else is written there. It waits for no standby:
+/// whatever is written after it cannot reach one without it.
+///
+/// # Errors
+/// When the database refuses.
+pub async fn arrive(connection: &mut PgConnection) -> Result<()> {
+    let mut tx = connection.begin().await?;
+    store::commit_locally(&mut tx).await?;
+    if refresh(&mut tx).await? {
+        tracing::info!("began a new epoch: the database was promoted or restored");
+    }
+    tx.commit().await?;
+    Ok(())
 }
 
 /// Persists that time has come this far.

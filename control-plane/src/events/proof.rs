@@ -17,6 +17,10 @@ impl batch::Operation for Operation {
     type Request = ();
     type Reply = Vec<(Stream, Position)>;
 
+    fn db(&self) -> Option<&Db> {
+        Some(&self.0)
+    }
+
     async fn run(&self, requests: &[()]) -> Result<Served<Self::Reply>> {
         let mut connection = self.0.read().await?;
         let heads = super::heads(&mut connection).await?;

@@ -15,6 +15,14 @@ pub(super) struct Head {
     pub(super) floor: i64,
 }
 
+/// Has this transaction's commit wait for its own disk only.
+pub(super) async fn commit_locally(connection: &mut PgConnection) -> sqlx::Result<()> {
+    sqlx::query("SET LOCAL synchronous_commit TO local")
+        .execute(connection)
+        .await
+        .map(drop)
+}
+
 pub(super) async fn notify(connection: &mut PgConnection, channel: &str) -> sqlx::Result<()> {
     sqlx::query("SELECT pg_notify($1, '')")
         .bind(channel)

@@ -19,7 +19,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use super::store;
-use crate::db::Pools;
+use crate::db::{Pools, Primary};
 
 const CHANNEL: &str = "authguardian_change";
 
@@ -44,29 +44,42 @@ pub(super) async fn tell_others(
     committed: Arc<Notify>,
     stop: CancellationToken,
 ) {
-    let options = pools
+    while !stop.is_cancelled() {
+        let told = async {
+            let Ok(primary) = pools.primary().await else {
+                return;
+            };
+            tokio::select! {
+                () = tell(&primary, &own, &committed) => {}
+                () = primary.over() => {}
+            }
+        };
+        let told = stop.run_until_cancelled(told).await;
+        if told.is_some() {
+            pause(&stop).await;
+        }
+    }
+}
+
+/// Tells them until the connection is lost.
+async fn tell(primary: &Primary, own: &OwnBackend, committed: &Notify) {
+    let options = primary
         .options()
         .clone()
         .options([("synchronous_commit", "off")]);
-    while !stop.is_cancelled() {
-        let Ok(mut connection) = options.connect().await else {
-            pause(&stop).await;
-            continue;
-        };
-        if let Ok(backend) = store::backend(&mut connection).await {
-            own.0.store(backend, Ordering::Relaxed);
+    let Ok(mut connection) = options.connect().await else {
+        return;
+    };
+    if let Ok(backend) = store::backend(&mut connection).await {
+        own.0.store(backend, Ordering::Relaxed);
+    }
+    loop {
+        committed.notified().await;
+        if let Err(error) = store::notify(&mut connection, CHANNEL).await {
+            tracing::debug!(%error, "lost the connection for wake-ups");
+            return;
         }
-        loop {
-            tokio::select! {
-                () = committed.notified() => {}
-                () = stop.cancelled() => return,
-            }
-            if let Err(error) = store::notify(&mut connection, CHANNEL).await {
-                tracing::debug!(%error, "lost the connection for wake-ups");
-                break;
-            }
-            tokio::time::sleep(SPACING).await;
-        }
+        tokio::time::sleep(SPACING).await;
     }
 }
 
@@ -77,29 +90,39 @@ pub(super) async fn hear_others(
     wake: Arc<Notify>,
     stop: CancellationToken,
 ) {
-    // the listener keeps its connection: it must not be one of the pools'
-    let pool = PgPoolOptions::new()
-        .max_connections(1)
-        .connect_lazy_with(pools.options().clone().application_name(LISTENER));
     while !stop.is_cancelled() {
         let heard = async {
-            let mut listener = PgListener::connect_with(&pool).await?;
-            listener.listen(CHANNEL).await?;
-            loop {
-                let heard = listener.recv().await?;
-                if heard.process_id() != own.0.load(Ordering::Relaxed) {
-                    wake.notify_one();
+            let Ok(primary) = pools.primary().await else {
+                return;
+            };
+            tokio::select! {
+                Err(error) = hear(&primary, &own, &wake) => {
+                    tracing::debug!(%error, "lost the connection for wake-ups");
                 }
+                () = primary.over() => {}
             }
         };
-        let lost: sqlx::Result<()> = tokio::select! {
-            lost = heard => lost,
-            () = stop.cancelled() => return,
-        };
-        if let Err(error) = lost {
-            tracing::debug!(%error, "lost the connection for wake-ups");
+        let heard = stop.run_until_cancelled(heard).await;
+        if heard.is_some() {
+            pause(&stop).await;
         }
-        pause(&stop).await;
+    }
+}
+
+/// Hears them until the connection is lost.
+async fn hear(primary: &Primary, own: &OwnBackend, wake: &Notify) -> sqlx::Result<()> {
+    // the listener keeps its connection: it must not be one of the pools'
+    let options = primary.options().clone().application_name(LISTENER);
+    let pool = PgPoolOptions::new()
+        .max_connections(1)
+        .connect_lazy_with(options);
+    let mut listener = PgListener::connect_with(&pool).await?;
+    listener.listen(CHANNEL).await?;
+    loop {
+        let heard = listener.recv().await?;
+        if heard.process_id() != own.0.load(Ordering::Relaxed) {
+            wake.notify_one();
+        }
     }
 }
 

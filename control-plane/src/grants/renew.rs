@@ -105,6 +105,10 @@ impl batch::Operation for Operation {
     type Request = Request;
     type Reply = Told;
 
+    fn db(&self) -> Option<&Db> {
+        Some(&self.db)
+    }
+
     #[tracing::instrument(name = "grants.renew", skip_all, fields(batch = requests.len()))]
     async fn run(&self, requests: &[Request]) -> Result<Served<Told>> {
         let now = self.ambient.clock.now();

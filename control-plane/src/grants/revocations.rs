@@ -70,6 +70,10 @@ impl batch::Operation for Operation {
     type Request = ();
     type Reply = Arc<Revocations>;
 
+    fn db(&self) -> Option<&Db> {
+        Some(&self.db)
+    }
+
     #[tracing::instrument(name = "grants.revocations", skip_all, fields(batch = requests.len()))]
     async fn run(&self, requests: &[()]) -> Result<Served<Self::Reply>> {
         let now = self.ambient.clock.now();

@@ -115,6 +115,10 @@ impl batch::Operation for Operation {
     type Request = Request;
     type Reply = Revoked;
 
+    fn db(&self) -> Option<&Db> {
+        Some(&self.db)
+    }
+
     #[tracing::instrument(name = "grants.revoke", skip_all, fields(batch = requests.len()))]
     async fn run(&self, requests: &[Request]) -> Result<Served<Revoked>> {
         let now = self.ambient.clock.now();

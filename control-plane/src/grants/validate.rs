@@ -98,6 +98,10 @@ impl batch::Operation for Operation {
     /// What the grant is; `None` when there is none.
     type Reply = Option<GrantState>;
 
+    fn db(&self) -> Option<&Db> {
+        Some(&self.db)
+    }
+
     #[tracing::instrument(name = "grants.validate", skip_all, fields(batch = requests.len()))]
     async fn run(&self, requests: &[Request]) -> Result<Served<Option<GrantState>>> {
         let now = self.ambient.clock.now();

@@ -222,6 +222,10 @@ impl batch::Operation for Check {
     type Request = AdminTokenId;
     type Reply = ();
 
+    fn db(&self) -> Option<&Db> {
+        Some(&self.db)
+    }
+
     #[tracing::instrument(name = "identity.check_admin", skip_all, fields(batch = ids.len()))]
     async fn run(&self, ids: &[AdminTokenId]) -> Result<Served<()>> {
         let now = self.ambient.clock.now();

@@ -148,6 +148,10 @@ impl batch::Operation for Reload {
     /// Whether they had changed.
     type Reply = bool;
 
+    fn db(&self) -> Option<&Db> {
+        Some(&self.db)
+    }
+
     #[tracing::instrument(name = "identity.reload_keys", skip_all)]
     async fn run(&self, requests: &[()]) -> Result<Served<bool>> {
         let mut connection = self.db.read().await?;

@@ -139,6 +139,10 @@ impl batch::Operation for Reload {
     /// Whether anything had changed.
     type Reply = bool;
 
+    fn db(&self) -> Option<&Db> {
+        Some(&self.db)
+    }
+
     #[tracing::instrument(name = "identity.reload_standings", skip_all)]
     async fn run(&self, requests: &[()]) -> Result<Served<bool>> {
         let mut connection = self.db.read().await?;

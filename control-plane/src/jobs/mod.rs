@@ -4,6 +4,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use authguardian_proto::reason::Reason;
 use futures::future::BoxFuture;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -12,7 +13,7 @@ use crate::{
     blackboard::Blackboard,
     clock::Ambient,
     db::{self, Db},
-    error::Result,
+    error::{Error, Result},
     events,
     grants::Grants,
     identity::Identity,
@@ -114,7 +115,9 @@ impl Jobs {
 async fn drive(jobs: Arc<Jobs>, (name, period, run): Job, stop: CancellationToken) {
     let mut failed = false;
     loop {
-        match run((*jobs).clone()).await {
+        // a job must not wait for ever on a server that hangs
+        let done = jobs.db.pools.unless_lost(run((*jobs).clone())).await;
+        match done.unwrap_or_else(|| Err(lost())) {
             Ok(touched) => {
                 failed = false;
                 if touched > 0 {
@@ -133,6 +136,13 @@ async fn drive(jobs: Arc<Jobs>, (name, period, run): Job, stop: CancellationToke
             () = stop.cancelled() => return,
         }
     }
+}
+
+fn lost() -> Error {
+    Error::new(
+        Reason::Unavailable,
+        "the database server was succeeded by another; tries again",
+    )
 }
 
 async fn observe_quorum(jobs: Jobs) -> Result<u64> {

@@ -88,6 +88,10 @@ impl batch::Operation for Operation {
     type Request = Heartbeat;
     type Reply = Heard;
 
+    fn db(&self) -> Option<&Db> {
+        Some(&self.db)
+    }
+
     #[tracing::instrument(name = "registry.heartbeat", skip_all, fields(batch = requests.len()))]
     async fn run(&self, requests: &[Heartbeat]) -> Result<Served<Heard>> {
         let now = self.ambient.clock.now();

@@ -8,7 +8,6 @@ mod calls;
 mod cli;
 mod cli_login;
 mod clients;
-#[allow(dead_code, reason = "the tests on control planes come next")]
 mod cluster;
 mod completions;
 mod conformance;

@@ -55,6 +55,10 @@ impl batch::Operation for Operation {
 
     const AT_ONCE: usize = 2;
 
+    fn db(&self) -> Option<&Db> {
+        Some(&self.db)
+    }
+
     #[tracing::instrument(name = "grants.request", skip_all, fields(batch = requests.len()))]
     async fn run(&self, requests: &[Request]) -> Result<Served<Told>> {
         let now = self.ambient.clock.now();

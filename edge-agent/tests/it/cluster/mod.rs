@@ -3,6 +3,7 @@
 //! database node cut off. Nothing outlives the test, however it ends.
 
 mod failover;
+mod following;
 mod layout;
 mod network;
 mod process;
@@ -17,6 +18,7 @@ use control_plane::config::{Config, LeaderLease};
 use reqwest::Client;
 use rustix::process::Signal;
 use serde_json::Value;
+use sqlx::{Connection, PgConnection};
 use tempfile::TempDir;
 
 pub(crate) use self::process::Process;
@@ -55,11 +57,6 @@ impl Cluster {
     /// Where control planes connect to; see also [`Cluster::configure`].
     pub(crate) fn database_url(&self) -> &str {
         self.text("database_url")
-    }
-
-    /// As PostgreSQL's superuser.
-    pub(crate) fn superuser_url(&self) -> &str {
-        self.text("superuser_url")
     }
 
     /// etcd's members.
@@ -108,6 +105,29 @@ impl Cluster {
         })
         .await;
         self.primary().await.unwrap()
+    }
+
+    /// Waits until a node other than `deposed` takes writes that a standby
+    /// confirms, as a client without a control plane sees it.
+    pub(crate) async fn until_writes_are_confirmed(&self, deposed: usize) {
+        let confirmed = |node| async move {
+            let mut connection = PgConnection::connect(&self.url_of(node)).await?;
+            sqlx::query("SELECT pg_logical_emit_message(true, 'test', '')")
+                .execute(&mut connection)
+                .await?;
+            sqlx::query_scalar(
+                "SELECT current_setting('synchronous_standby_names') LIKE 'ANY%' AND EXISTS (
+                     SELECT FROM pg_stat_replication WHERE state = 'streaming' AND sync_state = 'quorum')",
+            )
+            .fetch_one(&mut connection)
+            .await
+        };
+        until_async("a standby confirms a new primary's writes", async || {
+            let asked = (0..NODES).filter(|node| *node != deposed).map(confirmed);
+            let answers: Vec<sqlx::Result<bool>> = futures::future::join_all(asked).await;
+            answers.iter().any(|answer| matches!(answer, Ok(true)))
+        })
+        .await;
     }
 
     /// Waits until there is a primary and all other nodes confirm its writes.
@@ -170,7 +190,7 @@ impl Cluster {
 
     /// Where a node's PostgreSQL itself listens, whatever the network does.
     pub(crate) fn url_of(&self, node: usize) -> String {
-        let (before, _) = self.database_url().split_once("@").unwrap();
+        let (before, _) = self.database_url().split_once('@').unwrap();
         let port = self.layout.nodes[node].postgres;
         format!("{before}@127.0.0.1:{port}/authguardian?sslmode=disable")
     }

@@ -17,7 +17,7 @@ use crate::wait::{until, until_async};
 const EDGE: &str = env!("CARGO_BIN_EXE_edge-agent");
 
 /// A control plane.
-pub(super) struct ControlPlane {
+pub(crate) struct ControlPlane {
     edge_grpc: SocketAddr,
     http: SocketAddr,
     settings: Vec<String>,
@@ -26,15 +26,20 @@ pub(super) struct ControlPlane {
 
 impl ControlPlane {
     /// Starts one and waits until it is ready.
-    pub(super) async fn start(database_url: &str, master_key: &Path) -> Self {
+    pub(crate) async fn start(database_url: &str, master_key: &Path) -> Self {
+        Self::start_with(&[format!("database.url={database_url}")], master_key).await
+    }
+
+    /// Starts one with these settings of its database, each `section.key=value`.
+    pub(crate) async fn start_with(database: &[String], master_key: &Path) -> Self {
         let (http, edge_grpc) = (free_address(), free_address());
-        let settings = vec![
-            format!("database.url={database_url}"),
+        let mut settings = database.to_vec();
+        settings.extend([
             format!("identity.master_key_file={}", master_key.display()),
             format!("listen.http={http}"),
             format!("listen.edge_grpc={edge_grpc}"),
             format!("listen.admin_grpc={}", free_address()),
-        ];
+        ]);
         let child = Self::spawn(&settings);
         let mut this = Self {
             edge_grpc,
@@ -47,7 +52,7 @@ impl ControlPlane {
     }
 
     /// Where edges find it.
-    pub(super) fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!("https://{}", self.edge_grpc)
     }
 
@@ -76,7 +81,8 @@ impl ControlPlane {
         command.stdin(Stdio::null()).spawn().unwrap()
     }
 
-    async fn ready(&mut self) {
+    /// Waits until it says that it is ready.
+    pub(crate) async fn ready(&mut self) {
         let http = reqwest::Client::builder().no_proxy().build().unwrap();
         let url = format!("http://{}/readyz", self.http);
         let child = std::cell::RefCell::new(&mut self.child);

@@ -5,7 +5,7 @@
 
 mod caller;
 mod check;
-mod daemon;
+pub(crate) mod daemon;
 mod figures;
 mod history;
 mod load;

@@ -1,0 +1,66 @@
+//! The first connection to a server: is it one to write to, and is it the one
+//! that was written to before?
+
+use std::{sync::OnceLock, time::Duration};
+
+use futures::future::BoxFuture;
+use sqlx::PgConnection;
+use tokio::sync::Mutex;
+
+use crate::error::Result;
+
+/// How long a new connection may take to be looked at.
+const LOOK: Duration = Duration::from_secs(5);
+
+/// What is done on the first connection to a server.
+pub(super) type Hook =
+    Box<dyn for<'c> Fn(&'c mut PgConnection) -> BoxFuture<'c, Result<()>> + Send + Sync>;
+
+/// Looks at every new connection.
+#[derive(Default)]
+pub(super) struct Arrival {
+    hook: OnceLock<Hook>,
+    /// Identifier and timeline of the server that the hook last ran on.
+    known: Mutex<Option<(String, i64)>>,
+}
+
+impl Arrival {
+    /// Only the first one counts.
+    pub(super) fn set(&self, hook: Hook) {
+        let _ = self.hook.set(hook);
+    }
+
+    /// A standby that answers the primary's address (during a failover) is no
+    /// place to write to or to read outcomes from.
+    pub(super) async fn at(&self, connection: &mut PgConnection) -> sqlx::Result<()> {
+        tokio::time::timeout(LOOK, self.look(connection))
+            .await
+            .unwrap_or(Err(sqlx::Error::PoolTimedOut))
+    }
+
+    async fn look(&self, connection: &mut PgConnection) -> sqlx::Result<()> {
+        let (standby, identifier, timeline): (bool, String, i64) =
+            sqlx::query_as(SERVER).fetch_one(&mut *connection).await?;
+        if standby {
+            return Err(sqlx::Error::Configuration("the server is a standby".into()));
+        }
+        let Some(hook) = self.hook.get() else {
+            return Ok(());
+        };
+        let mut known = self.known.lock().await;
+        let this = Some((identifier, timeline));
+        if *known != this {
+            let done = hook(connection).await;
+            done.map_err(|error| sqlx::Error::Configuration(error.into()))?;
+            *known = this;
+        }
+        Ok(())
+    }
+}
+
+/// The timeline is that of the WAL being written: the control file still shows
+/// the old one until the first checkpoint after a promotion.
+const SERVER: &str = "SELECT pg_is_in_recovery(),
+    (SELECT system_identifier::text FROM pg_control_system()),
+    CASE WHEN pg_is_in_recovery() THEN 0
+         ELSE ('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::bigint END";
