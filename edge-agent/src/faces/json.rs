@@ -77,6 +77,7 @@ impl<'de> Deserialize<'de> for Shape {
 }
 
 #[derive(Deserialize, PartialEq, Eq, PartialOrd, Ord)]
+#[serde(transparent)]
 struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
 
 struct Check;

@@ -65,6 +65,7 @@ impl<H: ServerHandler> Face<H> {
         let config = StreamableHttpServerConfig::default()
             .disable_allowed_hosts() // the guard has checked, for every route
             .with_json_response(true)
+            .with_max_request_body_bytes(usize::MAX) // the guard has bounded it
             .with_cancellation_token(stop);
         let for_sessions = core.clone();
         let service =

@@ -16,7 +16,7 @@ use tokio::{sync::watch, time::Instant};
 use tonic::{Request, Status, Streaming};
 
 use super::{
-    Held, Login, Upstream,
+    Held, Login, Session, Upstream,
     call::{Effect, Failure, classify},
 };
 
@@ -69,6 +69,8 @@ pub struct BoardFollow {
     /// `after` is where the stream goes on.
     request: WatchRequest,
     stream: Option<Streaming<WatchResponse>>,
+    /// What it was opened with.
+    session: Arc<Session>,
     /// What was read of it when it began.
     first: Option<WatchResponse>,
     /// Whether the next position is the first after a gap.
@@ -130,6 +132,7 @@ impl Upstream {
             login: Arc::new(login.without_key()),
             _held: (!login.is_by_session()).then(|| self.hold(login)),
             request,
+            session: login.session(),
             stream: None,
             first: None,
             has_gap: false,
@@ -194,9 +197,14 @@ impl BoardFollow {
                         return BoardNews::Lagged { up_to };
                     }
                 }
-                Failure::Refused(problem) | Failure::Session(problem) => {
-                    return BoardNews::Over(problem);
+                // a stream ends with the session that it was opened with, and goes on with what that became
+                Failure::Session(problem) => {
+                    let goes_on = self.upstream.go_on(&self.login).is_ok();
+                    if !goes_on || Arc::ptr_eq(&self.login.session(), &self.session) {
+                        return BoardNews::Over(problem);
+                    }
                 }
+                Failure::Refused(problem) => return BoardNews::Over(problem),
                 Failure::Unsent(problem) | Failure::Unknown(problem) => {
                     let (reason, detail) = (problem.reason, problem.detail);
                     tracing::debug!(%reason, detail, "a board cannot be followed for a while");
@@ -232,7 +240,8 @@ impl BoardFollow {
 
     async fn open(&mut self) -> Result<(), Failure> {
         let mut request = Request::new(self.request.clone());
-        let bearer = self.login.session().bearer.clone();
+        self.session = self.login.session();
+        let bearer = self.session.bearer.clone();
         request.metadata_mut().insert("authorization", bearer);
         self.replaced.mark_unchanged();
         let mut client = BlackboardServiceClient::new(self.upstream.channel.clone())

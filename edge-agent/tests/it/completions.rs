@@ -233,6 +233,33 @@ async fn a_prompt_without_a_required_argument_is_refused_by_its_name() {
 }
 
 #[tokio::test]
+async fn boards_and_their_keys_are_offered_for_the_uri_of_a_key() {
+    let rig = Rig::start().await;
+    let rest = rig.edge.client(&rig.api_key);
+    for key in ["tasks/1", "tasks/2 b", "other"] {
+        let arguments = json!({"board": "session", "key": key, "value": 1});
+        rest.call("blackboard_write", arguments).await;
+    }
+    for client in Client::both(&rig).await {
+        let complete = async |argument: &str, value: &str, chosen: Value| {
+            let params = json!({
+                "ref": {"type": "ref/resource", "uri": "blackboard://{board}/{key}"},
+                "argument": {"name": argument, "value": value},
+                "context": {"arguments": chosen},
+            });
+            let answer = client.ask("completion/complete", params).await;
+            answer["result"]["completion"]["values"].clone()
+        };
+        let all = complete("board", "", json!({})).await;
+        assert_eq!(all, json!(["eventual", "session", "strong"]));
+        assert_eq!(complete("board", "st", json!({})).await, json!(["strong"]));
+        let keys = complete("key", "tasks/", json!({"board": "session"})).await;
+        assert_eq!(keys, json!(["tasks/1", "tasks/2 b"]));
+        assert_eq!(complete("key", "tasks/", json!({})).await, json!([]));
+    }
+}
+
+#[tokio::test]
 async fn both_are_announced_in_both_revisions() {
     let rig = Rig::start().await;
     let [_, stateless] = Client::both(&rig).await;

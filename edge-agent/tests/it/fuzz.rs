@@ -112,6 +112,20 @@ impl Target {
                 json!({"capability": "a.*", "min_trust": 1, "live_only": true, "labels": {"a": "b"}, "limit": 1}),
             ),
             ("heartbeat", json!({"agent_id": "data_analyst"})),
+            (
+                "blackboard_write",
+                json!({"board": "strong", "key": "a/b", "value": {"a": [1.5, null]}, "if_revision": 0, "ttl_seconds": 60}),
+            ),
+            (
+                "blackboard_transaction",
+                json!({"board": "strong", "compare": [{"key": "a", "revision": 0}, {"key": "b", "value": 1}],
+                    "then": [{"op": "put", "key": "a", "value": 1}, {"op": "delete", "key": "b"}], "else": [{"op": "get", "key": "a"}]}),
+            ),
+            (
+                "blackboard_list",
+                json!({"board": "strong", "prefix": "a", "limit": 1, "after_revision": "1.1"}),
+            ),
+            ("lock_acquire", json!({"key": "lock", "ttl_seconds": 60})),
         ];
         let mut requests: Vec<_> = tools
             .iter()

@@ -90,11 +90,6 @@ impl Followed {
         self.lock().insert(which, Arc::downgrade(&shared));
         subscription(shared)
     }
-
-    /// How many streams there are.
-    pub(in crate::core) fn count(&self) -> usize {
-        self.lock().len()
-    }
 }
 
 fn subscription(shared: Arc<Shared>) -> BoardSubscription {
@@ -123,11 +118,6 @@ impl Core {
         let subscribed = self.try_subscribe(caller, uri).await;
         self.note_outcome(caller, action, || None, subscribed.as_ref().err());
         subscribed
-    }
-
-    /// How many streams of boards there are, for all who have subscribed.
-    pub fn followed_boards(&self) -> usize {
-        self.followed.count()
     }
 
     async fn try_subscribe(
@@ -186,5 +176,63 @@ async fn tell_changes(mut follow: BoardFollow, tell: watch::Sender<u64>) {
                 return;
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn which(uri: &str) -> Which {
+        Which {
+            api_key_id: "apk_0000000000000000000008".parse().unwrap(),
+            session: None,
+            zone: Zone::LocalMachine,
+            uri: BoardUri::parse(uri).unwrap(),
+        }
+    }
+
+    fn begin(followed: &Arc<Followed>, uri: &str) -> (watch::Sender<u64>, BoardSubscription) {
+        let (tell, changes) = watch::channel(0);
+        let shared = Shared {
+            followed: followed.clone(),
+            which: which(uri),
+            changes,
+            _task: AbortOnDropHandle::new(tokio::spawn(std::future::pending())),
+        };
+        (tell, followed.add(Arc::new(shared)))
+    }
+
+    #[tokio::test]
+    async fn a_stream_is_joined_until_its_last_subscriber_leaves_or_it_ends() {
+        const A: &str = "blackboard://strong/a";
+        let followed = Arc::<Followed>::default();
+        let (tell, first) = begin(&followed, A);
+        tell.send_replace(1);
+        assert!(followed.join(&which("blackboard://strong/b")).is_none());
+        let mut second = followed.join(&which(A)).unwrap();
+        drop(first);
+        tell.send_replace(2);
+        assert!(second.changed().await);
+        drop(tell);
+        assert!(!second.changed().await);
+        assert!(followed.join(&which(A)).is_none(), "it has ended");
+        let (_tell, third) = begin(&followed, A);
+        drop(second);
+        assert!(followed.join(&which(A)).is_some(), "the later one");
+        drop(third);
+        assert!(followed.lock().is_empty());
+    }
+
+    #[tokio::test]
+    async fn whoever_joins_hears_only_of_what_changes_from_then_on() {
+        const A: &str = "blackboard://strong/a";
+        let followed = Arc::<Followed>::default();
+        let (tell, _first) = begin(&followed, A);
+        tell.send_replace(1);
+        let mut second = followed.join(&which(A)).unwrap();
+        assert!(!second.changes.has_changed().unwrap());
+        tell.send_replace(2);
+        assert!(second.changed().await);
     }
 }

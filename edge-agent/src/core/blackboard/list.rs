@@ -30,11 +30,7 @@ pub(in crate::core) const FIELDS: &[Field] = &[
         Kind::Whole(1, 1000),
         "At most so many, fewer where their values are large; default 100",
     ),
-    Field::optional(
-        "cursor",
-        Kind::Text(4096),
-        "`next_cursor` of the page before",
-    ),
+    Field::optional("cursor", Kind::Key, "`next_cursor` of the page before"),
     Field::optional(
         "keys_only",
         Kind::Flag,

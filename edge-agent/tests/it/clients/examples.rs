@@ -29,6 +29,10 @@ fn curl() -> Command {
     Command::new(source("deploy/examples/curl/grant.sh"))
 }
 
+fn counter() -> Command {
+    Command::new(source("deploy/examples/curl/counter.sh"))
+}
+
 #[tokio::test]
 async fn an_agent_uses_a_permission_and_gives_it_back() {
     let rig = Rig::start().await;
@@ -60,6 +64,25 @@ async fn curl_alone_takes_a_grant_through_its_life() {
     ] {
         assert!(said.contains(told), "{said}");
     }
+}
+
+#[tokio::test]
+async fn processes_count_together_on_a_blackboard_and_lose_nothing() {
+    const EACH: u32 = 5;
+    let rig = Rig::start().await;
+    let count = || {
+        let mut counter = counter();
+        counter.arg(EACH.to_string());
+        Script::run(counter, &rig)
+    };
+    let said = tokio::join!(count(), count(), count());
+    for said in [said.0, said.1, said.2] {
+        assert!(said.starts_with("counted to "), "{said}");
+    }
+    let arguments = json!({"board": "strong", "key": "examples/counter"});
+    let client = rig.edge.client(&rig.api_key);
+    let counted = client.call("blackboard_read", arguments).await;
+    assert_eq!(counted["value"], json!(3 * EACH));
 }
 
 #[tokio::test]
@@ -140,6 +163,7 @@ async fn without_a_good_key_every_example_fails() {
         typescript("agent.ts"),
         typescript("agent-sdk-1.ts"),
         curl(),
+        counter(),
         python("login.py"),
         shell(),
     ] {

@@ -1,7 +1,7 @@
 //! The edge's listeners: who gets in, how far it is trusted, and how much it
 //! may take.
 
-mod events;
+pub(crate) mod events;
 mod hostile;
 mod limits;
 mod off;

@@ -119,6 +119,12 @@ async fn every_face_lists_the_same_tools_and_resources_and_reads_the_same() {
             listed.get_or_insert_with(|| (tools.clone(), resources.clone()));
         assert_eq!(&tools, first_tools, "{face:?}");
         assert_eq!(&resources, first_resources, "{face:?}");
+        let templates = speaker.request("resources/templates/list", json!({})).await;
+        let templates = &templates["result"]["resourceTemplates"];
+        assert_eq!(
+            templates[0]["uriTemplate"], "blackboard://{board}/{key}",
+            "{face:?}"
+        );
         let read = speaker
             .request("resources/read", json!({"uri": "grants://active"}))
             .await;
@@ -170,6 +176,7 @@ fn without_what_differs(mut value: Value) -> Value {
             "last_seen",
             "registered_at",
             "age_ms",
+            "written_at",
         ] {
             if let Some(member) = object.get_mut(name) {
                 *member = json!("…");
@@ -535,6 +542,8 @@ fn rows(tokens: &Tokens) -> Vec<Row> {
         ),
     ];
     rows.extend(rows_about_agents());
+    rows.extend(rows_about_boards());
+    rows.extend(rows_about_strong_boards());
     rows
 }
 
@@ -668,6 +677,258 @@ fn rows_about_agents() -> Vec<Row> {
             "what is not registered",
             of("data_analyst"),
             unknown(),
+        ),
+    ]
+}
+
+/// In this order: the later ones rest on what the earlier ones wrote.
+#[expect(clippy::too_many_lines, reason = "a table")]
+fn rows_about_boards() -> Vec<Row> {
+    let invalid = |field| ToRefusal("INVALID_ARGUMENT", Some(field));
+    let reads = |what, arguments, comes| calls("blackboard_read", what, arguments, comes);
+    let writes = |what, arguments, comes| calls("blackboard_write", what, arguments, comes);
+    let deletes = |what, arguments, comes| calls("blackboard_delete", what, arguments, comes);
+    let lists = |what, arguments, comes| calls("blackboard_list", what, arguments, comes);
+    let once = |id: &str, key: &str, value: Value| json!({"board": "session", "key": key, "value": value, "request_id": id});
+    vec![
+        writes(
+            "a key, once for all faces",
+            once("w1", "a", json!({"n": 1.5, "a": null})),
+            To(json!({"board": "session", "key": "a", "previous_revision": 0, "copies": 1})),
+        ),
+        writes(
+            "null is a value",
+            once("w2", "b", Value::Null),
+            To(json!({"key": "b", "previous_revision": 0})),
+        ),
+        writes(
+            "a key of many bytes",
+            once("w3", &"é".repeat(256), json!("x")),
+            To(json!({"previous_revision": 0})),
+        ),
+        writes(
+            "the id for something else",
+            once("w1", "a", json!(2)),
+            ToRefusal("REQUEST_ID_REUSED", Some("request_id")),
+        ),
+        writes(
+            "only where nothing is",
+            json!({"board": "session", "key": "a", "value": 1, "if_revision": 0}),
+            ToRefusal("REVISION_CONFLICT", Some("if_revision")),
+        ),
+        writes("no key", json!({"value": 1}), invalid("key")),
+        writes(
+            "an empty key",
+            json!({"key": "", "value": 1}),
+            invalid("key"),
+        ),
+        writes(
+            "NUL in a key",
+            json!({"key": "a\0", "value": 1}),
+            invalid("key"),
+        ),
+        writes(
+            "a long key",
+            json!({"key": "a".repeat(513), "value": 1}),
+            ToRefusal("TOO_LARGE", Some("key")),
+        ),
+        writes("no value", json!({"key": "a"}), invalid("value")),
+        writes(
+            "no name of a board",
+            json!({"board": "A b", "key": "a", "value": 1}),
+            invalid("board"),
+        ),
+        writes(
+            "an unknown board",
+            json!({"board": "no-such", "key": "a", "value": 1}),
+            ToRefusal("BOARD_NOT_FOUND", Some("board")),
+        ),
+        writes(
+            "no life",
+            json!({"key": "a", "value": 1, "ttl_seconds": 0}),
+            invalid("ttl_seconds"),
+        ),
+        writes(
+            "half a revision",
+            json!({"board": "session", "key": "a", "value": 1, "if_revision": 0.5}),
+            invalid("if_revision"),
+        ),
+        writes(
+            "a lock without a revision",
+            json!({"key": "a", "value": 1, "if_lock": {"key": "l"}}),
+            invalid("if_lock.fencing_revision"),
+        ),
+        writes(
+            "as somebody else",
+            json!({"key": "a", "value": 1, "agent_id": "orchestrator"}),
+            ToRefusal("AGENT_MISMATCH", Some("agent_id")),
+        ),
+        reads(
+            "what was written",
+            json!({"board": "session", "key": "a"}),
+            To(json!({"key": "a", "value": {"n": 1.5, "a": null}, "writer": "data_analyst"})),
+        ),
+        reads(
+            "strongly, as an agent, at least so new",
+            json!({"board": "session", "key": "b", "consistency": "strong", "agent_id": "data_analyst", "after_revision": 1}),
+            To(json!({"value": null})),
+        ),
+        reads(
+            "what is not there",
+            json!({"key": "nobody wrote it"}),
+            ToRefusal("KEY_NOT_FOUND", Some("key")),
+        ),
+        reads(
+            "an unknown consistency",
+            json!({"key": "a", "consistency": "weak"}),
+            invalid("consistency"),
+        ),
+        reads(
+            "no position",
+            json!({"key": "a", "after_revision": "1"}),
+            invalid("after_revision"),
+        ),
+        lists(
+            "a prefix without values",
+            json!({"board": "session", "prefix": "a", "keys_only": true}),
+            To(json!({"board": "session"})),
+        ),
+        lists("too many", json!({"limit": 1001}), invalid("limit")),
+        lists(
+            "a prefix that no key has",
+            json!({"prefix": "no such"}),
+            To(json!({"entries": []})),
+        ),
+        deletes(
+            "a key, once for all faces",
+            json!({"board": "session", "key": "b", "request_id": "d1"}),
+            To(json!({"deleted": true})),
+        ),
+        deletes(
+            "what is not there",
+            json!({"board": "session", "key": "b"}),
+            To(json!({"deleted": false, "previous_revision": 0})),
+        ),
+        deletes(
+            "another revision",
+            json!({"board": "session", "key": "a", "if_revision": 999}),
+            ToRefusal("REVISION_CONFLICT", Some("if_revision")),
+        ),
+    ]
+}
+
+#[expect(clippy::too_many_lines, reason = "a table")]
+fn rows_about_strong_boards() -> Vec<Row> {
+    let invalid = |field| ToRefusal("INVALID_ARGUMENT", Some(field));
+    let transacts =
+        |what, arguments, comes| calls("blackboard_transaction", what, arguments, comes);
+    let acquires = |what, arguments, comes| calls("lock_acquire", what, arguments, comes);
+    let unsupported = || ToRefusal("UNSUPPORTED_FOR_LEVEL", Some("board"));
+    let put = |key: &str, value: Value| json!({"op": "put", "key": key, "value": value});
+    vec![
+        transacts(
+            "two keys, once for all faces",
+            json!({"board": "strong", "compare": [{"key": "x", "revision": 0}, {"key": "y", "exists": false}],
+                "then": [put("x", json!([1])), put("y", Value::Null)], "else": [{"op": "get", "key": "x"}], "request_id": "t1"}),
+            To(json!({"succeeded": true, "results": [
+                {"key": "x", "previous_revision": 0}, {"key": "y", "previous_revision": 0}]})),
+        ),
+        transacts(
+            "what does not hold",
+            json!({"board": "strong", "compare": [{"key": "x", "value": [2]}],
+                "then": [put("x", json!(3))], "else": [{"op": "get", "key": "z"}]}),
+            To(json!({"succeeded": false, "results": [{"key": "z"}]})),
+        ),
+        transacts(
+            "what holds, for reading",
+            json!({"board": "strong", "compare": [{"key": "x", "value": [1]}, {"key": "y", "value": null}], "then": [{"op": "get", "key": "z"}]}),
+            To(json!({"succeeded": true})),
+        ),
+        transacts("no board", json!({"then": []}), invalid("board")),
+        transacts(
+            "an eventual board",
+            json!({"board": "eventual", "then": [put("x", json!(1))]}),
+            unsupported(),
+        ),
+        transacts(
+            "no operation",
+            json!({"board": "strong", "then": [{"op": "get", "key": "a"}, {"op": "cas", "key": "a"}]}),
+            invalid("then[1].op"),
+        ),
+        transacts(
+            "an empty key",
+            json!({"board": "strong", "else": [put("", json!(1))]}),
+            invalid("else[0].key"),
+        ),
+        transacts(
+            "a key twice",
+            json!({"board": "strong", "then": [put("x", json!(1)), {"op": "delete", "key": "x"}]}),
+            invalid("then[1].key"),
+        ),
+        transacts(
+            "two conditions in one",
+            json!({"board": "strong", "compare": [{"key": "x", "exists": true, "revision": 1}]}),
+            invalid("compare[0]"),
+        ),
+        transacts(
+            "too many",
+            json!({"board": "strong", "then": vec![json!({"op": "get", "key": "a"}); 129]}),
+            ToRefusal("TOO_LARGE", Some("then")),
+        ),
+        acquires(
+            "a lock, once for all faces",
+            json!({"key": "lock", "ttl_seconds": 3600, "request_id": "l1"}),
+            To(json!({"board": "strong", "key": "lock", "held": true, "holder": "data_analyst"})),
+        ),
+        acquires(
+            "a lock that is held",
+            json!({"key": "lock"}),
+            To(json!({"held": false, "holder": "data_analyst"})),
+        ),
+        acquires(
+            "a key with a value",
+            json!({"key": "x"}),
+            ToRefusal("REVISION_CONFLICT", Some("key")),
+        ),
+        acquires(
+            "a board without locks",
+            json!({"board": "session", "key": "lock"}),
+            unsupported(),
+        ),
+        acquires(
+            "too long a life",
+            json!({"key": "lock", "ttl_seconds": 86_401}),
+            invalid("ttl_seconds"),
+        ),
+        calls(
+            "lock_renew",
+            "a lock, once for all faces",
+            json!({"key": "lock", "ttl_seconds": 3600, "request_id": "l2"}),
+            To(json!({"held": true})),
+        ),
+        calls(
+            "blackboard_write",
+            "the key of a lock",
+            json!({"board": "strong", "key": "lock", "value": 1}),
+            ToRefusal("REVISION_CONFLICT", Some("key")),
+        ),
+        calls(
+            "blackboard_write",
+            "under another lock",
+            json!({"board": "strong", "key": "w", "value": 1, "if_lock": {"key": "lock", "fencing_revision": 999}}),
+            ToRefusal("REVISION_CONFLICT", Some("if_lock")),
+        ),
+        calls(
+            "lock_release",
+            "a lock, once for all faces",
+            json!({"key": "lock", "request_id": "l3"}),
+            To(json!({"held": false})),
+        ),
+        calls(
+            "lock_release",
+            "no lock",
+            json!({"key": "lock"}),
+            To(json!({"held": false})),
         ),
     ]
 }

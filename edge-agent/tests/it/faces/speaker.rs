@@ -16,6 +16,8 @@ use tokio_tungstenite::{
     tungstenite::{Message, client::IntoClientRequest, protocol::CloseFrame},
 };
 
+use edge_agent::core::exact;
+
 use crate::{
     edge::{Edge, command, http},
     mcp::stateless,
@@ -176,18 +178,38 @@ impl Speaker {
     pub(crate) async fn call(&mut self, tool: &str, arguments: &Value) -> Result<Value, Value> {
         let params = json!({"name": tool, "arguments": arguments});
         let answer = self.request("tools/call", params).await;
-        let result = answer
-            .get("result")
-            .ok_or_else(|| answer["error"].clone())?;
-        let content = result["structuredContent"].clone();
-        // as text it is the same
-        let text = result["content"][0]["text"].as_str().unwrap();
-        assert_eq!(serde_json::from_str::<Value>(text).unwrap(), content);
-        if result["isError"] == true {
-            Err(content)
+        content(&answer)
+    }
+
+    /// The same with arguments that are text: as they are, JSON or not.
+    pub(crate) async fn call_with(&mut self, tool: &str, arguments: &str) -> Result<Value, Value> {
+        let id = self.ask_with(tool, arguments).await;
+        let answer = self.answer(id).await;
+        content(&answer)
+    }
+
+    /// Calls a tool with arguments that are text, and returns the request's id.
+    pub(crate) async fn ask_with(&mut self, tool: &str, arguments: &str) -> u64 {
+        const HERE: &str = "the arguments stand here";
+        self.next_id += 1;
+        let params = json!({"name": tool, "arguments": HERE});
+        let params = if self.face == Face::Stateless {
+            stateless(params)
         } else {
-            Ok(content)
-        }
+            params
+        };
+        let id = self.next_id;
+        let message = json!({"jsonrpc": "2.0", "id": id, "method": "tools/call", "params": params});
+        let text = message
+            .to_string()
+            .replace(&json!(HERE).to_string(), arguments);
+        self.send_text(&text).await;
+        id
+    }
+
+    /// Whether something came that nobody has waited for.
+    pub(crate) fn has_kept(&self, method: &str) -> bool {
+        self.kept.iter().any(|message| message["method"] == method)
     }
 
     /// Waits for a message that `wanted` holds for; others are kept.
@@ -343,6 +365,22 @@ impl Speaker {
     }
 }
 
+/// What a tool's answer comes to.
+fn content(answer: &Value) -> Result<Value, Value> {
+    let result = answer
+        .get("result")
+        .ok_or_else(|| answer["error"].clone())?;
+    let content = result["structuredContent"].clone();
+    // as text it is the same
+    let text = result["content"][0]["text"].as_str().unwrap();
+    assert_eq!(text, content.to_string());
+    if result["isError"] == true {
+        Err(content)
+    } else {
+        Ok(content)
+    }
+}
+
 async fn client_request(
     sent: impl Future<Output = reqwest::Result<reqwest::Response>>,
     received: mpsc::UnboundedSender<Received>,
@@ -356,23 +394,25 @@ async fn pass_on(mut response: reqwest::Response, received: mpsc::UnboundedSende
         .headers()
         .get(header::CONTENT_TYPE)
         .is_some_and(|value| value.as_bytes().starts_with(b"text/event-stream"));
-    let mut text = String::new();
+    let mut bytes = Vec::new();
     while let Ok(Some(chunk)) = response.chunk().await {
-        text.push_str(std::str::from_utf8(&chunk).unwrap());
-        while is_stream && let Some((event, rest)) = text.split_once("\n\n") {
-            let data: String = event
+        bytes.extend_from_slice(&chunk);
+        while is_stream && let Some(end) = bytes.windows(2).position(|pair| pair == b"\n\n") {
+            let event: Vec<u8> = bytes.drain(..end + 2).collect();
+            let data: String = std::str::from_utf8(&event)
+                .unwrap()
                 .lines()
                 .filter_map(|line| line.strip_prefix("data:").map(str::trim))
                 .collect();
             if !data.is_empty() && data.starts_with('{') {
-                let message = serde_json::from_str(&data).unwrap();
+                let message = exact(&data).unwrap();
                 let _ = received.send(Received::Message(message));
             }
-            text = rest.to_owned();
         }
     }
-    if !is_stream && !text.is_empty() {
-        let message = serde_json::from_str(&text).unwrap_or_else(|_| panic!("no JSON: `{text}`"));
+    if !is_stream && !bytes.is_empty() {
+        let text = std::str::from_utf8(&bytes).unwrap();
+        let message = exact(text).unwrap_or_else(|_| panic!("no JSON: `{text}`"));
         let _ = received.send(Received::Message(message));
     }
 }
@@ -440,7 +480,7 @@ async fn open_websocket(
         while let Some(Ok(message)) = stream.next().await {
             match message {
                 Message::Text(text) => {
-                    let message = serde_json::from_str(text.as_str()).unwrap();
+                    let message = exact(text.as_str()).unwrap();
                     let _ = received.send(Received::Message(message));
                 }
                 Message::Close(Some(CloseFrame { code, reason })) => {
@@ -466,7 +506,7 @@ fn open_stdio(edge: &Edge, api_key: &str, received: mpsc::UnboundedSender<Receiv
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
     tokio::spawn(async move {
         while let Ok(Some(line)) = lines.next_line().await {
-            let message = serde_json::from_str(&line).unwrap();
+            let message = exact(&line).unwrap();
             let _ = received.send(Received::Message(message));
         }
         let _ = received.send(Received::Closed(None));

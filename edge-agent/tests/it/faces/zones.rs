@@ -92,6 +92,44 @@ async fn headers_of_anybody_else_make_a_call_external() {
 }
 
 #[tokio::test]
+async fn from_outside_boards_are_read_and_nothing_else() {
+    let rig = rig(&[]).await;
+    let call = async |tool: &str, arguments: Value, from_outside: bool| {
+        let mut request = rig.edge.client(&rig.api_key).post(tool).json(&arguments);
+        if from_outside {
+            request = request.header("x-real-ip", "192.0.2.1");
+        }
+        let (status, told) = crate::edge::read(request.send().await.unwrap()).await;
+        (status.as_u16(), told["reason"].clone())
+    };
+    let write = json!({"key": "a", "value": 1});
+    assert_eq!(
+        call("blackboard_write", write.clone(), false).await,
+        (200, Value::Null)
+    );
+    let key = json!({"key": "a"});
+    assert_eq!(
+        call("blackboard_read", key.clone(), true).await,
+        (200, Value::Null)
+    );
+    assert_eq!(
+        call("blackboard_list", json!({}), true).await,
+        (200, Value::Null)
+    );
+    let forbidden = (403, json!("ZONE_FORBIDS"));
+    for (tool, arguments) in [
+        ("blackboard_write", write),
+        ("blackboard_delete", key.clone()),
+        ("blackboard_transaction", json!({"board": "strong"})),
+        ("lock_acquire", key.clone()),
+        ("lock_renew", key.clone()),
+        ("lock_release", key),
+    ] {
+        assert_eq!(call(tool, arguments, true).await, forbidden, "{tool}");
+    }
+}
+
+#[tokio::test]
 async fn a_listener_answers_the_networks_that_it_is_for() {
     let rig = rig(&[
         ("AUTHGUARDIAN_LISTEN__ALLOWED_NETWORKS", "10.0.0.0/8"),

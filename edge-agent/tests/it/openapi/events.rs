@@ -17,12 +17,19 @@ const VALUES: &[(&str, &str)] = &[
             ["grant.granted", "x"], [""]]"#,
     ),
     ("agent_id", r#"["data_analyst", "a b", "", "-a"]"#),
+    ("board", r#"["strong", "eventual", "A b", ""]"#),
+    ("key", r#"["a", "a b", ""]"#),
+    ("prefix", r#"["a", ""]"#),
+    ("previous", r#"[true, false, "yes"]"#),
     (
         "last_event_id",
         r#"["grants:1.1", "grants:1", "7", "audit:1.1", "grants:-1.1"]"#,
     ),
     ("Last-Event-ID", r#"["grants:1.1", "grants:1", "7"]"#),
 ];
+
+/// Those that mean nothing without a board.
+const OF_BOARDS: [&str; 3] = ["key", "prefix", "previous"];
 
 #[tokio::test]
 async fn events_take_the_parameters_that_are_described_and_answer_as_a_stream() {
@@ -48,12 +55,19 @@ async fn events_take_the_parameters_that_are_described_and_answer_as_a_stream() 
                     let names = names.iter().map(|name| name.as_str().unwrap());
                     names.collect::<Vec<_>>().join(",")
                 }
+                Value::Bool(flag) => flag.to_string(),
                 value => value.as_str().unwrap().to_owned(),
             };
             let url = format!("{}/events", rig.edge.url);
             let request = match parameter["in"].as_str().unwrap() {
                 "header" => http().get(url).header(name, text),
-                _ => http().get(Url::parse_with_params(&url, [(name, text)]).unwrap()),
+                _ => {
+                    let mut url = Url::parse_with_params(&url, [(name, text)]).unwrap();
+                    if OF_BOARDS.contains(&name) {
+                        url.query_pairs_mut().append_pair("board", "strong");
+                    }
+                    http().get(url)
+                }
             };
             let answer = request.bearer_auth(&rig.api_key).send().await.unwrap();
             if errors.is_empty() {

@@ -165,6 +165,7 @@ async fn call_everything(rig: &Rig, client: &mut Collector) {
         .await;
 
     call_about_agents(client).await;
+    call_about_boards(client).await;
 
     let (brief, ending) = client.grant(json!({"ttl_seconds": 2})).await;
     client.call("revoke_token", json!({ "token": token })).await;
@@ -229,6 +230,75 @@ async fn call_about_agents(client: &mut Collector) {
         json!({"agent_id": "data_analyst"}),
     ] {
         client.call("deregister_agent", arguments).await;
+    }
+}
+
+/// Every way that a call about boards goes.
+async fn call_about_boards(client: &mut Collector) {
+    let put =
+        |key: &str| json!({"op": "put", "key": key, "value": {"a": [1, null]}, "ttl_seconds": 600});
+    let get = |key: &str| json!({"op": "get", "key": key});
+    for (tool, calls) in [
+        (
+            "blackboard_write",
+            vec![
+                json!({"board": "strong", "key": "a", "value": {"b": [1.5, null, "x"]}}),
+                json!({"board": "strong", "key": "a", "value": null, "ttl_seconds": 600}),
+                json!({"board": "strong", "key": "a", "value": 1, "if_revision": 0}),
+                json!({"key": "a"}),
+            ],
+        ),
+        (
+            "blackboard_transaction",
+            vec![
+                json!({"board": "strong", "then": [put("b"), get("a"), get("nothing"), {"op": "delete", "key": "no"}]}),
+                json!({"board": "strong", "compare": [{"key": "b", "exists": false}], "else": [get("b")]}),
+                json!({"board": "eventual", "then": [put("b")]}),
+            ],
+        ),
+        (
+            "blackboard_read",
+            vec![
+                json!({"board": "strong", "key": "a"}),
+                json!({"board": "strong", "key": "b"}),
+                json!({"key": "nothing"}),
+            ],
+        ),
+        (
+            "lock_acquire",
+            vec![
+                json!({"key": "lock"}),
+                json!({"key": "lock"}),
+                json!({"key": "a"}),
+            ],
+        ),
+        (
+            "lock_renew",
+            vec![json!({"key": "lock"}), json!({"key": ""})],
+        ),
+        (
+            "blackboard_list",
+            vec![
+                json!({"board": "strong"}),
+                json!({"board": "strong", "keys_only": true, "limit": 1}),
+                json!({"board": "no-such"}),
+            ],
+        ),
+        (
+            "lock_release",
+            vec![json!({"key": "lock"}), json!({"key": "lock"}), json!({})],
+        ),
+        (
+            "blackboard_delete",
+            vec![
+                json!({"board": "strong", "key": "b"}),
+                json!({"board": "strong", "key": ""}),
+            ],
+        ),
+    ] {
+        for arguments in calls {
+            client.call(tool, arguments).await;
+        }
     }
 }
 
@@ -321,12 +391,23 @@ async fn resources_and_sessions_are_as_published_and_have_nothing_else() {
     let agent =
         json!({"agent_id": "data_analyst", "capabilities": ["a.b@1"], "labels": {"a": "b"}});
     client.call("register_agent", agent).await;
+    client
+        .call("blackboard_write", json!({"key": "a", "value": 1}))
+        .await;
     let who = crate::edge::http()
         .get(format!("{}/auth/session", rig.edge.url))
         .bearer_auth(&rig.api_key);
     let ready = crate::edge::http().get(format!("{}/readyz", rig.edge.url));
     let document = document(&rig).await;
     for (schema, value) in [
+        (
+            "BlackboardReadResult",
+            client.resource("blackboard://eventual/a").await,
+        ),
+        (
+            "BlackboardListResult",
+            client.resource("blackboard://eventual/").await,
+        ),
         ("ActiveGrants", client.resource("grants://active").await),
         ("AuditLog", client.resource("grants://audit").await),
         ("Agents", client.resource("agents://registry").await),

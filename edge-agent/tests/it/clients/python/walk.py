@@ -22,6 +22,7 @@ TOOLS = ["request_permission", "permission_status", "renew_permission", "validat
          "register_agent", "deregister_agent", "heartbeat", "discover_agents",
          "blackboard_read", "blackboard_write", "blackboard_delete", "blackboard_list", "blackboard_transaction",
          "lock_acquire", "lock_renew", "lock_release"]
+SHARED, SHARED_KEY = "blackboard://strong/walk%2Fa%20b", "walk/a b"
 ASKING = {"agent_id": "data_analyst", "resource_type": "SAP_API", "justification": "Q4 analysis task"}
 UNKNOWN_KEY = "agk_0000000000000000000001_0000000000000000000000000000000000000000001"
 PATIENCE_SECONDS = 30
@@ -65,6 +66,7 @@ async def walk(connect, edge, api_key, refusal):
         await finds_its_way(client)
         async with client.updates(ACTIVE) as updated:
             await lives_through_a_grant(client, lambda: asyncio.wait_for(updated(), PATIENCE_SECONDS))
+        await shares_a_blackboard(client)
         await is_told_of_errors(client)
         await calls_side_by_side(client)
         await gives_up_a_call(client)
@@ -105,6 +107,21 @@ async def lives_through_a_grant(client, updated):
         refused = await result(client, "validate_token", check | {"token": token})
         assert (refused["valid"], refused["reason"]) == (False, "GRANT_REVOKED"), refused
     assert await active(client) == []
+
+
+async def shares_a_blackboard(client):
+    value = {"text": "für 売上 🚀", "list": [1, 2.5, None]}
+    written = None
+    async with client.updates(SHARED) as updated:
+        written = await result(client, "blackboard_write", {"board": "strong", "key": SHARED_KEY, "value": value})
+        await asyncio.wait_for(updated(), PATIENCE_SECONDS)
+        shown = json.loads(await client.read(SHARED))
+        assert (shown["value"], shown["revision"]) == (value, written["revision"]), shown
+    read = await result(client, "blackboard_read", {"board": "strong", "key": SHARED_KEY})
+    assert (read["value"], read["writer"]) == (value, "data_analyst"), read
+    late = {"board": "strong", "key": SHARED_KEY, "value": 1, "if_revision": written["previous_revision"]}
+    is_error, problem, _ = await client.call("blackboard_write", late)
+    assert is_error and problem["reason"] == "REVISION_CONFLICT", problem
 
 
 async def is_told_of_errors(client):

@@ -52,6 +52,8 @@ const TOOLS = ["request_permission", "permission_status", "renew_permission", "v
   "register_agent", "deregister_agent", "heartbeat", "discover_agents",
   "blackboard_read", "blackboard_write", "blackboard_delete", "blackboard_list", "blackboard_transaction",
   "lock_acquire", "lock_renew", "lock_release"];
+const SHARED = "blackboard://strong/walk%2Fa%20b";
+const SHARED_KEY = "walk/a b";
 const ASKING = { agent_id: "data_analyst", resource_type: "SAP_API", justification: "Q4 analysis task" };
 const UNKNOWN_KEY = "agk_0000000000000000000001_0000000000000000000000000000000000000000001";
 
@@ -73,6 +75,7 @@ export async function main(connect: Connect): Promise<void> {
     assert.equal(client.revision, edge.revision);
     await findsItsWay(client);
     await livesThroughAGrant(client);
+    await sharesABlackboard(client);
     await isToldOfErrors(client);
     await callsSideBySide(client);
     await givesUpACall(client);
@@ -143,6 +146,21 @@ async function livesThroughAGrant(client: Client) {
   }
   assert.deepEqual(await active(client), []);
   await updates.close();
+}
+
+async function sharesABlackboard(client: Client) {
+  const value = { text: "für 売上 🚀", list: [1, 2.5, null] };
+  const updates = await client.follow(SHARED);
+  const written = await result(client, "blackboard_write", { board: "strong", key: SHARED_KEY, value });
+  await updates.next();
+  const shown = JSON.parse(await client.read(SHARED));
+  assert.deepEqual([shown.value, shown.revision], [value, written.revision]);
+  await updates.close();
+  const read = await result(client, "blackboard_read", { board: "strong", key: SHARED_KEY });
+  assert.deepEqual([read.value, read.writer], [value, "data_analyst"]);
+  const late = { board: "strong", key: SHARED_KEY, value: 1, if_revision: written.previous_revision };
+  const refused = await client.call("blackboard_write", late);
+  assert.deepEqual([refused.isError, structured(refused).reason], [true, "REVISION_CONFLICT"]);
 }
 
 async function isToldOfErrors(client: Client) {

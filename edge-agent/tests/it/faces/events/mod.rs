@@ -10,6 +10,7 @@ use control_plane::{
     audit::Context,
     events::{self, ChangeBody, RevocationTarget, Stream},
 };
+use edge_agent::core::exact;
 use reqwest::{RequestBuilder, Response, StatusCode, header};
 use serde_json::Value;
 
@@ -21,11 +22,11 @@ use crate::{
 
 /// One event as a browser would dispatch it.
 #[derive(Debug, Clone, PartialEq)]
-struct Told {
+pub(crate) struct Told {
     /// The last id by then.
-    id: String,
-    name: String,
-    data: Value,
+    pub(crate) id: String,
+    pub(crate) name: String,
+    pub(crate) data: Value,
 }
 
 impl Told {
@@ -35,7 +36,7 @@ impl Told {
 }
 
 /// An `EventSource` that does not come again by itself.
-struct Events {
+pub(crate) struct Events {
     response: Response,
     unread: Vec<u8>,
     /// The last id that came, with or without an event.
@@ -50,7 +51,7 @@ impl Events {
     }
 
     /// With a key and this query.
-    async fn open_at(edge: &Edge, key: &str, query: &str) -> Self {
+    pub(crate) async fn open_at(edge: &Edge, key: &str, query: &str) -> Self {
         Self::begin(get(edge, query).bearer_auth(key)).await
     }
 
@@ -94,7 +95,7 @@ impl Events {
                 return Some(Told {
                     id: self.last_id.clone(),
                     name: field("event").unwrap_or("message").to_owned(),
-                    data: serde_json::from_str(data).unwrap(),
+                    data: exact(data).unwrap(),
                 });
             }
             // a position is worth looking at, too
@@ -109,7 +110,7 @@ impl Events {
     }
 
     /// The next event that is one.
-    async fn event(&mut self) -> Told {
+    pub(crate) async fn event(&mut self) -> Told {
         loop {
             let told = self.next().await.unwrap_or_else(|| panic!("it has ended"));
             if !told.name.is_empty() {
@@ -119,7 +120,7 @@ impl Events {
     }
 
     /// So many events.
-    async fn events(&mut self, count: usize) -> Vec<Told> {
+    pub(crate) async fn events(&mut self, count: usize) -> Vec<Told> {
         let mut told = Vec::new();
         while told.len() < count {
             told.push(self.event().await);
@@ -128,14 +129,14 @@ impl Events {
     }
 
     /// Waits until it is told where it stands.
-    async fn position(&mut self) -> String {
+    pub(crate) async fn position(&mut self) -> String {
         let told = self.next().await.unwrap();
         assert_eq!(told.name, "", "{told:?}");
         told.id
     }
 
     /// The events until its end.
-    async fn rest(&mut self) -> Vec<Told> {
+    pub(crate) async fn rest(&mut self) -> Vec<Told> {
         let mut told = Vec::new();
         while let Some(next) = self.next().await {
             if !next.name.is_empty() {
