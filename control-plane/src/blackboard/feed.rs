@@ -108,7 +108,7 @@ impl Reader {
                 continue;
             };
             loop {
-                match self.read(at, head).await {
+                match self.db.unless_lost(self.read(at, head)).await {
                     Ok(news) => {
                         at = Some(news.position);
                         let _ = self.sender.send(news); // nobody may be listening

@@ -266,6 +266,10 @@ impl batch::Operation for Batch {
 
     const AT_ONCE: usize = 2;
 
+    fn db(&self) -> Option<&Db> {
+        Some(&self.db)
+    }
+
     #[tracing::instrument(name = "blackboard.read", skip_all, fields(batch = requests.len()))]
     async fn run(&self, requests: &[Request]) -> Result<Served<Found>> {
         let mut connection = self.db.read().await?;

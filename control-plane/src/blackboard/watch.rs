@@ -144,11 +144,15 @@ impl Watch {
                 return Ok(message);
             }
             if let Some(up_to) = self.missed_up_to {
-                self.read_missed(up_to).await?;
+                let db = self.db.clone();
+                db.unless_lost(self.read_missed(up_to)).await?;
                 continue;
             }
             match self.news.recv().await {
-                Ok(news) => self.take(news).await?,
+                Ok(news) => {
+                    let db = self.db.clone();
+                    db.unless_lost(self.take(news)).await?;
+                }
                 Err(broadcast::error::RecvError::Lagged(_)) => return Err(lagged()),
                 Err(broadcast::error::RecvError::Closed) => {
                     return Err(Error::new(

@@ -13,6 +13,7 @@ mod servers;
 
 use std::sync::Arc;
 
+use authguardian_proto::reason::Reason;
 pub use lease::Lease;
 use pool::Use;
 pub use pool::{Pools, Primary};
@@ -20,7 +21,11 @@ pub use quorum::{Confirmation, Quorum};
 use sqlx::{PgConnection, Postgres, Transaction};
 
 use self::etcd::Etcd;
-use crate::{clock::SharedClock, config::Database, error::Result};
+use crate::{
+    clock::SharedClock,
+    config::Database,
+    error::{Error, Result},
+};
 
 /// All migrations, in order; see `migrations/README.md`.
 pub static MIGRATOR: sqlx::migrate::Migrator = sqlx::migrate!("../migrations");
@@ -102,6 +107,21 @@ impl Db {
     /// `UNAVAILABLE` when the database or the write quorum cannot be reached.
     pub async fn begin_read(&self) -> Result<Transaction<'static, Postgres>> {
         self.begin_on(Use::Reads).await
+    }
+
+    /// Work that waits for the database, for as long as that can end: a server
+    /// that hangs closes no connection, so what waits for it ends once it is
+    /// succeeded. For work that goes on for long or is repeated for ever.
+    ///
+    /// # Errors
+    /// The work's own; `UNAVAILABLE` when it was given up.
+    pub async fn unless_lost<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
+        self.pools.unless_lost(work).await.unwrap_or_else(|| {
+            Err(Error::new(
+                Reason::Unavailable,
+                "the database server does not answer and was succeeded by another; try again",
+            ))
+        })
     }
 
     /// PostgreSQL's version, such as `15.18`.

@@ -190,7 +190,7 @@ impl Publisher {
                 }
                 () = self.wake.notified() => {}
                 _ = poll.tick() => {
-                    match self.unless_lost(self.look_around()).await {
+                    match self.db.unless_lost(self.look_around()).await {
                         Ok(is_alone) => alone = is_alone,
                         Err(error) => tracing::warn!(%error, cause = error.cause().map(tracing::field::display), "cannot look at the database server now"),
                     }
@@ -198,7 +198,7 @@ impl Publisher {
                 () = stop.cancelled() => return,
             }
             loop {
-                match self.unless_lost(self.publish(at.as_deref())).await {
+                match self.db.unless_lost(self.publish(at.as_deref())).await {
                     Ok((heads, more)) => {
                         at = Some(heads);
                         if !more {
@@ -214,12 +214,6 @@ impl Publisher {
             // under load many commits are published together
             tokio::time::sleep(SPACING).await;
         }
-    }
-
-    /// A server that hangs is waited for only until it is succeeded.
-    async fn unless_lost<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
-        let done = self.db.pools.unless_lost(work).await;
-        done.unwrap_or_else(|| Err(not_yet()))
     }
 
     /// Begins a new epoch where the server is another; tells whether this is

@@ -4,7 +4,6 @@
 
 use std::{sync::Arc, time::Duration};
 
-use authguardian_proto::reason::Reason;
 use futures::future::BoxFuture;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -13,7 +12,7 @@ use crate::{
     blackboard::Blackboard,
     clock::Ambient,
     db::{self, Db},
-    error::{Error, Result},
+    error::Result,
     events,
     grants::Grants,
     identity::Identity,
@@ -116,8 +115,7 @@ async fn drive(jobs: Arc<Jobs>, (name, period, run): Job, stop: CancellationToke
     let mut failed = false;
     loop {
         // a job must not wait for ever on a server that hangs
-        let done = jobs.db.pools.unless_lost(run((*jobs).clone())).await;
-        match done.unwrap_or_else(|| Err(lost())) {
+        match jobs.db.unless_lost(run((*jobs).clone())).await {
             Ok(touched) => {
                 failed = false;
                 if touched > 0 {
@@ -136,13 +134,6 @@ async fn drive(jobs: Arc<Jobs>, (name, period, run): Job, stop: CancellationToke
             () = stop.cancelled() => return,
         }
     }
-}
-
-fn lost() -> Error {
-    Error::new(
-        Reason::Unavailable,
-        "the database server was succeeded by another; tries again",
-    )
 }
 
 async fn observe_quorum(jobs: Jobs) -> Result<u64> {

@@ -9,6 +9,7 @@ use prometheus_client::{
     metrics::{
         counter::Counter,
         family::Family,
+        gauge::Gauge,
         histogram::{Histogram, exponential_buckets},
         info::Info,
     },
@@ -27,6 +28,8 @@ pub struct Metrics {
     registry: Arc<Registry>,
     grpc_requests: Family<GrpcRequest, Counter>,
     grpc_seconds: Family<GrpcMethod, Histogram>,
+    write_copies: Gauge,
+    lease_seconds: Gauge,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -64,10 +67,26 @@ impl Metrics {
             grpc_seconds.clone(),
         );
 
+        let write_copies = Gauge::default();
+        ours.register(
+            "database_write_copies",
+            "Database nodes that would flush a commit made now",
+            write_copies.clone(),
+        );
+        let lease_seconds = Gauge::default();
+        ours.register_with_unit(
+            "database_leader_lease",
+            "How long the database's leader leads at least; 0 where that is not known or not looked for",
+            Unit::Seconds,
+            lease_seconds.clone(),
+        );
+
         Self {
             registry: Arc::new(registry),
             grpc_requests,
             grpc_seconds,
+            write_copies,
+            lease_seconds,
         }
     }
 
@@ -84,6 +103,13 @@ impl Metrics {
         self.grpc_seconds
             .get_or_create(&GrpcMethod { method })
             .observe(took.as_secs_f64());
+    }
+
+    /// How the database stands: see `db::Quorum`.
+    pub fn database(&self, copies: u32, lease: Duration) {
+        self.write_copies.set(i64::from(copies));
+        let seconds = i64::try_from(lease.as_secs()).unwrap_or(i64::MAX);
+        self.lease_seconds.set(seconds);
     }
 
     /// All figures as they are now.

@@ -222,7 +222,7 @@ impl Server {
         let https = https::handshake(&self.tls, &certificate)?;
 
         let (health, health_service) = tonic_health::server::health_reporter();
-        tasks.spawn(report_health(Arc::clone(&app), health));
+        tasks.spawn(report_health(Arc::clone(&app), metrics.clone(), health));
         let edge_router = edge_services(&app, &metrics).add_service(health_service.clone());
         let admin_router = admin_services(&app, &metrics)?.add_service(health_service);
 
@@ -414,8 +414,11 @@ async fn checks(app: &App) -> Vec<Check> {
     ]
 }
 
-async fn report_health(app: Arc<App>, health: HealthReporter) {
+async fn report_health(app: Arc<App>, metrics: Metrics, health: HealthReporter) {
     loop {
+        let quorum = &app.db.quorum;
+        let lease = quorum.lease().and_then(|lease| lease.remaining().ok());
+        metrics.database(quorum.copies(), lease.unwrap_or_default());
         let well = checks(&app)
             .await
             .iter()

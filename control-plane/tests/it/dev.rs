@@ -22,6 +22,7 @@ struct Dev {
     ready: Value,
     ready_file: PathBuf,
     postmaster: Pid,
+    standbys: Vec<Pid>,
     edge: Pid,
 }
 
@@ -58,10 +59,14 @@ fn command(dir: &Path, base: u16) -> Command {
 
 impl Dev {
     async fn start(dir: &Path) -> Self {
+        Self::start_with(dir, &[]).await
+    }
+
+    async fn start_with(dir: &Path, arguments: &[&str]) -> Self {
         let ready_file = dir.join("ready.json");
         // one that a killed run left behind would be taken for this run's
         let _ = fs::remove_file(&ready_file);
-        let mut child = command(dir, free_base()).spawn().unwrap();
+        let mut child = command(dir, free_base()).args(arguments).spawn().unwrap();
         until("everything is ready", || {
             assert!(
                 child.try_wait().unwrap().is_none(),
@@ -71,14 +76,15 @@ impl Dev {
         })
         .await;
         let ready = serde_json::from_slice(&fs::read(&ready_file).unwrap()).unwrap();
-        let cluster = dir.join("data/postgres/cluster/postmaster.pid");
-        let pid = fs::read_to_string(cluster).unwrap();
-        let pid = pid.lines().next().unwrap().parse().unwrap();
+        let pid = postmaster_of(dir, "postgres").unwrap();
+        let standbys = ["standby1", "standby2"];
+        let standbys = standbys.iter().filter_map(|name| postmaster_of(dir, name));
         let own = child.id().unwrap();
         Self {
             ready,
             ready_file,
-            postmaster: Pid::from_raw(pid).unwrap(),
+            postmaster: pid,
+            standbys: standbys.collect(),
             edge: edge_of(own),
             child,
         }
@@ -109,18 +115,47 @@ impl Dev {
         self.call("request_permission", &arguments).await
     }
 
+    /// What a command of the operator tells.
+    async fn operate(&self, arguments: &[&str]) -> Value {
+        let told = Command::new(env!("CARGO_BIN_EXE_control-plane"))
+            .args(arguments)
+            .args(["-o", "json"])
+            .env("AUTHGUARDIAN_SERVER", self.text("admin_grpc"))
+            .env("AUTHGUARDIAN_CA_FILE", self.text("ca_file"))
+            .env("AUTHGUARDIAN_ADMIN_TOKEN", self.text("admin_token"))
+            .output()
+            .await
+            .unwrap();
+        serde_json::from_slice(&told.stdout).unwrap()
+    }
+
+    async fn status(&self) -> Value {
+        self.operate(&["status"]).await
+    }
+
     /// Signals dev alone, waits until it has ended, and looks after the rest.
     async fn end(mut self, signal: Signal) -> Option<i32> {
         let pid = Pid::from_raw(i32::try_from(self.child.id().unwrap()).unwrap()).unwrap();
         kill_process(pid, signal).unwrap();
         let status = tokio::time::timeout(DEADLINE, self.child.wait()).await;
-        let (edge, postmaster) = (self.edge, self.postmaster);
+        let (edge, postmaster, standbys) = (self.edge, self.postmaster, self.standbys);
         until("edge and PostgreSQL are gone", || {
-            test_kill_process(edge).is_err() && test_kill_process(postmaster).is_err()
+            let servers = [&[postmaster], &*standbys].concat();
+            test_kill_process(edge).is_err()
+                && servers
+                    .iter()
+                    .all(|server| test_kill_process(*server).is_err())
         })
         .await;
         status.unwrap().unwrap().code()
     }
+}
+
+/// The server in one of the directories of `dev`.
+fn postmaster_of(dir: &Path, name: &str) -> Option<Pid> {
+    let file = dir.join("data").join(name).join("cluster/postmaster.pid");
+    let pid = fs::read_to_string(file).ok()?;
+    Pid::from_raw(pid.lines().next()?.parse().ok()?)
 }
 
 /// The edge's process, by its parent.
@@ -192,6 +227,50 @@ async fn the_first_call_is_granted_and_a_second_start_finds_everything() {
 }
 
 #[tokio::test]
+async fn three_replicas_confirm_writes_as_a_quorum_and_end_together() {
+    let place = place();
+    let replicas = ["--replicas", "3"];
+    let dev = Dev::start_with(place.path(), &replicas).await;
+    assert_eq!(dev.standbys.len(), 2);
+    let granted = dev.request().await.unwrap();
+    let status = dev.status().await;
+    assert_eq!(
+        (&status["write_quorum"], &status["write_copies"]),
+        (&json!(2), &json!(2))
+    );
+
+    // one of them is enough, and it comes back
+    kill_process(dev.standbys[0], Signal::KILL).unwrap();
+    dev.request().await.unwrap();
+    until("the standby is back", || {
+        postmaster_of(place.path(), "standby1").is_some_and(|pid| pid != dev.standbys[0])
+    })
+    .await;
+    let standbys = ["standby1", "standby2"].map(|name| postmaster_of(place.path(), name).unwrap());
+    let dev = Dev {
+        standbys: standbys.to_vec(),
+        ..dev
+    };
+    assert_eq!(dev.end(Signal::INT).await, Some(0));
+
+    let dev = Dev::start_with(place.path(), &replicas).await;
+    let arguments = json!({
+        "token": granted["token"],
+        "agent_id": "data_analyst",
+        "resource_type": "SAP_API",
+    });
+    let valid = dev.call("validate_token", &arguments).await.unwrap();
+    assert_eq!(valid["valid"], true, "{valid}");
+    assert_eq!(dev.end(Signal::KILL).await, None);
+
+    // and without them again
+    let dev = Dev::start(place.path()).await;
+    assert_eq!(dev.status().await["write_quorum"], 1);
+    dev.request().await.unwrap();
+    assert_eq!(dev.end(Signal::INT).await, Some(0));
+}
+
+#[tokio::test]
 async fn killing_it_leaves_no_process_and_loses_nothing() {
     let place = place();
     let dev = Dev::start(place.path()).await;
@@ -199,21 +278,9 @@ async fn killing_it_leaves_no_process_and_loses_nothing() {
     assert_eq!(dev.end(Signal::KILL).await, None);
 
     let dev = Dev::start(place.path()).await;
-    let listed = Command::new(env!("CARGO_BIN_EXE_control-plane"))
-        .args([
-            "grant",
-            "show",
-            granted["grant_id"].as_str().unwrap(),
-            "-o",
-            "json",
-        ])
-        .env("AUTHGUARDIAN_SERVER", dev.text("admin_grpc"))
-        .env("AUTHGUARDIAN_CA_FILE", dev.text("ca_file"))
-        .env("AUTHGUARDIAN_ADMIN_TOKEN", dev.text("admin_token"))
-        .output()
-        .await
-        .unwrap();
-    let shown: Value = serde_json::from_slice(&listed.stdout).unwrap();
+    let shown = dev
+        .operate(&["grant", "show", granted["grant_id"].as_str().unwrap()])
+        .await;
     assert_eq!(shown["state"], "active");
     dev.end(Signal::INT).await;
 }
@@ -231,11 +298,9 @@ async fn a_part_that_dies_is_started_again() {
     };
     tokio::time::timeout(DEADLINE, again).await.unwrap();
     let own = dev.child.id().unwrap();
-    let pid = fs::read_to_string(place.path().join("data/postgres/cluster/postmaster.pid"));
-    let pid = pid.unwrap().lines().next().unwrap().parse().unwrap();
     let dev = Dev {
         edge: edge_of(own),
-        postmaster: Pid::from_raw(pid).unwrap(),
+        postmaster: postmaster_of(place.path(), "postgres").unwrap(),
         ..dev
     };
     assert_eq!(dev.end(Signal::INT).await, Some(0));

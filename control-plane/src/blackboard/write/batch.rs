@@ -58,6 +58,10 @@ impl batch::Operation for Batch {
     type Request = Request;
     type Reply = Written;
 
+    fn db(&self) -> Option<&Db> {
+        Some(&self.db)
+    }
+
     #[tracing::instrument(name = "blackboard.write", skip_all, fields(batch = requests.len()))]
     async fn run(&self, requests: &[Request]) -> Result<Served<Written>> {
         let mut tx = self.db.begin().await?;

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! postgres/      the private PostgreSQL server
+//! standby1/ …    its standbys, copied anew at each start
 //! edge/          the edge's key and certificate
 //! master.key     what our own keys are sealed under
 //! ca.pem         CA certificates, for clients
@@ -91,6 +92,10 @@ impl Directory {
 
     pub(super) fn postgres(&self) -> PathBuf {
         self.root.join("postgres")
+    }
+
+    pub(super) fn standby(&self, name: &str) -> PathBuf {
+        self.root.join(name)
     }
 
     pub(super) fn edge(&self) -> PathBuf {

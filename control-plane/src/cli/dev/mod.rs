@@ -7,6 +7,7 @@ mod directory;
 mod edge;
 mod ports;
 mod ready;
+mod standbys;
 mod summary;
 
 use std::path::PathBuf;
@@ -19,6 +20,7 @@ use self::{
     edge::{Edge, EdgeOptions},
     ports::Ports,
     ready::{ReadyFile, Running},
+    standbys::{Standbys, write_quorum},
 };
 use super::{ambient, control_plane::ControlPlane, failure::Failure};
 use crate::{
@@ -34,11 +36,16 @@ use crate::{
 const EXAMPLES: &str = "\
 Examples:
   control-plane dev
+  control-plane dev --replicas 3
   control-plane dev --port-base 4000 --data-dir ./dev --ready-file ./dev/ready.json
 
 Ports from N: N http, N+1 edge HTTP, N+2 edge WebSocket (reserved), N+3 admin
 gRPC, N+4 edge gRPC. Ctrl-C stops all of it; a second start on the same
 directory finds its data and keys. AUTHGUARDIAN_LOG__LEVEL=info shows the logs.
+
+With --replicas 3, two standbys follow the PostgreSQL server, and every write is
+acknowledged once one of them has it too. None of them takes over: failover is
+for Patroni, see deploy/ha/README.md.
 
 Not for production: the demo API key and admin token lie in the data directory
 and in the ready file, readable for you alone.";
@@ -58,6 +65,11 @@ pub(crate) struct DevArgs {
     #[arg(long, value_name = "N", default_value_t = 3000, value_parser = clap::value_parser!(u16).range(1..=65_531))]
     port_base: u16,
 
+    /// PostgreSQL servers, the primary among them: a majority confirms every
+    /// write; no failover
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=5))]
+    replicas: u16,
+
     /// Written, as JSON, when everything is ready; removed at a clean stop
     #[arg(long, value_name = "FILE")]
     ready_file: Option<PathBuf>,
@@ -66,6 +78,7 @@ pub(crate) struct DevArgs {
 /// What a run works with.
 struct Dev {
     directory: Directory,
+    replicas: u16,
     ports: Ports,
     config: Config,
     ready_file: Option<ReadyFile>,
@@ -84,7 +97,7 @@ impl DevArgs {
         ports.check()?;
         let edge_binary = edge::binary()?;
         let directory = Directory::create(self.data_dir)?;
-        let config = config(&directory, &ports)?;
+        let config = config(&directory, &ports, self.replicas)?;
         telemetry::install(&config.log).map_err(|error| Failure::internal(error.to_string()))?;
         telemetry::keep_memory_private();
         let shutdown = Shutdown::on_signals()
@@ -92,6 +105,7 @@ impl DevArgs {
         let ambient = ambient()?;
         let mut dev = Dev {
             directory,
+            replicas: self.replicas,
             ports,
             config,
             ready_file,
@@ -113,22 +127,40 @@ impl Dev {
         ));
         let mut postgres = self.unless_stopped(self.start_postgres()).await?;
         self.config.database.url = postgres.url().into();
-        let outcome = self.with_postgres(&mut postgres, server).await;
+        let outcome = self.with_standbys(&mut postgres, server).await;
         postgres.stop().await;
         progress("stopped");
+        outcome
+    }
+
+    async fn with_standbys(
+        &self,
+        postgres: &mut PrivatePostgres,
+        server: Server,
+    ) -> Result<(), Failure> {
+        if self.replicas > 1 {
+            progress("standbys");
+        }
+        let starting = Standbys::start(postgres, &self.directory, self.replicas);
+        let mut standbys = self.unless_stopped(starting).await?;
+        let outcome = self.with_postgres(postgres, &mut standbys, server).await;
+        standbys.stop().await;
         outcome
     }
 
     async fn with_postgres(
         &self,
         postgres: &mut PrivatePostgres,
+        standbys: &mut Standbys,
         server: Server,
     ) -> Result<(), Failure> {
         progress("control plane");
         let mut control_plane = self
             .unless_stopped(self.start_control_plane(server))
             .await?;
-        let outcome = self.with_control_plane(postgres, &mut control_plane).await;
+        let outcome = self
+            .with_control_plane(postgres, standbys, &mut control_plane)
+            .await;
         control_plane.stop(&self.shutdown).await;
         outcome
     }
@@ -136,6 +168,7 @@ impl Dev {
     async fn with_control_plane(
         &self,
         postgres: &mut PrivatePostgres,
+        standbys: &mut Standbys,
         control_plane: &mut ControlPlane,
     ) -> Result<(), Failure> {
         let app = control_plane.app();
@@ -158,7 +191,10 @@ impl Dev {
         };
         let edge = self.unless_stopped(Edge::start(options)).await?;
         let outcome = match self.directory.forget_join_token() {
-            Ok(()) => self.with_edge(postgres, control_plane, &demo).await,
+            Ok(()) => {
+                self.with_edge(postgres, standbys, control_plane, &demo)
+                    .await
+            }
             Err(failure) => Err(failure),
         };
         edge.stop().await;
@@ -169,6 +205,7 @@ impl Dev {
     async fn with_edge(
         &self,
         postgres: &mut PrivatePostgres,
+        standbys: &mut Standbys,
         control_plane: &mut ControlPlane,
         demo: &Demo,
     ) -> Result<(), Failure> {
@@ -177,7 +214,7 @@ impl Dev {
             file.write(&running)?;
         }
         summary::print(&running, &self.directory, &self.edge_binary);
-        let outcome = self.keep_running(postgres, control_plane).await;
+        let outcome = self.keep_running(postgres, standbys, control_plane).await;
         progress("stopping");
         if let Some(file) = &self.ready_file {
             file.remove()?;
@@ -188,6 +225,7 @@ impl Dev {
     async fn keep_running(
         &self,
         postgres: &mut PrivatePostgres,
+        standbys: &mut Standbys,
         control_plane: &mut ControlPlane,
     ) -> Result<(), Failure> {
         loop {
@@ -195,6 +233,10 @@ impl Dev {
                 () = self.shutdown.begun() => return Ok(()),
                 failure = control_plane.failed() => return Err(failure),
                 status = postgres.exited() => status,
+                again = standbys.keep_running(postgres, &self.directory) => {
+                    again?;
+                    continue;
+                }
             };
             let status = status.map_or_else(
                 || "for an unknown reason".to_owned(),
@@ -238,7 +280,7 @@ impl Dev {
 }
 
 /// The environment may say how to log; everything else is ours to decide.
-fn config(directory: &Directory, ports: &Ports) -> Result<Config, Failure> {
+fn config(directory: &Directory, ports: &Ports, replicas: u16) -> Result<Config, Failure> {
     let mut sources = Sources::of_process(None, Vec::new());
     sources
         .environment
@@ -249,6 +291,9 @@ fn config(directory: &Directory, ports: &Ports) -> Result<Config, Failure> {
     );
     let mut config = Config::load(&sources)?;
     config.listen = ports.listen();
+    config.database.write_quorum = u32::from(write_quorum(replicas));
+    // nothing is ever promoted here
+    config.database.leader_lease.watchdog = replicas > 1;
     config.identity.master_key_file = directory.master_key();
     config.validate()?;
     Ok(config)

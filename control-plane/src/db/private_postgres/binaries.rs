@@ -10,11 +10,13 @@ use super::Error;
 
 const DEBIAN: &str = "/usr/lib/postgresql";
 
-/// The two programs a server is made with.
+/// The programs a server is made with.
 #[derive(Clone, Debug)]
 pub(super) struct Binaries {
     pub(super) initdb: PathBuf,
     pub(super) postgres: PathBuf,
+    /// Copies a server; only those that follow another need it.
+    pub(super) pg_basebackup: PathBuf,
 }
 
 impl Binaries {
@@ -43,6 +45,7 @@ impl Binaries {
         Some(Self {
             initdb: program("initdb")?,
             postgres: program("postgres")?,
+            pg_basebackup: dir.join("pg_basebackup"),
         })
     }
 }

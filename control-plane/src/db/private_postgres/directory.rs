@@ -118,6 +118,17 @@ impl Directory {
         Ok(path)
     }
 
+    /// Removes the cluster: the copy of another that goes on without it.
+    pub(super) fn remove_cluster(&self) -> Result<(), Error> {
+        let cluster = self.cluster();
+        match fs::remove_dir_all(&cluster) {
+            Err(source) if source.kind() != ErrorKind::NotFound => {
+                Err(Error::io("remove", cluster)(source))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Puts a complete cluster in its place, durably.
     pub(super) fn install_cluster(&self, made: &Path) -> Result<(), Error> {
         fs::rename(made, self.cluster()).map_err(Error::io("rename", made))?;

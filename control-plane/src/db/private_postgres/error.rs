@@ -11,6 +11,10 @@ pub enum Error {
     )]
     NoBinaries,
 
+    /// Standbys do not begin to stream.
+    #[error("the standbys do not stream from the primary; see their `server.log`")]
+    NoStandbys,
+
     /// Another live process holds the directory.
     #[error("`{0}` is in use by another process; end that one, or choose another directory")]
     InUse(PathBuf),

@@ -39,6 +39,10 @@ pub const DATABASE: &str = "authguardian";
 /// loses nothing but makes the next start recover.
 const STOP_TIMEOUT: Duration = Duration::from_mins(1);
 
+/// Standbys of the quorum that stream.
+const STREAMING: &str = "SELECT count(*) FROM pg_stat_replication
+    WHERE state = 'streaming' AND sync_state = 'quorum'";
+
 const PATH: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'/')
     .remove(b'.')
@@ -48,6 +52,8 @@ const PATH: &AsciiSet = &NON_ALPHANUMERIC
 /// What a private server is started with.
 #[derive(Clone, Debug)]
 pub struct Options {
+    /// The server that it copies at each start, and then follows.
+    pub follows: Option<Follows>,
     /// The directory it lives in and has for itself; made when missing. As root
     /// it should be reachable for other users (every parent `o+x`): the server
     /// refuses to run as root.
@@ -63,11 +69,19 @@ impl Options {
     /// The defaults for a directory: 200 connections, 60 s.
     pub fn new(data_dir: impl Into<PathBuf>) -> Self {
         Self {
+            follows: None,
             data_dir: data_dir.into(),
             max_connections: 200,
             start_timeout: Duration::from_mins(1),
         }
     }
+}
+
+/// How a standby follows another private server.
+#[derive(Clone, Debug)]
+pub struct Follows {
+    socket_dir: String,
+    name: String,
 }
 
 /// A running private server. Dropping it begins a fast shutdown and does not
@@ -88,10 +102,59 @@ impl PrivatePostgres {
     /// when another process holds the directory, [`Error::Failed`] with the end
     /// of the server's log when it does not come up.
     pub async fn start(options: Options) -> Result<Self, Error> {
+        let follows = options.follows.is_some();
         let (server, exited) = server::start(options).await?;
         let this = Self { server, exited };
-        this.create_database().await?;
+        if !follows {
+            this.create_database().await?;
+        }
         Ok(this)
+    }
+
+    /// For the [`Options`] of a server that is to follow this one, under a name
+    /// of letters and digits. It is copied anew at each start, so a primary
+    /// that was elsewhere meanwhile does no harm.
+    pub fn followed_as(&self, name: &str) -> Follows {
+        Follows {
+            socket_dir: self.server.socket_dir.clone(),
+            name: name.to_owned(),
+        }
+    }
+
+    /// Has so many of the named standbys confirm every commit from now on; with
+    /// none, waits for none. Returns when as many stream.
+    ///
+    /// # Errors
+    /// When the server refuses, or they do not stream within a minute.
+    pub async fn confirmed_by(&self, count: usize, standbys: &[String]) -> Result<(), Error> {
+        let mut maintenance = PgConnection::connect(&self.url_of("postgres")).await?;
+        let quorum = match count {
+            0 => String::new(),
+            count => format!("ANY {count} ({})", standbys.join(", ")),
+        };
+        let set = format!("ALTER SYSTEM SET synchronous_standby_names = '{quorum}'");
+        sqlx::raw_sql(sqlx::AssertSqlSafe(set))
+            .execute(&mut maintenance)
+            .await?;
+        sqlx::query("SELECT pg_reload_conf()")
+            .execute(&mut maintenance)
+            .await?;
+        let wanted = i64::try_from(count).unwrap_or(i64::MAX);
+        let streaming = async {
+            while sqlx::query_scalar::<_, i64>(STREAMING)
+                .fetch_one(&mut maintenance)
+                .await?
+                < wanted
+            {
+                tokio::time::sleep(directory::POLL).await;
+            }
+            Ok::<_, Error>(())
+        };
+        tokio::time::timeout(STOP_TIMEOUT, streaming)
+            .await
+            .unwrap_or(Err(Error::NoStandbys))?;
+        maintenance.close().await?;
+        Ok(())
     }
 
     /// The URL of the database [`DATABASE`], for sqlx and libpq.

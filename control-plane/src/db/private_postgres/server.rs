@@ -19,7 +19,7 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use tokio::sync::{oneshot, watch};
 
 use super::{
-    Error, Options,
+    Error, Follows, Options,
     account::Account,
     binaries::Binaries,
     directory::{Directory, poll},
@@ -97,7 +97,10 @@ impl Running {
 
         let cluster = directory.cluster();
         let account = Account::choose(directory.root(), &cluster, &binaries.postgres)?;
-        if !cluster.exists() {
+        if let Some(follows) = &options.follows {
+            directory.remove_cluster()?;
+            copy(&directory, account, &binaries.pg_basebackup, follows)?;
+        } else if !cluster.exists() {
             initialize(&directory, account, &binaries.initdb)?;
         }
         account.own(&cluster)?;
@@ -162,12 +165,52 @@ fn initialize(directory: &Directory, account: Account, initdb: &Path) -> Result<
     directory.install_cluster(&made)
 }
 
+/// Makes the cluster a copy of another server's that knows to follow it.
+fn copy(
+    directory: &Directory,
+    account: Account,
+    pg_basebackup: &Path,
+    follows: &Follows,
+) -> Result<(), Error> {
+    let made = directory.new_cluster()?;
+    account.own(&made)?;
+    let mut command = account.command(pg_basebackup);
+    command.arg("--pgdata").arg(&made).args([
+        "--host",
+        &follows.socket_dir,
+        "--username=postgres",
+        "--wal-method=stream",
+        "--checkpoint=fast",
+        "--no-sync", // it is made anew at the next start
+    ]);
+    let (log, log_start) = directory.open_log()?;
+    let status = spawn(command, log, "pg_basebackup")?
+        .wait()
+        .map_err(Error::io("wait for", pg_basebackup))?;
+    if !status.success() {
+        return Err(failed("pg_basebackup", status, directory, log_start));
+    }
+    let signal = made.join("standby.signal");
+    File::create(&signal).map_err(Error::io("create", &signal))?;
+    account.own(&signal)?;
+    directory.install_cluster(&made)
+}
+
 /// Settings are given at each start and not written into the cluster, so that
 /// a new version's hold for an old cluster. What makes it durable (`fsync`,
 /// `full_page_writes`, `synchronous_commit`) stays at its default: on.
 fn settings(options: &Options, socket_dir: &str) -> impl Iterator<Item = String> {
     // a list, in which quotes keep commas and spaces from parting a path
     let socket_dir = format!("\"{}\"", socket_dir.replace('"', "\"\""));
+    let follows = options.follows.as_ref().map(|follows| {
+        let host = follows
+            .socket_dir
+            .replace('\\', "\\\\")
+            .replace('\'', "\\'");
+        let name = &follows.name;
+        let from = format!("host='{host}' user=postgres application_name={name}");
+        [("primary_conninfo", from)]
+    });
     [
         ("listen_addresses", String::new()),
         ("port", "5432".into()),
@@ -178,6 +221,7 @@ fn settings(options: &Options, socket_dir: &str) -> impl Iterator<Item = String>
         ("log_timezone", "UTC".into()),
     ]
     .into_iter()
+    .chain(follows.into_iter().flatten())
     .flat_map(|(name, value)| ["-c".to_owned(), format!("{name}={value}")])
 }
 

@@ -64,8 +64,16 @@ async fn writes(control_plane: &ControlPlane) -> bool {
         events::epoch::raise_time_floor(&mut tx, now).await?;
         db.commit(tx).await
     };
-    let written = db.pools.unless_lost(written).await;
-    matches!(written, Some(Ok(())))
+    let written = db.unless_lost(written).await;
+    if let Err(error) = &written {
+        println!(
+            "{:?} not now: {} {:?}",
+            Instant::now(),
+            error.problem().detail,
+            error.cause().map(ToString::to_string)
+        );
+    }
+    written.is_ok()
 }
 
 /// Fails a cluster's primary over, and measures how much later than Patroni the
