@@ -21,7 +21,7 @@ use crate::{
 /// its length, and for rounding.
 const MARGIN: Duration = Duration::from_millis(500);
 
-/// Between two looks while there is a lease, and while there is none.
+/// Between two looks while the primary has the lease, and while it has not.
 const PERIOD: Duration = Duration::from_millis(500);
 const HURRY: Duration = Duration::from_millis(100);
 
@@ -112,8 +112,10 @@ impl Lease {
     /// Looks again and again, until nobody else asks any more.
     pub(super) async fn follow(self: Arc<Self>, etcd: Etcd, pools: Pools) {
         while Arc::strong_count(&self) > 1 {
-            let held = self.remaining().is_ok();
-            tokio::time::sleep(if held { PERIOD } else { HURRY }).await;
+            let settled = pools
+                .timeline()
+                .is_some_and(|timeline| self.covers(timeline));
+            tokio::time::sleep(if settled { PERIOD } else { HURRY }).await;
             self.look(&etcd, &pools).await;
         }
     }

@@ -211,6 +211,12 @@ impl Pools {
         self.standings.as_ref()?.timeline_of(host, port)
     }
 
+    /// What the primary writes, where the servers are watched.
+    pub(super) fn timeline(&self) -> Option<i64> {
+        let (_, primary) = self.standings.clone()?.primary()?;
+        primary.timeline()
+    }
+
     /// How the servers stand, where they are watched.
     pub(super) fn standings(&self) -> Option<&Standings> {
         self.standings.as_ref()

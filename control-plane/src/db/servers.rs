@@ -58,7 +58,7 @@ impl Standing {
         matches!(self, Self::Primary { copies: 2.., .. })
     }
 
-    fn timeline(&self) -> Option<i64> {
+    pub(super) fn timeline(&self) -> Option<i64> {
         match self {
             Self::Primary { timeline, .. } => Some(*timeline),
             _ => None,
