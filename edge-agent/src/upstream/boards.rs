@@ -24,10 +24,11 @@ use super::{
 /// of as many with what was there before.
 const MAX_ANSWER: usize = 128 * 1024 * 1024;
 
-/// For the beginning of a stream, each time.
-const OPENING: Duration = Duration::from_secs(4);
+/// For the beginning of a stream, each time: a control plane that is behind the
+/// position that it is to begin after waits for its own news first.
+const OPENING: Duration = Duration::from_secs(8);
 /// For a stream that somebody waits to see begin.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(12);
 /// The control plane tells its progress every second; after this silence the
 /// stream is taken for broken.
 const SILENCE: Duration = Duration::from_secs(5);

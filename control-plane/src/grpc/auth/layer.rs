@@ -179,7 +179,9 @@ pub(super) fn ended_certificate() -> Error {
 fn largest_request(access: Access) -> usize {
     match access {
         Access::Open => 64 << 10,
-        Access::Renewal | Access::Machine | Access::Session | Access::Socket => 1 << 20,
+        Access::Renewal | Access::Machine | Access::Socket => 1 << 20,
+        // a transaction on a board: a mebibyte of keys and values, and what they are told by
+        Access::Session => 2 << 20,
         // policies
         Access::Role(_) => 4 << 20,
     }

@@ -38,7 +38,7 @@ pub struct EntryResult {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<String>,
     /// True for a lock, which only `lock_acquire`, `lock_renew` and `lock_release` change.
-    #[serde(skip_serializing_if = "is_false")]
+    #[serde(default, skip_serializing_if = "is_false")]
     pub is_lock: bool,
 }
 

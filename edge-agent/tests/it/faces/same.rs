@@ -714,7 +714,7 @@ fn rows_about_boards() -> Vec<Row> {
         writes(
             "only where nothing is",
             json!({"board": "session", "key": "a", "value": 1, "if_revision": 0}),
-            ToRefusal("REVISION_CONFLICT", Some("if_revision")),
+            ToRefusal("REVISION_CONFLICT", Some("key")),
         ),
         writes("no key", json!({"value": 1}), invalid("key")),
         writes(
@@ -812,7 +812,7 @@ fn rows_about_boards() -> Vec<Row> {
         deletes(
             "another revision",
             json!({"board": "session", "key": "a", "if_revision": 999}),
-            ToRefusal("REVISION_CONFLICT", Some("if_revision")),
+            ToRefusal("REVISION_CONFLICT", Some("key")),
         ),
     ]
 }
@@ -823,7 +823,7 @@ fn rows_about_strong_boards() -> Vec<Row> {
     let transacts =
         |what, arguments, comes| calls("blackboard_transaction", what, arguments, comes);
     let acquires = |what, arguments, comes| calls("lock_acquire", what, arguments, comes);
-    let unsupported = || ToRefusal("UNSUPPORTED_FOR_LEVEL", Some("board"));
+    let unsupported = || ToRefusal("UNSUPPORTED_FOR_LEVEL", None);
     let put = |key: &str, value: Value| json!({"op": "put", "key": key, "value": value});
     vec![
         transacts(

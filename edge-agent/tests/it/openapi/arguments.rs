@@ -79,8 +79,49 @@ const VALUES: &[(&str, &str)] = &[
         "capability",
         r#"[null, 7, "", " ", "*", "**", "a", "a.b@1.2", "a.*", "a@1.*", "a*", "a.**", ".*", "@*", "a@*", "*.a", "a b", []]"#,
     ),
+    (
+        "board",
+        r#"[null, "strong", "eventual", "Strong", "", "a b", "7a", "no-such_1", 7]"#,
+    ),
+    (
+        "key",
+        r#"[null, "a", " ", "", "a/b c\"é🚀", "a\u0000", "\n", 7, ["a"]]"#,
+    ),
+    ("prefix", r#"[null, "", "a", " ", "a\u0000", 7]"#),
+    (
+        "value",
+        r#"[null, 0, -1.50, "", "x", [], {}, {"a": [null]}, false]"#,
+    ),
+    ("keys_only", r#"[null, true, false, 0, "yes"]"#),
+    (
+        "if_revision",
+        r#"[null, 0, 1, 7.0, -1, 0.5, "0", 9223372036854775807, 9223372036854775808, []]"#,
+    ),
+    ("fencing_revision", r#"[null, 0, 1, 7.0, -1, 0.5, "0", []]"#),
+    (
+        "after_revision",
+        r#"[null, 0, 0.0, "0.0", "1.0", "1", "1.", ".1", "1.2.3", "+1.2", "", -1, 0.5, []]"#,
+    ),
+    (
+        "if_lock",
+        r#"[null, {}, 7, {"key": "a"}, {"fencing_revision": 1}, {"key": "a", "fencing_revision": 1}, {"key": "", "fencing_revision": 1},
+            {"key": "a", "fencing_revision": -1}, {"key": "a", "fencing_revision": 1, "ttl": 1}]"#,
+    ),
+    (
+        "compare",
+        r#"[null, [], {}, 7, [null], [{}], [{"key": "a"}], [{"key": "a", "revision": 0}], [{"key": "a", "revision": -1}],
+            [{"key": "a", "exists": true}], [{"key": "a", "exists": 1}], [{"key": "a", "value": null}], [{"key": "", "value": 1}],
+            [{"key": "a", "fencing_revision": 1}], [{"key": "a", "exists": true, "revision": 0}], [{"value": 1}]]"#,
+    ),
+    ("then", OPERATIONS),
+    ("else", OPERATIONS),
     ("no_such_argument", r#"[null, 1, "x"]"#),
 ];
+
+const OPERATIONS: &str = r#"[null, [], {}, 7, [null], [{}], [{"op": "get", "key": "a"}], [{"op": "delete", "key": "a"}],
+    [{"op": "put", "key": "a", "value": null}], [{"op": "put", "key": "a"}], [{"op": "delete", "key": ""}], [{"op": "cas", "key": "a"}],
+    [{"op": "get", "key": "a", "value": 1}], [{"op": "put", "key": "a", "value": 1, "ttl_seconds": 0}], [{"op": "get", "key": 7}],
+    [{"op": "put", "key": "a", "value": 1, "ttl_seconds": 5}], [{"op": "get", "key": "a", "x": 1}], [{"key": "a"}]]"#;
 
 /// The bounds of texts, in characters.
 const LONGEST: &[(&str, usize)] = &[
@@ -178,6 +219,9 @@ fn good(name: &str) -> Value {
         "justification" => json!("Q4 analysis task"),
         "token" => json!("e.y.J"),
         "grant_id" => json!("grt_0000000000000000000007"),
+        "board" => json!("strong"),
+        "key" => json!("a"),
+        "value" => json!(1),
         _ => panic!("no good `{name}` is known"),
     }
 }
