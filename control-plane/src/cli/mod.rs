@@ -6,6 +6,8 @@ mod admin_token;
 mod agent;
 mod api_key;
 mod audit;
+mod blackboard;
+mod board;
 mod bootstrap;
 mod client;
 mod completions;
@@ -105,6 +107,10 @@ enum Command {
     Suspend(suspend::SuspendArgs),
     /// Lift a suspension
     Resume(suspend::ResumeArgs),
+    /// Boards, what they promise and who may use them
+    Board(board::BoardArgs),
+    /// What is on boards
+    Blackboard(blackboard::BlackboardArgs),
     /// Who did what
     Audit(audit::AuditArgs),
 }
@@ -172,6 +178,8 @@ impl Command {
             Self::Grant(args) => args.client.output,
             Self::Suspend(args) => args.client.output,
             Self::Resume(args) => args.client.output,
+            Self::Board(args) => args.client.output,
+            Self::Blackboard(args) => args.client.output,
             Self::Audit(args) => args.client.output,
         }
     }
@@ -198,6 +206,8 @@ impl Command {
             Self::Grant(args) => args.run().await,
             Self::Suspend(args) => args.run().await,
             Self::Resume(args) => args.run().await,
+            Self::Board(args) => args.run().await,
+            Self::Blackboard(args) => args.run().await,
             Self::Audit(args) => args.run().await,
         }
     }

@@ -9,6 +9,7 @@ mod admins;
 mod architecture;
 mod attempts;
 mod authorisation;
+mod blackboard;
 mod ca_rotation;
 mod certificates;
 mod daemon;

@@ -31,6 +31,8 @@ struct Row {
     keys: i64,
     bytes: i64,
     epoch: i64,
+    /// The database's clock: one for all control planes.
+    now: OffsetDateTime,
 }
 
 impl TryFrom<Row> for Board {
@@ -64,39 +66,32 @@ impl TryFrom<Row> for Board {
 }
 
 /// Boards by name, with their heads locked in name order until the transaction
-/// ends, and the database's time; those that are not there are left out.
+/// ends, and the database's time, where there are any; those that are not there
+/// are left out.
 #[tracing::instrument(name = "db.board.lock", skip_all)]
 pub(in crate::blackboard) async fn lock_boards(
     connection: &mut PgConnection,
     names: BTreeSet<&BoardName>,
-) -> Result<(BTreeMap<BoardName, Board>, OffsetDateTime)> {
+) -> Result<(BTreeMap<BoardName, Board>, Option<OffsetDateTime>)> {
     let names: Vec<String> = names.iter().map(ToString::to_string).collect();
     let rows = sqlx::query_as!(
         Row,
-        "SELECT name, level, readers, writers, min_trust, requires_grant, max_keys, max_bytes,
+        r#"SELECT name, level, readers, writers, min_trust, requires_grant, max_keys, max_bytes,
                 default_ttl_seconds, retention_seconds, description, board.created_at,
-                revision, floor, keys, bytes, epoch
+                revision, floor, keys, bytes, epoch, clock_timestamp() AS "now!"
          FROM board_head JOIN board ON name = board, installation
-         WHERE board = ANY ($1) ORDER BY board FOR UPDATE OF board_head",
+         WHERE board = ANY ($1) ORDER BY board FOR UPDATE OF board_head"#,
         &names,
     )
-    .fetch_all(&mut *connection)
+    .fetch_all(connection)
     .await?;
+    let now = rows.last().map(|row| row.now);
     let boards = rows.into_iter().map(|row| {
         let board = Board::try_from(row)?;
         Ok((board.name.clone(), board))
     });
     let boards = boards.collect::<Result<_>>()?;
-    Ok((boards, database_time(connection).await?))
-}
-
-/// The database's clock: one for all control planes.
-pub(in crate::blackboard) async fn database_time(
-    connection: &mut PgConnection,
-) -> Result<OffsetDateTime> {
-    Ok(sqlx::query_scalar!(r#"SELECT clock_timestamp() AS "now!""#)
-        .fetch_one(connection)
-        .await?)
+    Ok((boards, now))
 }
 
 /// Boards by name as they are; those that are not there are left out.
@@ -108,11 +103,11 @@ pub(in crate::blackboard) async fn boards(
     let names: Vec<String> = names.iter().map(ToString::to_string).collect();
     let rows = sqlx::query_as!(
         Row,
-        "SELECT name, level, readers, writers, min_trust, requires_grant, max_keys, max_bytes,
+        r#"SELECT name, level, readers, writers, min_trust, requires_grant, max_keys, max_bytes,
                 default_ttl_seconds, retention_seconds, description, board.created_at,
-                revision, floor, keys, bytes, epoch
+                revision, floor, keys, bytes, epoch, clock_timestamp() AS "now!"
          FROM board JOIN board_head ON name = board, installation
-         WHERE name = ANY ($1)",
+         WHERE name = ANY ($1)"#,
         &names,
     )
     .fetch_all(connection)
@@ -133,11 +128,11 @@ pub(in crate::blackboard) async fn list_boards(
 ) -> Result<Vec<Board>> {
     let rows = sqlx::query_as!(
         Row,
-        "SELECT name, level, readers, writers, min_trust, requires_grant, max_keys, max_bytes,
+        r#"SELECT name, level, readers, writers, min_trust, requires_grant, max_keys, max_bytes,
                 default_ttl_seconds, retention_seconds, description, board.created_at,
-                revision, floor, keys, bytes, epoch
+                revision, floor, keys, bytes, epoch, clock_timestamp() AS "now!"
          FROM board JOIN board_head ON name = board, installation
-         WHERE name > $1 ORDER BY name LIMIT $2",
+         WHERE name > $1 ORDER BY name LIMIT $2"#,
         after.map_or("", BoardName::as_str),
         limit,
     )

@@ -67,6 +67,8 @@ impl batch::Operation for Batch {
         let mut tx = self.db.begin().await?;
         let names: BTreeSet<&BoardName> = requests.iter().map(|request| &request.board).collect();
         let (boards, at) = store::lock_boards(&mut tx, names).await?;
+        // without a board nothing is written
+        let at = at.unwrap_or_else(|| self.ambient.clock.now());
         let calls = requests
             .iter()
             .map(|request| (&request.who, boards.get(&request.board)));

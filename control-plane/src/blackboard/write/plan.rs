@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use authguardian_proto::{
-    board::{Key, Level},
+    board::{Key, Level, MAX_TRANSACTION_BYTES},
     ids::BoardName,
     reason::{Problem, Reason},
 };
@@ -175,6 +175,7 @@ impl Plan {
         } else {
             ("else", otherwise)
         };
+        self.check_fetched(name, field, operations)?;
         let (mut performed, mut steps) = (Vec::with_capacity(operations.len()), Vec::new());
         for (at, Operation { key, deed }) in operations.iter().enumerate() {
             if let Some(deed) = deed {
@@ -197,6 +198,20 @@ impl Plan {
             succeeded,
             performed,
         })
+    }
+
+    /// What is read has to fit into one answer.
+    fn check_fetched(&self, name: &BoardName, field: &str, operations: &[Operation]) -> Result<()> {
+        let fetched = operations
+            .iter()
+            .filter(|operation| operation.deed.is_none())
+            .filter_map(|operation| self.known(name, &operation.key));
+        if fetched.map(|known| known.bytes).sum::<u64>() <= MAX_TRANSACTION_BYTES as u64 {
+            return Ok(());
+        }
+        let detail =
+            format!("expected to read at most {MAX_TRANSACTION_BYTES} bytes of keys and values");
+        Err(Problem::new(Reason::TooLarge, detail).at(field).into())
     }
 
     fn holds(&self, name: &BoardName, compare: &Compare, writer: &Writer) -> bool {

@@ -46,6 +46,7 @@ pub(super) const CONTROL_PLANE: Crate = Crate {
         Floor::Open(&["identity"]),
         Floor::Open(&["registry"]),
         Floor::Open(&["grants"]),
+        Floor::Open(&["blackboard"]),
         Floor::Apart(&["grpc", "http", "jobs"]),
         Floor::Open(&["app", "serve"]),
         Floor::Open(&["cli"]),
