@@ -88,14 +88,18 @@ impl Blackboard {
         filter: Filter,
         after: Option<Position>,
     ) -> Result<Watch> {
-        may_read(&self.db, &self.ambient, &who, &board).await?;
+        let allowed = may_read(&self.db, &self.ambient, &who, &board);
+        self.db.unless_lost(allowed).await?;
         let feed = self.feeds.of(&board);
         // first the news, then what was missed up to them: nothing falls between
         let news = feed.sender.subscribe();
         let head = head(&feed, after).await?;
         let read = match after {
             None => head,
-            Some(after) => self.resume(&board, after, head).await?,
+            Some(after) => {
+                let resumed = self.resume(&board, after, head);
+                self.db.unless_lost(resumed).await?
+            }
         };
         Ok(Watch {
             db: self.db.clone(),
