@@ -147,7 +147,8 @@ impl Quorum {
                 .execute(&mut *tx)
                 .await
                 .map_err(after_commit)?;
-            let at: String = sqlx::query_scalar("SELECT pg_current_wal_insert_lsn()::text")
+            // what is written but not flushed may stay so, and reaches no standby meanwhile
+            let at: String = sqlx::query_scalar("SELECT pg_current_wal_flush_lsn()::text")
                 .fetch_one(&mut *tx)
                 .await
                 .map_err(after_commit)?;
