@@ -11,7 +11,7 @@ pub(super) fn changes_if_told(board: &Board, operation: &Operation) -> Option<Ve
     if agree(&effect.outcome, &operation.outcome) || is_lenient(board, operation) {
         return Some(effect.changes);
     }
-    // an acquirer ends what has outlived its time
+    // a lock may be over before its end has come in the board's order
     let effect = board.effect(operation, operation.end);
     agree(&effect.outcome, &operation.outcome).then_some(effect.changes)
 }

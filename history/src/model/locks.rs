@@ -9,22 +9,13 @@ use crate::{
 };
 
 impl Board {
-    pub(super) fn acquire(
-        &self,
-        key: &str,
-        agent: &str,
-        ends: Duration,
-        may_end: Option<Duration>,
-    ) -> Effect {
-        let mut changes = Vec::new();
-        match self.get(key) {
-            Some(held) if held.has_outlived(may_end) => changes.extend(self.expire([key])),
-            Some(held) if held.is_lock => return self.not_held(key),
-            Some(_) => return Effect::conflict(),
-            None => {}
+    pub(super) fn acquire(&self, key: &str, agent: &str, ends: Duration) -> Effect {
+        if self.get(key).is_some() {
+            // one that is over ends first, by a revision of its own
+            return self.not_held(key, None);
         }
         let revision = self.revision + 1;
-        changes.push(Change {
+        let change = Change {
             kind: Kind::Put,
             key: key.to_owned(),
             before: None,
@@ -36,8 +27,8 @@ impl Board {
                 is_lock: true,
                 ends: Some(ends),
             }),
-        });
-        self.locked(true, revision, agent, changes)
+        };
+        self.locked(true, revision, agent, vec![change])
     }
 
     pub(super) fn renew(
@@ -46,9 +37,10 @@ impl Board {
         agent: &str,
         fencing: Option<u64>,
         ends: Duration,
+        over: Option<Duration>,
     ) -> Effect {
-        let Some(held) = self.held_by(key, agent, fencing) else {
-            return self.not_held(key);
+        let Some(held) = self.held_by(key, agent, fencing, over) else {
+            return self.not_held(key, over);
         };
         let after = Held {
             revision: self.revision + 1,
@@ -64,16 +56,25 @@ impl Board {
         self.locked(true, held.created_revision, agent, vec![change])
     }
 
-    pub(super) fn release(&self, key: &str, agent: &str, fencing: Option<u64>) -> Effect {
-        let Some(held) = self.held_by(key, agent, fencing) else {
-            return self.not_held(key);
+    pub(super) fn release(
+        &self,
+        key: &str,
+        agent: &str,
+        fencing: Option<u64>,
+        over: Option<Duration>,
+    ) -> Effect {
+        let Some(held) = self.held_by(key, agent, fencing, over) else {
+            return self.not_held(key, over);
         };
         let changes = self.erasing(key).into_iter().collect();
         self.locked(false, held.created_revision, "", changes)
     }
 
-    fn not_held(&self, key: &str) -> Effect {
+    fn not_held(&self, key: &str, over: Option<Duration>) -> Effect {
         match self.get(key) {
+            Some(held) if held.is_lock && held.has_outlived(over) => {
+                self.locked(false, 0, "", Vec::new())
+            }
             Some(held) if held.is_lock => {
                 self.locked(false, held.created_revision, &held.writer, Vec::new())
             }
@@ -99,11 +100,20 @@ impl Board {
         }
     }
 
-    pub(super) fn held_by(&self, key: &str, agent: &str, fencing: Option<u64>) -> Option<&Held> {
+    /// The lock, if this agent holds it. One that has outlived its time by
+    /// `over` is held no more, though it is still there.
+    pub(super) fn held_by(
+        &self,
+        key: &str,
+        agent: &str,
+        fencing: Option<u64>,
+        over: Option<Duration>,
+    ) -> Option<&Held> {
         self.get(key).filter(|held| {
             held.is_lock
                 && held.writer == agent
                 && fencing.is_none_or(|fencing| fencing == held.created_revision)
+                && !held.has_outlived(over)
         })
     }
 }

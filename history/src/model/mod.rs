@@ -111,10 +111,10 @@ impl Board {
         keys.into_iter().map(change).collect()
     }
 
-    /// What a call comes to here, as a caller would be told. `may_end`: an
-    /// entry that has outlived its time by then gives way to an acquirer, in
-    /// the same revision.
-    pub(crate) fn effect(&self, operation: &Operation, may_end: Option<Duration>) -> Effect {
+    /// What a call comes to here, as a caller would be told. `over`: locks that
+    /// have outlived their time by then count as held by nobody, although their
+    /// end has not come in the board's order.
+    pub(crate) fn effect(&self, operation: &Operation, over: Option<Duration>) -> Effect {
         let agent = &operation.agent;
         match &operation.call {
             Call::Get { key } => self.read(key),
@@ -127,7 +127,7 @@ impl Board {
                 ttl,
             } => {
                 let fits = if_revision.is_none_or(|wanted| self.revision_of(key) == wanted)
-                    && self.fits_lock(if_lock.as_ref(), agent);
+                    && self.fits_lock(if_lock.as_ref(), agent, over);
                 let ends = ttl.map(|ttl| operation.start + ttl);
                 self.put(key, value, agent, fits, ends)
             }
@@ -137,14 +137,14 @@ impl Board {
                 if_lock,
             } => {
                 let fits = if_revision.is_none_or(|wanted| self.revision_of(key) == wanted)
-                    && self.fits_lock(if_lock.as_ref(), agent);
+                    && self.fits_lock(if_lock.as_ref(), agent, over);
                 self.delete(key, fits)
             }
             Call::Transact {
                 compare,
                 then,
                 otherwise,
-            } => self.transact(compare, then, otherwise, agent),
+            } => self.transact(compare, then, otherwise, agent, over),
             Call::Lock {
                 act,
                 key,
@@ -153,9 +153,9 @@ impl Board {
             } => {
                 let ends = operation.start + *ttl;
                 match act {
-                    Act::Acquire => self.acquire(key, agent, ends, may_end),
-                    Act::Renew => self.renew(key, agent, *fencing_revision, ends),
-                    Act::Release => self.release(key, agent, *fencing_revision),
+                    Act::Acquire => self.acquire(key, agent, ends),
+                    Act::Renew => self.renew(key, agent, *fencing_revision, ends, over),
+                    Act::Release => self.release(key, agent, *fencing_revision, over),
                 }
             }
         }
@@ -232,8 +232,11 @@ impl Board {
         then: &[Step],
         otherwise: &[Step],
         agent: &str,
+        over: Option<Duration>,
     ) -> Effect {
-        let succeeded = compare.iter().all(|compare| self.holds(compare, agent));
+        let succeeded = compare
+            .iter()
+            .all(|compare| self.holds(compare, agent, over));
         let steps = if succeeded { then } else { otherwise };
         let (mut results, mut changes) = (Vec::new(), Vec::new());
         for Step { key, what } in steps {
@@ -295,11 +298,11 @@ impl Board {
         })
     }
 
-    fn holds(&self, compare: &Compare, agent: &str) -> bool {
+    fn holds(&self, compare: &Compare, agent: &str, over: Option<Duration>) -> bool {
         let key = &compare.key;
         match &compare.condition {
             Condition::Revision(revision) => self.revision_of(key) == *revision,
-            Condition::Held(fencing) => self.held_by(key, agent, Some(*fencing)).is_some(),
+            Condition::Held(fencing) => self.held_by(key, agent, Some(*fencing), over).is_some(),
             Condition::Value(value) => self
                 .get(key)
                 .is_some_and(|held| !held.is_lock && held.value == *value),
@@ -307,9 +310,9 @@ impl Board {
         }
     }
 
-    fn fits_lock(&self, if_lock: Option<&LockHeld>, agent: &str) -> bool {
+    fn fits_lock(&self, if_lock: Option<&LockHeld>, agent: &str, over: Option<Duration>) -> bool {
         if_lock.is_none_or(|lock| {
-            self.held_by(&lock.key, agent, Some(lock.fencing_revision))
+            self.held_by(&lock.key, agent, Some(lock.fencing_revision), over)
                 .is_some()
         })
     }

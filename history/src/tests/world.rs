@@ -176,8 +176,9 @@ impl Run {
     }
 
     fn happen(&mut self, number: usize) {
+        let over = self.dice.one_in(2).then(|| self.time());
         let operation = &self.operations[number];
-        let effect = self.board.effect(operation, None);
+        let effect = self.board.effect(operation, over);
         if !effect.changes.is_empty() {
             self.change(effect.changes);
         }
