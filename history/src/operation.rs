@@ -5,6 +5,10 @@ use std::time::Duration;
 /// All that was asked of one board.
 #[derive(Debug, Clone, Default)]
 pub struct History {
+    /// Where the board stood before all of it.
+    pub began: Position,
+    /// What was on it then; nothing that ends by itself.
+    pub entries: Vec<Entry>,
     /// In the order in which they began.
     pub operations: Vec<Operation>,
     /// By how much an entry may end before its time: how coarse the server's

@@ -78,7 +78,7 @@ impl Recorder {
     pub fn history(&self) -> History {
         History {
             operations: self.operations().clone(),
-            clock_error: Duration::ZERO,
+            ..History::default()
         }
     }
 

@@ -27,8 +27,8 @@ use crate::{
     watching::WatchLog,
 };
 
-/// Whether a board that began empty can have told its clients this, if it did
-/// one thing after the other.
+/// Whether a board can have told its clients this, if it did one thing after
+/// the other.
 ///
 /// # Errors
 /// What cannot be explained, or [`Rule::Undecided`] after [`STATES`].
@@ -56,7 +56,7 @@ pub(super) fn explain(
         facts: Facts::of(history, logs),
         observers: Observers::of(logs),
         clock_error: history.clock_error,
-        board: Board::default(),
+        board: Board::beginning(history.began.revision, &history.entries),
         used: BTreeSet::new(),
         used_print: 0,
         waiting: Vec::new(),
@@ -421,7 +421,7 @@ impl<'h> Search<'h> {
                 .iter()
                 .filter(|maker| matches!(maker, Maker::Time))
                 .count(),
-            revisions: self.board.revision(),
+            revisions: self.board.revision() - history.began.revision,
             messages: 0,
             states: self.states,
         }

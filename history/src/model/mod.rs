@@ -56,6 +56,26 @@ pub(crate) struct Effect {
 }
 
 impl Board {
+    /// With what a client has read of it.
+    pub(crate) fn beginning(revision: u64, entries: &[Entry]) -> Self {
+        let mut this = Self {
+            revision,
+            ..Self::default()
+        };
+        for entry in entries {
+            let held = Held {
+                value: entry.value.clone().unwrap_or_default(),
+                revision: entry.revision,
+                created_revision: entry.created_revision,
+                writer: entry.writer.clone(),
+                is_lock: entry.is_lock,
+                ends: None,
+            };
+            this.set(&entry.key, None, Some(&held));
+        }
+        this
+    }
+
     pub(crate) fn revision(&self) -> u64 {
         self.revision
     }

@@ -329,3 +329,21 @@ fn what_cannot_be_decided_within_the_bound_is_said_to_be_so() {
     let violation = check::linearizable(&history).unwrap_err();
     assert_eq!(violation.rule, Rule::RevisionOfNobody);
 }
+
+#[test]
+fn what_was_there_before_is_taken_as_it_was() {
+    let story = |outcome| {
+        Story::default()
+            .call(0, 1, put_if("k", "2", Some(7)), outcome)
+            .history()
+    };
+    let began = |history| History {
+        began: at(8),
+        entries: vec![entry("k", "1", (7, 3))],
+        ..history
+    };
+    let report = check::linearizable(&began(story(written(9, 7)))).unwrap();
+    assert_eq!(report.revisions, 1);
+    let refused = story(Outcome::Refused(Refusal::Conflict));
+    assert_eq!(is_caught(&began(refused)), Rule::NoMoment);
+}

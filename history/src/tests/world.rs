@@ -364,7 +364,7 @@ impl Run {
         World {
             history: History {
                 operations,
-                clock_error: Duration::ZERO,
+                ..History::default()
             },
             logs,
             board: self.board,
