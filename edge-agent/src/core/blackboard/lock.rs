@@ -65,6 +65,8 @@ pub struct LockResult {
     /// Who holds it: the id of an agent; missing: nobody.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub holder: Option<String>,
+    /// The board's revision that did it, or its newest: a watch from here misses nothing.
+    pub revision: u64,
     /// The board's epoch.
     pub epoch: u64,
     /// How many database nodes have it, at least.
@@ -99,6 +101,7 @@ impl Core {
             .board_lock(caller.login(), request)
             .await
             .map_err(|problem| name_request_id(problem, &request_id))?;
+        let position = told(answer.position)?;
         Ok(LockResult {
             board,
             key,
@@ -106,7 +109,8 @@ impl Core {
             fencing_revision: answer.fencing_revision,
             expires_at: rfc3339(answer.expires_at),
             holder: given(answer.holder).map(writer),
-            epoch: told(answer.position)?.epoch,
+            revision: position.revision,
+            epoch: position.epoch,
             copies: answer.copies,
         })
     }
