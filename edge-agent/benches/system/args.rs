@@ -60,6 +60,8 @@ pub(crate) enum Section {
     Streams,
     /// 10,000 agents on 1,000 edges: heartbeats, discovery, watched changes
     Registry,
+    /// A strong board on a quorum cluster, against pgbench there and against etcd
+    Blackboard,
     /// What the gRPC framework alone can do
     Floor,
 }

@@ -5,6 +5,7 @@
 #![expect(clippy::print_stdout, reason = "a program that prints a table")]
 
 mod args;
+mod blackboard;
 mod checks;
 mod commits;
 mod confirmed;
@@ -74,6 +75,7 @@ async fn bench(args: &Args) -> Result<()> {
             Section::Revocation => revocation::run(args).await?,
             Section::Streams => streams::run(args).await?,
             Section::Registry => registry::run(args).await?,
+            Section::Blackboard => blackboard::run(args).await?,
             Section::Floor => floor::run(args)?,
         });
     }

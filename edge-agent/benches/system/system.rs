@@ -93,7 +93,11 @@ impl System {
 }
 
 /// Migrates, makes an agent and its key, and join tokens.
-async fn set_up(url: &str, master_key: &Path, machines: usize) -> Result<(String, Vec<String>)> {
+pub(crate) async fn set_up(
+    url: &str,
+    master_key: &Path,
+    machines: usize,
+) -> Result<(String, Vec<String>)> {
     app::migrate(url).await?;
     let mut config = Config::default();
     config.database.url = url.to_owned().into();
