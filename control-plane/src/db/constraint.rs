@@ -52,9 +52,10 @@ pub fn is_unreachable(error: &sqlx::Error) -> bool {
         | sqlx::Error::WorkerCrashed
         | sqlx::Error::BeginFailed
         | sqlx::Error::Configuration(_) => true,
-        // classes: 08 connection, 53 resources, 57 operator intervention, 58 system, 25006 read-only
+        // classes: 08 connection, 53 resources, 57 operator intervention, 58 system; 25006 read-only,
+        // 25P03 idle in a transaction for too long: this process stood still
         sqlx::Error::Database(refusal) => refusal.code().is_some_and(|code| {
-            code == "25006"
+            ["25006", "25P03"].contains(&&*code)
                 || ["08", "53", "57", "58"]
                     .iter()
                     .any(|class| code.starts_with(class))

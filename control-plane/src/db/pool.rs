@@ -325,9 +325,10 @@ impl Primary {
 fn ours(options: PgConnectOptions) -> PgConnectOptions {
     options
         .application_name("authguardian")
-        // a transaction that its owner forgot must not hold locks for long
+        // a transaction whose owner stands still or is cut off must not hold locks for long: everybody who writes to
+        // the same board waits for them
         .options([
-            ("idle_in_transaction_session_timeout", "30s"),
+            ("idle_in_transaction_session_timeout", "5s"),
             ("lock_timeout", "10s"),
             // a confirmed commit settles the client's books with a second one, which is told off
             ("client_min_messages", "error"),
