@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod audit;
+mod board_faults;
 mod boards;
 mod ca_rotation;
 mod calls;

@@ -112,10 +112,10 @@ async fn connect(
 
 /// Carries what comes while all gates are open; ends with its connection, or
 /// with the proxy.
-pub(crate) async fn forward(
+pub(crate) async fn forward<const N: usize>(
     mut from: OwnedReadHalf,
     mut to: OwnedWriteHalf,
-    mut gates: [watch::Receiver<bool>; 2],
+    mut gates: [watch::Receiver<bool>; N],
 ) {
     let mut buffer = vec![0; 64 * 1024];
     while let Ok(read @ 1..) = from.read(&mut buffer).await {

@@ -17,7 +17,7 @@ use std::{
 use control_plane::config::{Config, LeaderLease};
 use reqwest::Client;
 use rustix::process::Signal;
-use serde_json::Value;
+use serde_json::{Value, json};
 use sqlx::{Connection, PgConnection};
 use tempfile::TempDir;
 
@@ -176,6 +176,15 @@ impl Cluster {
         assert!(status.unwrap().success(), "{process:?} does not start");
     }
 
+    /// Has Patroni make another node the primary; does not wait until it is.
+    pub(crate) fn switch_over(&self, primary: usize) {
+        let port = self.layout.nodes[primary].patroni;
+        let url = format!("http://127.0.0.1:{port}/switchover");
+        let leader = format!("node{}", primary + 1);
+        let asked = self.http.post(url).json(&json!({"leader": leader}));
+        tokio::spawn(asked.send());
+    }
+
     /// Cuts a database node off: nothing of Patroni's and PostgreSQL's passes
     /// to it or from it any more, and no connection is closed. Only after
     /// [`Cluster::start_with_network`].
@@ -186,6 +195,22 @@ impl Cluster {
     /// Everything passes again; what was sent meanwhile arrives late.
     pub(crate) fn mend(&self, node: usize) {
         self.network.as_ref().unwrap().mend(node);
+    }
+
+    /// As [`Cluster::settings`], for one control plane that can be cut off from
+    /// every database node alone. Only after [`Cluster::start_with_network`].
+    pub(crate) fn settings_apart(&self) -> Vec<String> {
+        let (name, value) = network::APART.split_once('=').unwrap();
+        let url = format!("{}&options[{name}]={value}", self.database_url());
+        let mut settings = self.settings();
+        settings.push(format!("database.url={url}"));
+        settings
+    }
+
+    /// Nothing passes between that control plane and the database any more, or
+    /// everything again.
+    pub(crate) fn let_pass_apart(&self, open: bool) {
+        self.network.as_ref().unwrap().let_pass_apart(open);
     }
 
     /// Where a node's PostgreSQL itself listens, whatever the network does.

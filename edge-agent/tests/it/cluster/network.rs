@@ -15,7 +15,12 @@ use crate::proxy::{Proxy, forward};
 
 pub(super) struct Network {
     nodes: Vec<Node>,
+    /// Whether anything passes between those who say [`APART`] and any server.
+    apart: watch::Sender<bool>,
 }
+
+/// What a client says, as a setting of its sessions, that can be cut off alone.
+pub(super) const APART: &str = "authguardian.apart=1";
 
 /// The ways of one node.
 struct Node {
@@ -35,6 +40,7 @@ impl Network {
             .map(|_| watch::channel(true).0)
             .collect();
         let listening: Vec<_> = gates.iter().map(watch::Sender::subscribe).collect();
+        let (apart, apart_gate) = watch::channel(true);
         let mut nodes = Vec::new();
         for (number, (node, open)) in layout.nodes.iter_mut().zip(gates).enumerate() {
             let mut others = vec![Proxy::to(local(node.patroni)).await];
@@ -48,14 +54,20 @@ impl Network {
                 etcd: others[1..].iter().map(Proxy::port).collect(),
             });
             let to = local(node.postgres);
-            let accepting = tokio::spawn(accept(listener, to, number, listening.clone()));
+            let accepting = tokio::spawn(accept(
+                listener,
+                to,
+                number,
+                listening.clone(),
+                apart_gate.clone(),
+            ));
             nodes.push(Node {
                 open,
                 others,
                 accepting,
             });
         }
-        Self { nodes }
+        Self { nodes, apart }
     }
 
     pub(super) fn cut(&self, node: usize) {
@@ -66,6 +78,12 @@ impl Network {
     pub(super) fn mend(&self, node: usize) {
         self.nodes[node].open.send_replace(true);
         self.nodes[node].others.iter().for_each(Proxy::mend);
+    }
+}
+
+impl Network {
+    pub(super) fn let_pass_apart(&self, open: bool) {
+        self.apart.send_replace(open);
     }
 }
 
@@ -81,9 +99,10 @@ async fn accept(
     to: SocketAddr,
     number: usize,
     gates: Vec<watch::Receiver<bool>>,
+    apart: watch::Receiver<bool>,
 ) {
     while let Ok((near, _)) = listener.accept().await {
-        tokio::spawn(carry(near, to, number, gates.clone()));
+        tokio::spawn(carry(near, to, number, gates.clone(), apart.clone()));
     }
 }
 
@@ -95,13 +114,20 @@ async fn carry(
     to: SocketAddr,
     number: usize,
     gates: Vec<watch::Receiver<bool>>,
+    apart: watch::Receiver<bool>,
 ) -> std::io::Result<()> {
     let length = near.read_u32().await?;
     let mut start = vec![0; (length as usize).saturating_sub(4).min(16 * 1024)];
     near.read_exact(&mut start).await?;
     let from = (0..gates.len())
         .find(|node| says(&start, &format!("application_name\0node{}\0", node + 1)));
-    let ends = [number, from.unwrap_or(number)].map(|node| gates[node].clone());
+    let [near_end, far_end] = [number, from.unwrap_or(number)].map(|node| gates[node].clone());
+    let client = if says(&start, APART) {
+        apart
+    } else {
+        near_end.clone()
+    };
+    let ends = [near_end, far_end, client];
     for mut gate in ends.clone() {
         if gate.wait_for(|open| *open).await.is_err() {
             return Ok(());

@@ -10,7 +10,7 @@ use super::history::{Act, Answer, Attempt, Call};
 use crate::wait::DEADLINE;
 
 /// Whom all calls are for.
-pub(super) const AGENT: &str = "data_analyst";
+pub(crate) const AGENT: &str = "data_analyst";
 const RESOURCE_TYPE: &str = "SAP_API";
 
 /// Before a call is repeated: long enough not to keep a machine busy whose
@@ -25,9 +25,9 @@ const TTL_SECONDS: u32 = 3600;
 
 /// Where calls go, since when, and what came back so far.
 #[derive(Clone)]
-pub(super) struct Target {
-    pub(super) url: String,
-    pub(super) api_key: String,
+pub(crate) struct Target {
+    pub(crate) url: String,
+    pub(crate) api_key: String,
     pub(super) began: Instant,
     pub(super) heard: Arc<watch::Sender<Heard>>,
 }

@@ -8,6 +8,7 @@ use std::{
     sync::atomic::{AtomicU32, Ordering},
 };
 
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::process::{Child, Command};
@@ -56,12 +57,18 @@ impl ControlPlane {
         format!("https://{}", self.edge_grpc)
     }
 
-    pub(super) async fn kill(&mut self) {
+    pub(crate) async fn kill(&mut self) {
         self.child.kill().await.unwrap();
     }
 
+    /// Stops it where it is, or lets it go on.
+    pub(crate) fn signal(&self, signal: Signal) {
+        let pid = i32::try_from(self.child.id().unwrap()).unwrap();
+        kill_process(Pid::from_raw(pid).unwrap(), signal).unwrap();
+    }
+
     /// Starts another at the same address.
-    pub(super) async fn start_again(&mut self) {
+    pub(crate) async fn start_again(&mut self) {
         self.child = Self::spawn(&self.settings);
         self.ready().await;
     }
@@ -97,23 +104,28 @@ impl ControlPlane {
 }
 
 /// An edge.
-pub(super) struct Edge {
-    pub(super) url: String,
+pub(crate) struct Edge {
+    pub(crate) url: String,
     address: SocketAddr,
-    server: String,
+    servers: Vec<String>,
     dir: TempDir,
     child: Child,
 }
 
 impl Edge {
     /// Joins and runs one and waits until it is ready.
-    pub(super) async fn start(server: &str, join_token: &str) -> Self {
+    pub(crate) async fn start(server: &str, join_token: &str) -> Self {
+        Self::start_at(&[server.to_owned()], join_token).await
+    }
+
+    /// One that knows several control planes.
+    pub(crate) async fn start_at(servers: &[String], join_token: &str) -> Self {
         let (address, dir) = (free_address(), tempfile::tempdir().unwrap());
-        let child = Self::spawn(dir.path(), address, server, Some(join_token));
+        let child = Self::spawn(dir.path(), address, servers, Some(join_token));
         let mut this = Self {
             url: format!("http://{address}"),
             address,
-            server: server.to_owned(),
+            servers: servers.to_owned(),
             dir,
             child,
         };
@@ -121,29 +133,30 @@ impl Edge {
         this
     }
 
-    pub(super) async fn kill(&mut self) {
+    pub(crate) async fn kill(&mut self) {
         self.child.kill().await.unwrap();
     }
 
     /// Starts another on the same directory and address.
-    pub(super) async fn start_again(&mut self) {
+    pub(crate) async fn start_again(&mut self) {
         std::fs::remove_file(self.ready_file()).unwrap();
-        self.child = Self::spawn(self.dir.path(), self.address, &self.server, None);
+        self.child = Self::spawn(self.dir.path(), self.address, &self.servers, None);
         self.ready().await;
     }
 
-    fn spawn(dir: &Path, listen: SocketAddr, server: &str, join_token: Option<&str>) -> Child {
+    fn spawn(
+        dir: &Path,
+        listen: SocketAddr,
+        servers: &[String],
+        join_token: Option<&str>,
+    ) -> Child {
         let mut command = command(Path::new(EDGE));
         command.arg("run").arg("--data-dir").arg(dir);
         command.arg("--ready-file").arg(dir.join(READY_FILE));
-        command.args([
-            "--server",
-            server,
-            "--listen",
-            &listen.to_string(),
-            "--listen-websocket",
-            "",
-        ]);
+        for server in servers {
+            command.args(["--server", server]);
+        }
+        command.args(["--listen", &listen.to_string(), "--listen-websocket", ""]);
         command.arg("--exit-with-parent").stdin(Stdio::piped());
         if let Some(join_token) = join_token {
             command.args(["--join-token", join_token]);

@@ -3,14 +3,14 @@
 //! first outcome. One round each, or as many as `AUTHGUARDIAN_FAULT_ROUNDS`
 //! says (`make soak`).
 
-mod caller;
+pub(crate) mod caller;
 mod check;
 pub(crate) mod daemon;
 mod figures;
 mod history;
 mod load;
 mod record;
-mod system;
+pub(crate) mod system;
 mod two_control_planes;
 
 use std::collections::BTreeMap;

@@ -29,7 +29,7 @@ use super::{
 
 /// What is killed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Victim {
+pub(crate) enum Victim {
     ControlPlane,
     Edge,
     Postgres,
@@ -37,27 +37,36 @@ pub(super) enum Victim {
 
 /// PostgreSQL, control planes, an edge for each, and what operators set up.
 /// Dropped in this order: edges, control planes, PostgreSQL.
-pub(super) struct System {
+pub(crate) struct System {
     pub(super) edges: Vec<Edge>,
-    pub(super) control_planes: Vec<ControlPlane>,
+    pub(crate) control_planes: Vec<ControlPlane>,
     pub(super) postgres: Postgres,
-    api_key: String,
+    pub(crate) api_key: String,
+    /// Of machines that have not joined.
+    pub(crate) join_tokens: Vec<String>,
     _files: TempDir,
 }
 
 impl System {
     /// Starts it with so many control planes.
-    pub(super) async fn start(control_planes: usize) -> Self {
+    pub(crate) async fn start(control_planes: usize) -> Self {
+        Self::start_with_machines(control_planes, 0).await
+    }
+
+    /// So many more machines may join it.
+    pub(crate) async fn start_with_machines(control_planes: usize, machines: usize) -> Self {
         let postgres = Postgres::start().await;
         let files = tempfile::tempdir().unwrap();
         let master_key = files.path().join("master.key");
         std::fs::write(&master_key, "07".repeat(32)).unwrap();
-        let (api_key, join_tokens) = set_up(&postgres.url(), &master_key, control_planes).await;
+        let (api_key, mut join_tokens) =
+            set_up(&postgres.url(), &master_key, control_planes + machines).await;
         let mut this = Self {
             edges: Vec::new(),
             control_planes: Vec::new(),
             postgres,
             api_key,
+            join_tokens: join_tokens.split_off(control_planes),
             _files: files,
         };
         for join_token in &join_tokens {
@@ -70,7 +79,7 @@ impl System {
     }
 
     /// Kills a process, as `kill -9` does, and waits until it has gone.
-    pub(super) async fn kill(&mut self, victim: Victim) {
+    pub(crate) async fn kill(&mut self, victim: Victim) {
         match victim {
             Victim::ControlPlane => self.control_planes[0].kill().await,
             Victim::Edge => self.edges[0].kill().await,
@@ -79,7 +88,7 @@ impl System {
     }
 
     /// Starts it again on what it has left, and waits until it is ready.
-    pub(super) async fn start_again(&mut self, victim: Victim) {
+    pub(crate) async fn start_again(&mut self, victim: Victim) {
         match victim {
             Victim::ControlPlane => self.control_planes[0].start_again().await,
             Victim::Edge => self.edges[0].start_again().await,
@@ -88,7 +97,7 @@ impl System {
     }
 
     /// Where clients of an edge call; time begins now.
-    pub(super) fn target(&self, edge: usize) -> Target {
+    pub(crate) fn target(&self, edge: usize) -> Target {
         Target {
             url: self.edges[edge].url.clone(),
             api_key: self.api_key.clone(),
