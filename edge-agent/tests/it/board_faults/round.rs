@@ -1,7 +1,7 @@
 //! A round: clients and watchers at work while something goes wrong, and what
 //! they were told judged when it is over.
 
-use std::{fmt, time::Duration};
+use std::{fmt, path::PathBuf, time::Duration};
 
 use authguardian_history::check::Report;
 
@@ -41,6 +41,8 @@ pub(super) struct Figures {
     pub(super) resolved: usize,
     pub(super) outage: Option<Outage>,
     pub(super) took: Duration,
+    /// Where the history of one that was away for too long is.
+    kept: Option<PathBuf>,
 }
 
 /// Lets it go wrong once.
@@ -72,7 +74,11 @@ pub(super) async fn run(system: &mut System, fault: Fault, name: &str, dice: &mu
     system.cluster.until_whole().await;
 
     let told = load.end(&Way::Grpc(system.grpc())).await;
+    let kept = outage
+        .filter(|outage| outage.late() > BACK_WITHIN)
+        .map(|_| told.keep(name));
     Figures {
+        kept,
         fault,
         report: told.judge(name),
         unknown_attempts: told.progress.heard().unknown,
@@ -105,6 +111,7 @@ async fn outage(system: &System, load: &Load, primary: usize, broke: Duration) -
         back,
     }
 }
+
 impl fmt::Display for Figures {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
@@ -121,7 +128,10 @@ impl fmt::Display for Figures {
                 outage.back.as_millis()
             )?;
         }
-        write!(f, "; {} s in all", self.took.as_secs())
+        write!(f, "; {} s in all", self.took.as_secs())?;
+        self.kept
+            .as_ref()
+            .map_or(Ok(()), |kept| write!(f, "; see {}", kept.display()))
     }
 }
 

@@ -17,6 +17,7 @@ pub(super) struct AllTold {
     pub(super) progress: Progress,
     pub(super) resolved: usize,
 }
+
 impl AllTold {
     /// By every check; a history that is refuted is kept.
     pub(super) fn judge(&self, name: &str) -> Report {
@@ -37,7 +38,8 @@ impl AllTold {
         }
     }
 
-    fn keep(&self, name: &str) -> PathBuf {
+    /// Writes it down for people.
+    pub(super) fn keep(&self, name: &str) -> PathBuf {
         let path = std::env::temp_dir().join(format!("authguardian-history-{name}.txt"));
         let mut text = String::new();
         for operation in &self.history.operations {
