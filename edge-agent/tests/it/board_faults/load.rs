@@ -246,7 +246,8 @@ async fn delete(way: &Way, entries: &[Entry]) {
             if_revision: None,
             if_lock: None,
         };
-        way.ask(&call, &format!("clear-{}", entry.revision)).await;
+        way.ask(&call, &format!("clear-{}-{}", entry.revision, entry.key))
+            .await;
     }
 }
 
