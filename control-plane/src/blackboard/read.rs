@@ -70,7 +70,7 @@ impl Blackboard {
     /// # Errors
     /// `KEY_NOT_FOUND`, `BOARD_NOT_FOUND`, `PERMISSION_DENIED`,
     /// `TRUST_TOO_LOW`, `SUSPENDED`, `COMPACTED` (a position that is gone),
-    /// `UNAVAILABLE`.
+    /// `INVALID_ARGUMENT` (one that never was), `UNAVAILABLE`.
     pub async fn get(&self, who: Who, board: BoardName, key: Key, from: ReadFrom) -> Result<Read> {
         let found = self.read(who, board, Ask::Key(key.clone()), from).await?;
         let entry = found.entries.into_iter().next().ok_or_else(|| {
@@ -120,7 +120,14 @@ impl Blackboard {
         if from.strong || known == Some(Level::Strong) {
             return self.strong_reads.call(request(true)).await;
         }
-        let found = self.plain_reads.call(request(false)).await?;
+        let found = match self.plain_reads.call(request(false)).await {
+            // a server that was succeeded does not know it: only a proved answer says that
+            // nobody can have seen so much
+            Err(error) if from.after.is_some() && error.reason() == Reason::Unavailable => {
+                return self.strong_reads.call(request(true)).await;
+            }
+            found => found?,
+        };
         self.levels.pin().insert(board.clone(), found.level);
         if found.level == Level::Strong {
             // only the first reader of a board does not know yet
@@ -232,7 +239,7 @@ impl Batch {
         entries: &HashMap<(BoardName, Key), Known>,
     ) -> Result<Result<Found>> {
         if let Some(after) = request.after
-            && let Err(error) = reached(connection, board, after).await?
+            && let Err(error) = reached(connection, board, after, request.proved).await?
         {
             return Ok(Err(error));
         }
@@ -307,6 +314,7 @@ async fn reached(
     connection: &mut PgConnection,
     board: &Board,
     after: Position,
+    proved: bool,
 ) -> Result<Result<()>> {
     let is = board.position;
     // epoch 0: the present one
@@ -315,10 +323,14 @@ async fn reached(
             return Ok(Ok(()));
         }
         let detail = format!(
-            "board `{}` has come to revision {} and not to {} yet; try again",
+            "board `{}` has come to revision {}, and not to {}",
             board.name, is.revision, after.revision
         );
-        return Ok(Err(Error::new(Reason::Unavailable, detail)));
+        return Ok(Err(if proved {
+            Error::invalid("after_revision", detail)
+        } else {
+            Error::new(Reason::Unavailable, detail)
+        }));
     }
     if after.epoch < is.epoch {
         let up_to = store::resumable_up_to(connection, &board.name, after.epoch).await?;

@@ -279,7 +279,8 @@ async fn an_answer_is_as_new_as_what_the_caller_has_seen() {
     get(position).await.unwrap();
     let mut ahead = position;
     ahead.revision += 1;
-    assert_eq!(get(ahead).await.unwrap_err().reason(), Reason::Unavailable);
+    let refused = get(ahead).await.unwrap_err();
+    assert_eq!(refused.reason(), Reason::InvalidArgument);
     let mut foreign = position;
     foreign.epoch += 1;
     assert_eq!(get(foreign).await.unwrap_err().reason(), Reason::Compacted);

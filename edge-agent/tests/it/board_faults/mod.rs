@@ -1,7 +1,7 @@
 //! A strong board on a quorum cluster keeps its promises while processes are
 //! killed and stopped, networks cut and primaries moved: what clients over REST
 //! and gRPC and watchers were told is judged by `authguardian-history`. One
-//! round of each fault, or random ones for as long as
+//! round of each of the quick faults, or random ones of all for as long as
 //! `AUTHGUARDIAN_FAULT_SECONDS` says, by `AUTHGUARDIAN_FAULT_SEED` (`make soak`);
 //! `AUTHGUARDIAN_FAULT_KINDS` names some of them (`EtcdKilled,Switchover`).
 
@@ -42,7 +42,7 @@ async fn a_strong_board_keeps_its_promises_whatever_fails() {
     let seconds: Option<u64> = number(SECONDS);
     let seed = number(SEED).unwrap_or_else(some_seed);
     println!("{SEED}={seed}");
-    let (mut dice, kinds) = (Dice::new(seed), kinds());
+    let (mut dice, kinds) = (Dice::new(seed), kinds(seconds.is_some()));
     let mut system = System::start().await;
     let mut all = Vec::new();
     match seconds {
@@ -65,8 +65,9 @@ async fn a_strong_board_keeps_its_promises_whatever_fails() {
         .filter(|figures| !figures.is_back_in_time())
         .map(ToString::to_string)
         .collect();
+    // a test among others has no machine that times could be asserted on
     assert!(
-        late.is_empty(),
+        seconds.is_none() || late.is_empty(),
         "strong work was away for too long: {late:#?}"
     );
 }
@@ -79,13 +80,16 @@ async fn tried(system: &mut System, fault: Fault, number: usize, dice: &mut Dice
     figures
 }
 
-/// Those that are asked for, else all.
-fn kinds() -> Vec<Fault> {
-    let named = std::env::var(KINDS).unwrap_or_default();
-    let is_named = |fault: &Fault| {
-        let mut names = named.split(',');
-        named.is_empty() || names.any(|name| name == format!("{fault:?}"))
+/// Those that are asked for; else all, or without a time only the quick ones.
+fn kinds(at_random: bool) -> Vec<Fault> {
+    let Ok(named) = std::env::var(KINDS) else {
+        return if at_random {
+            fault::ALL.to_vec()
+        } else {
+            fault::QUICK.to_vec()
+        };
     };
+    let is_named = |fault: &Fault| named.split(',').any(|name| name == format!("{fault:?}"));
     fault::ALL.into_iter().filter(is_named).collect()
 }
 
