@@ -4,10 +4,7 @@ use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{
-    blackboard::v1 as pb,
-    ids::{BoardName, ParseIdError},
-};
+use crate::{blackboard::v1 as pb, ids::ParseIdError};
 
 /// Most bytes of a key.
 pub const MAX_KEY_BYTES: usize = 512;
@@ -86,14 +83,6 @@ impl Level {
             Self::Session => pb::Level::Session,
             Self::Strong => pb::Level::Strong,
         }
-    }
-
-    /// The built-in board of this level.
-    ///
-    /// # Panics
-    /// Never: the names are of the right form.
-    pub fn built_in(self) -> BoardName {
-        self.as_str().parse().expect("the name of a board")
     }
 }
 
@@ -182,7 +171,7 @@ mod tests {
         for one in Level::ALL {
             assert_eq!(Level::from_number(one.number()), Some(one));
             assert_eq!(Level::from_proto(one.to_proto().into()), Some(one));
-            assert_eq!(one.built_in().as_str(), one.to_string());
+            assert_eq!(one.as_str(), one.to_string());
         }
         assert!(Level::Eventual < Level::Session && Level::Session < Level::Strong);
         assert_eq!(Level::from_number(3), None);

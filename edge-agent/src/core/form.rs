@@ -102,6 +102,9 @@ const ENDPOINT: &str = r"^https?://[^\s?#@\\]+$";
 #[derive(Debug)]
 pub(super) struct Form(Map<String, Value>);
 
+/// A transaction's `compare`, `then` and `else`.
+pub(super) type Parts = (Vec<Compare>, Vec<Operation>, Vec<Operation>);
+
 impl Field {
     /// An argument that every call has.
     pub const fn required(name: &'static str, kind: Kind, description: &'static str) -> Self {
@@ -494,9 +497,7 @@ impl Form {
     }
 
     /// A transaction's `compare`, `then` and `else`; none where they were not given.
-    pub(super) fn transaction(
-        &self,
-    ) -> Result<(Vec<Compare>, Vec<Operation>, Vec<Operation>), Problem> {
+    pub(super) fn transaction(&self) -> Result<Parts, Problem> {
         let operations = |name: &str| match self.0.get(name) {
             Some(value) => boards::read_operations(name, value),
             None => Ok(Vec::new()),

@@ -30,7 +30,7 @@ const NUMBER: &str = "$serde_json::private::Number";
 /// that stands twice in an object, or that cannot be told from the reader's own.
 pub(super) fn check(text: &[u8]) -> Result<Shape, serde_json::Error> {
     let shape = serde_json::from_slice(text)?;
-    if may_be_reserved(text) && Names(text).any(|name| is_reserved(name)) {
+    if may_be_reserved(text) && Names(text).any(is_reserved) {
         let detail = format!("names that begin with `{RESERVED}` cannot be used");
         return Err(Error::custom(detail));
     }

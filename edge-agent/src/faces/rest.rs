@@ -42,7 +42,7 @@ pub(super) async fn read_resource(
     OriginalUri(request): OriginalUri,
     Extension(caller): Extension<Caller>,
 ) -> Response {
-    let uri = named(request.path(), decoded);
+    let uri = named(request.path(), &decoded);
     let Some(what) = Readable::parse(&uri) else {
         let uri: String = uri.chars().take(64).collect();
         return problem::not_found(format!("there is no resource `{uri}`"));
@@ -84,10 +84,10 @@ pub(super) fn malformed(error: &serde_json::Error) -> Problem {
 
 /// The URI in a path: as it is where it was not encoded, so that what it encodes
 /// itself is decoded once; else as the path decodes to.
-fn named(path: &str, decoded: String) -> String {
+fn named(path: &str, decoded: &str) -> String {
     match path.split_once(RESOURCES) {
         Some((_, raw)) if raw.contains(":/") => whole_uri(raw),
-        _ => whole_uri(&decoded),
+        _ => whole_uri(decoded),
     }
 }
 
@@ -112,7 +112,6 @@ mod tests {
 
     #[test]
     fn what_a_uri_encodes_itself_is_decoded_once() {
-        let named = |path: &str, decoded: &str| named(path, decoded.to_owned());
         for (path, decoded) in [
             (
                 "/mcp/resources/blackboard%3A%2F%2Fstrong%2Fa%2520b",

@@ -79,6 +79,7 @@ impl Target {
     }
 
     /// Requests that are right, of every kind.
+    #[expect(clippy::too_many_lines, reason = "a list")]
     fn requests(&self) -> Vec<(String, String)> {
         let token = self
             .runtime

@@ -146,7 +146,7 @@ fn operation(field: &str, asked: AskedOperation) -> Result<Operation, Problem> {
         Op::Put => {
             let value = asked
                 .value
-                .ok_or_else(|| Problem::invalid(&format!("{field}.value"), "expected JSON"))?;
+                .ok_or_else(|| Problem::invalid(format!("{field}.value"), "expected JSON"))?;
             Action::Put(Write {
                 value: value.get().to_owned(),
                 ttl_seconds: asked.ttl_seconds,

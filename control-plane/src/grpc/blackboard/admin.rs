@@ -132,7 +132,7 @@ impl BlackboardAdminService for BlackboardAdmin {
         let (board, act) = act::put(request.into_inner())?;
         let who = operator(&context);
         let written = self.blackboard.write(context, who, board, act).await?;
-        Ok(Response::new(message::put(written)))
+        Ok(Response::new(message::put(&written)))
     }
 
     async fn delete(
@@ -144,7 +144,7 @@ impl BlackboardAdminService for BlackboardAdmin {
         let (board, act) = act::delete(request.into_inner())?;
         let who = operator(&context);
         let written = self.blackboard.write(context, who, board, act).await?;
-        Ok(Response::new(message::deleted(written)))
+        Ok(Response::new(message::deleted(&written)))
     }
 
     async fn list(

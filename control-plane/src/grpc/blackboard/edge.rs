@@ -62,7 +62,7 @@ impl BlackboardService for BlackboardFace {
         let context = auth::context(&request, &request.get_ref().request_id)?;
         let (board, act) = act::put(request.into_inner())?;
         let written = self.blackboard.write(context, who, board, act).await?;
-        Ok(Response::new(message::put(written)))
+        Ok(Response::new(message::put(&written)))
     }
 
     async fn delete(
@@ -73,7 +73,7 @@ impl BlackboardService for BlackboardFace {
         let context = auth::context(&request, &request.get_ref().request_id)?;
         let (board, act) = act::delete(request.into_inner())?;
         let written = self.blackboard.write(context, who, board, act).await?;
-        Ok(Response::new(message::deleted(written)))
+        Ok(Response::new(message::deleted(&written)))
     }
 
     async fn list(

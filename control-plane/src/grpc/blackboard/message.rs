@@ -76,7 +76,7 @@ pub(super) async fn list(
     }))
 }
 
-pub(super) fn put(written: Written) -> pb::PutResponse {
+pub(super) fn put(written: &Written) -> pb::PutResponse {
     let (previous_revision, expires_at) = match written.outcome {
         Outcome::Put {
             previous_revision,
@@ -92,7 +92,7 @@ pub(super) fn put(written: Written) -> pb::PutResponse {
     }
 }
 
-pub(super) fn deleted(written: Written) -> pb::DeleteResponse {
+pub(super) fn deleted(written: &Written) -> pb::DeleteResponse {
     let previous_revision = match written.outcome {
         Outcome::Delete { previous_revision } => previous_revision,
         _ => 0,

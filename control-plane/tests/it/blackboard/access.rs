@@ -17,8 +17,8 @@ use std::sync::Arc;
 use super::{board, key, who, write};
 use crate::rig::{Rig, admin, ask};
 
-fn only(agents: &[&str]) -> Option<Vec<String>> {
-    Some(agents.iter().map(ToString::to_string).collect())
+fn only(agents: &[&str]) -> Vec<String> {
+    agents.iter().map(ToString::to_string).collect()
 }
 
 #[tokio::test]
@@ -27,8 +27,8 @@ async fn a_board_that_is_not_for_an_agent_is_not_there_for_it() {
     let (reader, writer) = (rig.analyst().await, rig.agent("scout", 800).await);
     let other = rig.agent("stranger", 800).await;
     let terms = BoardUpdate {
-        readers: only(&["data_analyst"]),
-        writers: only(&["scout"]),
+        readers: Some(only(&["data_analyst"])),
+        writers: Some(only(&["scout"])),
         ..BoardUpdate::default()
     };
     rig.new_board("plans", Level::Strong, terms).await;
@@ -58,8 +58,8 @@ async fn the_first_agent_that_the_board_lets_acts_where_none_is_named() {
     let key_of_two = rig.api_key(&["alpha", "beta"], false).await;
     let session = rig.session(machine, &key_of_two).await;
     let terms = BoardUpdate {
-        writers: only(&["beta"]),
-        readers: only(&["beta"]),
+        writers: Some(only(&["beta"])),
+        readers: Some(only(&["beta"])),
         ..BoardUpdate::default()
     };
     rig.new_board("plans", Level::Strong, terms).await;

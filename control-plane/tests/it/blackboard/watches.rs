@@ -253,6 +253,6 @@ async fn a_watch_ends_with_the_right_to_it() {
             }
         }
     };
-    let ended = tokio::time::timeout(Duration::from_secs(60), ended).await;
+    let ended = tokio::time::timeout(Duration::from_mins(1), ended).await;
     assert_eq!(ended.unwrap().reason(), Reason::BoardNotFound);
 }

@@ -301,13 +301,12 @@ impl<'a> Item<'a> {
             return Ok(None);
         };
         let seconds = whole(value).map(u64::from);
-        match seconds.filter(|seconds| (1..=MAX_TTL_SECONDS).contains(seconds)) {
-            Some(seconds) => Ok(Some(seconds)),
-            None => {
-                let detail = format!("expected a whole number from 1 to {MAX_TTL_SECONDS}");
-                Err(self.invalid("ttl_seconds", detail))
-            }
+        let seconds = seconds.filter(|seconds| (1..=MAX_TTL_SECONDS).contains(seconds));
+        if seconds.is_none() {
+            let detail = format!("expected a whole number from 1 to {MAX_TTL_SECONDS}");
+            return Err(self.invalid("ttl_seconds", detail));
         }
+        Ok(seconds)
     }
 
     fn get(&self, name: &str) -> Result<&Value, Problem> {

@@ -13,7 +13,7 @@ use crate::faults::{
 };
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[expect(clippy::print_stdout, reason = "figures")]
+#[allow(clippy::print_stdout, reason = "figures")]
 async fn a_strong_board_keeps_its_promises_on_a_server_that_is_killed() {
     let mut system = System::start_with_machines(2, 2).await;
     let servers: Vec<_> = system

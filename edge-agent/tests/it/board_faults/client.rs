@@ -289,7 +289,7 @@ impl Unresolved {
             }
         };
         let told = tokio::time::timeout(crate::wait::DEADLINE, told).await;
-        let outcome = told.expect("an outcome is told once the fault is over");
+        let outcome = told.unwrap();
         if let Outcome::Refused(Refusal::Other(reason)) = &outcome {
             progress.is_refused(reason);
         }

@@ -36,7 +36,7 @@ const SEED: &str = "AUTHGUARDIAN_FAULT_SEED";
 const KINDS: &str = "AUTHGUARDIAN_FAULT_KINDS";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[expect(clippy::print_stdout, reason = "the figures are what a soak is for")]
+#[allow(clippy::print_stdout, reason = "the figures are what a soak is for")]
 async fn a_strong_board_keeps_its_promises_whatever_fails() {
     let number = |name| std::env::var(name).ok().map(|text| text.parse().unwrap());
     let seconds: Option<u64> = number(SECONDS);

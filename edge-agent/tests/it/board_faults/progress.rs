@@ -46,7 +46,7 @@ impl Progress {
             if let Some((since, first @ None)) = &mut heard.since
                 && *since <= start
             {
-                *first = Some(end - *since);
+                *first = Some(end.saturating_sub(*since));
             }
         });
     }

@@ -59,7 +59,7 @@ pub(super) async fn run(system: &mut System, fault: Fault, name: &str, dice: &mu
     load.progress.writes(WRITES).await;
 
     let which = usize::try_from(dice.below(6)).unwrap();
-    let primary = system.cluster.primary().await.expect("a whole cluster");
+    let primary = system.cluster.primary().await.unwrap();
     let broke = now();
     super::reason::take_unknown();
     fault.begin(system, primary, which).await;
@@ -84,7 +84,7 @@ pub(super) async fn run(system: &mut System, fault: Fault, name: &str, dice: &mu
         unknown_attempts: told.progress.heard().unknown,
         resolved: told.resolved,
         outage,
-        took: now() - began,
+        took: now().saturating_sub(began),
     }
 }
 
@@ -97,11 +97,12 @@ async fn outage(system: &System, load: &Load, primary: usize, broke: Duration) -
         cluster.until_primary_is_not(primary).await;
         let promoted = now();
         let first = load.progress.first_write_since(promoted).await;
-        (promoted - broke, promoted + first - broke)
+        let after = promoted.saturating_sub(broke);
+        (after, after + first)
     };
     let confirmed = async {
         cluster.until_writes_are_confirmed(primary).await;
-        now() - broke
+        now().saturating_sub(broke)
     };
     let ((primary, back), confirmed) = tokio::join!(back, confirmed);
     probing.cancel();

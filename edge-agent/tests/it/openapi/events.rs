@@ -59,15 +59,14 @@ async fn events_take_the_parameters_that_are_described_and_answer_as_a_stream() 
                 value => value.as_str().unwrap().to_owned(),
             };
             let url = format!("{}/events", rig.edge.url);
-            let request = match parameter["in"].as_str().unwrap() {
-                "header" => http().get(url).header(name, text),
-                _ => {
-                    let mut url = Url::parse_with_params(&url, [(name, text)]).unwrap();
-                    if OF_BOARDS.contains(&name) {
-                        url.query_pairs_mut().append_pair("board", "strong");
-                    }
-                    http().get(url)
+            let request = if parameter["in"] == "header" {
+                http().get(url).header(name, text)
+            } else {
+                let mut url = Url::parse_with_params(&url, [(name, text)]).unwrap();
+                if OF_BOARDS.contains(&name) {
+                    url.query_pairs_mut().append_pair("board", "strong");
                 }
+                http().get(url)
             };
             let answer = request.bearer_auth(&rig.api_key).send().await.unwrap();
             if errors.is_empty() {
