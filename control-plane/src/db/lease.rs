@@ -41,7 +41,7 @@ struct Held {
 }
 
 impl Lease {
-    /// Nothing is known until [`Lease::follow`] has looked.
+    /// Nothing is known until `follow` has looked.
     pub fn new(clock: SharedClock) -> Self {
         Self {
             clock,

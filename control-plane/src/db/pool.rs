@@ -1,6 +1,6 @@
 //! Connections, kept apart by use so that none can starve another, and only
 //! ever to a writable primary. Where several servers are named, they follow the
-//! one that can be written to: see [`super::servers`].
+//! one that can be written to: see `servers`.
 
 use std::{fmt, sync::Arc, time::Duration};
 
