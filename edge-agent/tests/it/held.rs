@@ -15,7 +15,7 @@ pub(crate) struct Held<'a> {
 impl<'a> Held<'a> {
     pub(crate) async fn begin(rig: &'a Rig) -> Self {
         let db = &rig.control_plane.app.db;
-        let mut lock = db.begin().await.unwrap();
+        let mut lock = begin(db).await;
         let holder = sqlx::query_scalar(
             "SELECT pg_backend_pid() FROM resource_type WHERE name = 'SAP_API' FOR UPDATE",
         )
@@ -27,7 +27,7 @@ impl<'a> Held<'a> {
 
     /// A lock that every renewal and login of a machine has to wait for.
     pub(crate) async fn machine(db: &'a Db, name: &str) -> Self {
-        let mut lock = db.begin().await.unwrap();
+        let mut lock = begin(db).await;
         let holder =
             sqlx::query_scalar("SELECT pg_backend_pid() FROM machine WHERE name = $1 FOR UPDATE")
                 .bind(name)
@@ -56,4 +56,14 @@ impl<'a> Held<'a> {
     pub(crate) async fn end(self) {
         self.lock.rollback().await.unwrap();
     }
+}
+
+/// A transaction that may stand still for as long as the test wants.
+async fn begin(db: &Db) -> Transaction<'static, Postgres> {
+    let mut lock = db.begin().await.unwrap();
+    sqlx::query("SET LOCAL idle_in_transaction_session_timeout = 0")
+        .execute(&mut *lock)
+        .await
+        .unwrap();
+    lock
 }
