@@ -7,6 +7,7 @@ use futures::future::BoxFuture;
 use sqlx::PgConnection;
 use tokio::sync::Mutex;
 
+use super::servers::server;
 use crate::error::Result;
 
 /// How long a new connection may take to be looked at.
@@ -58,9 +59,4 @@ impl Arrival {
     }
 }
 
-/// The timeline is that of the WAL being written: the control file still shows
-/// the old one until the first checkpoint after a promotion.
-const SERVER: &str = "SELECT pg_is_in_recovery(),
-    (SELECT system_identifier::text FROM pg_control_system()),
-    CASE WHEN pg_is_in_recovery() THEN 0
-         ELSE ('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::bigint END";
+const SERVER: &str = server!();

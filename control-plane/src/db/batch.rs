@@ -158,7 +158,7 @@ async fn work<O: Operation>(operation: Arc<O>, mut calls: mpsc::Receiver<Call<O>
             // a panic in one batch must not end the operation, nor leave its callers waiting
             let served = AssertUnwindSafe(serve(&*operation, &requests)).catch_unwind();
             if let Ok(parts) = served.await {
-                tell(parts, replies, &confirming, operation.db()).await;
+                tell(parts, replies, &confirming).await;
                 // not before: what waits for confirmation holds a connection
                 drop(turn);
             } else {
@@ -180,7 +180,6 @@ async fn tell<R: Send + 'static>(
     parts: Vec<Served<R>>,
     replies: Vec<oneshot::Sender<Result<R>>>,
     confirming: &Arc<Semaphore>,
-    db: Option<&Db>,
 ) {
     let mut replies = replies.into_iter();
     for part in parts {
@@ -193,9 +192,8 @@ async fn tell<R: Send + 'static>(
         let Ok(permit) = Arc::clone(confirming).acquire_owned().await else {
             return;
         };
-        let db = db.cloned();
         tokio::spawn(async move {
-            match unless_lost(db.as_ref(), part.confirmation.confirmed()).await {
+            match part.confirmation.confirmed().await {
                 Ok(()) => send(waiting, part.replies),
                 Err(error) => {
                     let count = waiting.len();

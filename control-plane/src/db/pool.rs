@@ -187,21 +187,13 @@ impl Pools {
         }
     }
 
-    /// Runs work that may wait for the database to its end, or until the server
-    /// that was the primary when it began no longer is: a server that hangs
-    /// closes no connection. `None`: it was given up, and nobody knows what it
-    /// has done.
+    /// Runs work that takes its connections here to its end, or until the server
+    /// that it took the last one from is no longer the primary: a server that
+    /// hangs closes no connection. `None`: it was given up, and nobody knows what
+    /// it has done. Before it has a connection it is not given up, as that is
+    /// waited for no longer than 5 s.
     pub async fn unless_lost<T>(&self, work: impl Future<Output = T>) -> Option<T> {
-        let primary = self.current.borrow().clone();
-        let Some(primary) = primary else {
-            // it has to wait for the next one, and ends in time if there is none
-            return Some(work.await);
-        };
-        tokio::pin!(work);
-        tokio::select! {
-            done = &mut work => Some(done),
-            () = primary.over() => tokio::time::timeout(GRACE, work).await.ok(),
-        }
+        guarded(None, work).await
     }
 
     /// Which timeline a server writes that is a primary now, as seen by asking
@@ -220,6 +212,14 @@ impl Pools {
     /// How the servers stand, where they are watched.
     pub(super) fn standings(&self) -> Option<&Standings> {
         self.standings.as_ref()
+    }
+
+    /// The same for work that has its connection already, from `primary`.
+    pub(super) async fn unless_over<T>(
+        primary: Option<Arc<Primary>>,
+        work: impl Future<Output = T>,
+    ) -> Option<T> {
+        guarded(primary, work).await
     }
 
     pub(super) async fn acquire(&self, of: Use) -> sqlx::Result<PoolConnection<Postgres>> {
@@ -250,7 +250,10 @@ impl Pools {
                 tokio::select! {
                     taken = take(primary.pool(of).clone()) => match taken {
                         Err(_) if primary.over.is_cancelled() => {}
-                        taken => return taken,
+                        taken => {
+                            goes_on_at(&primary);
+                            return taken;
+                        }
                     },
                     () = primary.over() => {}
                 }
@@ -333,6 +336,47 @@ fn ours(options: PgConnectOptions) -> PgConnectOptions {
             // a confirmed commit settles the client's books with a second one, which is told off
             ("client_min_messages", "error"),
         ])
+}
+
+tokio::task_local! {
+    /// The primary that guarded work has its connection from.
+    static PLACE: watch::Sender<Option<Arc<Primary>>>;
+}
+
+/// The primary that the guarded work around has its connection from.
+pub(super) fn place() -> Option<Arc<Primary>> {
+    PLACE
+        .try_with(|place| place.borrow().clone())
+        .ok()
+        .flatten()
+}
+
+/// Lets the guard of the work around know where it goes on, if there is one.
+fn goes_on_at(primary: &Arc<Primary>) {
+    let _ = PLACE.try_with(|place| place.send_replace(Some(Arc::clone(primary))));
+}
+
+/// See [`Pools::unless_lost`].
+async fn guarded<T>(begun_at: Option<Arc<Primary>>, work: impl Future<Output = T>) -> Option<T> {
+    let (place, mut at) = watch::channel(begun_at);
+    let work = PLACE.scope(place, work);
+    tokio::pin!(work);
+    loop {
+        let primary = at.borrow_and_update().clone();
+        let lost = async {
+            match &primary {
+                Some(primary) => primary.over().await,
+                None => std::future::pending().await,
+            }
+            tokio::time::sleep(GRACE).await;
+        };
+        tokio::select! {
+            biased;
+            done = &mut work => return Some(done),
+            Ok(()) = at.changed() => {}
+            () = lost => return None,
+        }
+    }
 }
 
 /// Makes pools of each server that becomes the primary, and ends those of the

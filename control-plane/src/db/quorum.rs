@@ -26,7 +26,7 @@ use std::{
 use authguardian_proto::reason::Reason;
 use sqlx::{PgConnection, Postgres, Transaction};
 
-use super::{Lease, constraint::is_unreachable};
+use super::{Lease, Pools, Primary, constraint::is_unreachable, pool, servers::timeline};
 use crate::error::{Error, Result};
 
 /// How long standbys may take to confirm a commit that PostgreSQL has already
@@ -182,7 +182,11 @@ impl Quorum {
             .await
             .map_err(|_| unknown("the commit did not end in time"))?
             .map_err(after_commit)?;
-        Ok(Confirmation(Some((tx, Arc::clone(self)))))
+        Ok(Confirmation(Some(Waiting {
+            tx,
+            quorum: Arc::clone(self),
+            primary: pool::place(),
+        })))
     }
 
     /// Proves that all that was read on `connection` before this call can no
@@ -261,7 +265,15 @@ impl Quorum {
 /// What a batch still waits for after its commit.
 #[must_use = "nobody may be told before it is awaited"]
 #[derive(Debug)]
-pub struct Confirmation(Option<(Transaction<'static, Postgres>, Arc<Quorum>)>);
+pub struct Confirmation(Option<Waiting>);
+
+#[derive(Debug)]
+struct Waiting {
+    tx: Transaction<'static, Postgres>,
+    quorum: Arc<Quorum>,
+    /// Whose connection it is, where that is known.
+    primary: Option<Arc<Primary>>,
+}
 
 impl Confirmation {
     /// Nothing was written that anybody waits for.
@@ -275,22 +287,29 @@ impl Confirmation {
     }
 
     /// Waits until the commit has reached the quorum, by a later commit on the
-    /// same server that has.
+    /// same server that has; no longer once that server has been succeeded.
     ///
     /// # Errors
     /// `OUTCOME_UNKNOWN` when it may be on fewer nodes than promised.
     pub async fn confirmed(self) -> Result<()> {
-        let Some((mut tx, quorum)) = self.0 else {
+        let Some(waiting) = self.0 else {
             return Ok(());
         };
+        let Waiting {
+            mut tx,
+            quorum,
+            primary,
+        } = waiting;
         let confirmed = async {
             quorum.emit(&mut tx).await.map_err(after_emit)?;
             // the transaction is over on the server; this only settles the client's books
             tx.commit().await.map_err(after_commit)
         };
-        tokio::time::timeout(COMMIT_DEADLINE, confirmed)
-            .await
-            .unwrap_or_else(|_| Err(unknown("the commit was not confirmed in time")))
+        let confirmed = tokio::time::timeout(COMMIT_DEADLINE, confirmed);
+        let ended = Pools::unless_over(primary, confirmed).await;
+        ended
+            .and_then(std::result::Result::ok)
+            .unwrap_or_else(|| Err(unknown("the commit was not confirmed in time")))
     }
 }
 
@@ -303,10 +322,12 @@ const COMMIT_LOCALLY: &str = "SET LOCAL synchronous_commit TO local; COMMIT";
 
 /// How many standbys of the quorum have flushed all WAL up to `$1`, and the
 /// timeline of that WAL.
-const CONFIRMED_BY: &str = "SELECT count(*),
-    ('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::bigint
-    FROM pg_stat_replication
-    WHERE sync_state IN ('sync', 'quorum') AND flush_lsn >= $1::pg_lsn";
+const CONFIRMED_BY: &str = concat!(
+    "SELECT count(*), ",
+    timeline!(),
+    " FROM pg_stat_replication
+    WHERE sync_state IN ('sync', 'quorum') AND flush_lsn >= $1::pg_lsn"
+);
 
 async fn observe_copies(connection: &mut PgConnection) -> sqlx::Result<u32> {
     let (names, streaming): (String, i64) = sqlx::query_as(

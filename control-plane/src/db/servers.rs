@@ -11,6 +11,31 @@ use tokio_util::sync::CancellationToken;
 
 use crate::error::Error;
 
+/// SQL: which timeline the server writes. It is that of the WAL being written: the
+/// control file still shows the old one until the first checkpoint after a
+/// promotion.
+macro_rules! timeline {
+    () => {
+        "('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::bigint"
+    };
+}
+
+/// SQL: whether the server is a standby, whose data it has, and its timeline; 0 for
+/// a standby.
+macro_rules! server {
+    () => {
+        concat!(
+            "SELECT pg_is_in_recovery(),
+    (SELECT system_identifier::text FROM pg_control_system()),
+    CASE WHEN pg_is_in_recovery() THEN 0 ELSE ",
+            $crate::db::servers::timeline!(),
+            " END"
+        )
+    };
+}
+
+pub(super) use {server, timeline};
+
 /// Between two questions to a server, and as long as no commit would be
 /// confirmed by another.
 const PERIOD: Duration = Duration::from_millis(250);
@@ -198,10 +223,8 @@ async fn ask(
     })
 }
 
-/// As `arrival` and `quorum` ask.
-const QUESTION: &str = "SELECT pg_is_in_recovery(),
-    (SELECT system_identifier::text FROM pg_control_system()),
-    CASE WHEN pg_is_in_recovery() THEN 0
-         ELSE ('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::bigint END,
-    current_setting('synchronous_standby_names'),
-    (SELECT count(*) FROM pg_stat_replication WHERE state = 'streaming' AND sync_state = 'quorum')";
+const QUESTION: &str = concat!(
+    server!(),
+    ", current_setting('synchronous_standby_names'),
+    (SELECT count(*) FROM pg_stat_replication WHERE state = 'streaming' AND sync_state = 'quorum')"
+);
