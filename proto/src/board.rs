@@ -19,13 +19,14 @@ pub const MAX_TRANSACTION_BYTES: usize = 1024 * 1024;
 pub const MAX_OPERATIONS: usize = 128;
 
 /// Longest life of an entry that ends by itself, in seconds.
-pub const MAX_TTL_SECONDS: u64 = 365 * 86_400;
+pub const MAX_TTL_SECONDS: u32 = 365 * 86_400;
 
 /// Longest life of a lock that nobody renews, in seconds.
-pub const MAX_LOCK_SECONDS: u64 = 86_400;
+pub const MAX_LOCK_SECONDS: u32 = 86_400;
 
-/// How deep arrays and objects of a value may be in each other.
-pub const MAX_DEPTH: usize = 127;
+/// How deep arrays and objects of a value may be in each other: readers of JSON give
+/// up at 128, and answers have the value some levels down.
+pub const MAX_DEPTH: usize = 120;
 
 /// What a board promises. Ordered: the most last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -192,10 +193,10 @@ mod tests {
     fn depth_counts_what_is_open_outside_of_strings() {
         assert!(is_shallow(&format!(
             "{}{}",
-            "[".repeat(127),
-            "]".repeat(127)
+            "[".repeat(MAX_DEPTH),
+            "]".repeat(MAX_DEPTH)
         )));
-        assert!(!is_shallow(&"[".repeat(128)));
+        assert!(!is_shallow(&"[".repeat(MAX_DEPTH + 1)));
         assert!(is_shallow(&format!(
             "\"{}\\\"{}\"",
             "[".repeat(200),

@@ -183,7 +183,7 @@ impl Rights {
                     |admin| format!("admin:{admin}"),
                 )));
             }
-            Who::System => return Ok(Writer::other("system".to_owned())),
+            Who::System => return Ok(Writer::system()),
         };
         self.keys
             .get(&session.api_key_id)
@@ -278,6 +278,11 @@ impl Rights {
 }
 
 impl Writer {
+    /// The control plane, ending what has come to its end.
+    pub(super) fn system() -> Self {
+        Self::other("system".to_owned())
+    }
+
     fn other(name: String) -> Self {
         Self {
             name,

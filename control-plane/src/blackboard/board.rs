@@ -153,7 +153,7 @@ impl Terms {
         within("board.max_keys", self.max_keys, 1, MAX_KEYS)?;
         within("board.max_bytes", self.max_bytes, 1, MAX_BYTES)?;
         let ttl = self.default_ttl_seconds;
-        within("board.default_ttl_seconds", ttl, 0, MAX_TTL_SECONDS)?;
+        within("board.default_ttl_seconds", ttl, 0, MAX_TTL_SECONDS.into())?;
         let retention = self.retention_seconds;
         within(
             "board.retention_seconds",

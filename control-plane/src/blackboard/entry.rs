@@ -146,7 +146,7 @@ mod tests {
             assert_eq!(Value::parse("value", good).unwrap().as_str(), good.trim());
         }
         let too_large = format!("\"{}\"", "x".repeat(MAX_VALUE_BYTES - 1));
-        let too_deep = format!("{}{}", "[".repeat(128), "]".repeat(128));
+        let too_deep = format!("{}{}", "[".repeat(121), "]".repeat(121));
         for (bad, reason) in [
             ("", Reason::InvalidArgument),
             ("{a: 1}", Reason::InvalidArgument),

@@ -11,16 +11,24 @@ use std::{
 use authguardian_proto::reason::Reason;
 use control_plane::{
     app,
+    audit::Context,
+    blackboard::{Blackboard, ReadFrom, Who},
+    clock::{Ambient, Entropy, SystemClock},
     db::{
         Db, Pools, Quorum,
         private_postgres::{Options, PrivatePostgres},
         request::{Begun, RequestKey},
     },
+    events::{Publisher, epoch},
 };
 use sqlx::Connection;
 use time::macros::datetime;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::wait::DEADLINE;
+use crate::{
+    blackboard::{board, key as key_of, write},
+    wait::DEADLINE,
+};
 
 /// A primary and one standby that its quorum list names.
 struct Pair {
@@ -86,6 +94,23 @@ impl Pair {
         tokio::time::timeout(DEADLINE, seen)
             .await
             .expect("the standby is seen");
+    }
+
+    /// Cancels the wait of a commit for the standby, once there is one.
+    async fn cancel_wait(&self) {
+        let mut admin = sqlx::PgConnection::connect(&self.primary.url())
+            .await
+            .unwrap();
+        let cancelled =
+            "SELECT coalesce(bool_or(pg_cancel_backend(pid)), false) FROM pg_stat_activity
+                         WHERE wait_event = 'SyncRep'";
+        while !sqlx::query_scalar::<_, bool>(cancelled)
+            .fetch_one(&mut admin)
+            .await
+            .unwrap()
+        {
+            tokio::task::yield_now().await;
+        }
     }
 
     async fn stop(self) {
@@ -182,22 +207,7 @@ async fn a_write_is_acknowledged_by_two_nodes_or_not_at_all() {
     };
     pair.standby.0.kill().unwrap();
     pair.standby.0.wait().unwrap();
-    let cancel = async {
-        let mut admin = sqlx::PgConnection::connect(&pair.primary.url())
-            .await
-            .unwrap();
-        let cancelled =
-            "SELECT coalesce(bool_or(pg_cancel_backend(pid)), false) FROM pg_stat_activity
-                         WHERE wait_event = 'SyncRep'";
-        while !sqlx::query_scalar::<_, bool>(cancelled)
-            .fetch_one(&mut admin)
-            .await
-            .unwrap()
-        {
-            tokio::task::yield_now().await;
-        }
-    };
-    let (outcome, ()) = tokio::join!(request.finish(&8), cancel);
+    let (outcome, ()) = tokio::join!(request.finish(&8), pair.cancel_wait());
     assert_eq!(outcome.unwrap_err().reason(), Reason::OutcomeUnknown);
 
     // once that is known, nothing is begun that could not be kept
@@ -213,5 +223,53 @@ async fn a_write_is_acknowledged_by_two_nodes_or_not_at_all() {
         Reason::Unavailable
     );
     drop(connection);
+    pair.stop().await;
+}
+
+#[tokio::test]
+async fn a_strong_board_answers_what_both_nodes_have_or_nothing() {
+    let mut pair = Pair::start().await;
+    let ambient = Ambient {
+        clock: Arc::new(SystemClock::default()),
+        entropy: Arc::new(Entropy::from_seed(7)),
+    };
+    epoch::open(&pair.db, &ambient, "example.org")
+        .await
+        .unwrap();
+    let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
+    let publisher = Publisher::start(pair.db.clone(), &tasks, &stop);
+    let blackboard = Blackboard::start(pair.db.clone(), ambient, publisher, stop.clone());
+    let put = async |on: &str| {
+        let (context, who) = (Context::system(), Who::Operator(None));
+        blackboard
+            .write(context, who, board(on), write("a", "1"))
+            .await
+    };
+    let get = async |on: &str| {
+        let (who, from) = (Who::Operator(None), ReadFrom::default());
+        blackboard.get(who, board(on), key_of("a"), from).await
+    };
+    for on in ["strong", "session"] {
+        assert_eq!(put(on).await.unwrap().copies, 2);
+    }
+    assert_eq!(get("strong").await.unwrap().copies, 2);
+    // from here on nobody else commits
+    stop.cancel();
+    tasks.close();
+    tasks.wait().await;
+
+    // before anybody has looked again: what cannot be proved is not told
+    pair.standby.0.kill().unwrap();
+    pair.standby.0.wait().unwrap();
+    let (read, ()) = tokio::join!(get("strong"), pair.cancel_wait());
+    assert_eq!(read.unwrap_err().reason(), Reason::Unavailable);
+    let (written, ()) = tokio::join!(put("strong"), pair.cancel_wait());
+    assert_eq!(written.unwrap_err().reason(), Reason::OutcomeUnknown);
+    assert!(get("session").await.is_ok(), "it promises less");
+
+    pair.until_copies(1).await;
+    for on in ["strong", "session"] {
+        assert_eq!(put(on).await.unwrap_err().reason(), Reason::Unavailable);
+    }
     pair.stop().await;
 }

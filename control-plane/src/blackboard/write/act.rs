@@ -25,7 +25,7 @@ impl Ttl {
     /// # Errors
     /// `INVALID_ARGUMENT`, naming the field.
     pub fn of_entry(field: &str, seconds: u64) -> Result<Self> {
-        Self::within(field, seconds, MAX_TTL_SECONDS)
+        Self::within(field, seconds, MAX_TTL_SECONDS.into())
     }
 
     /// Of a lock.
@@ -33,7 +33,7 @@ impl Ttl {
     /// # Errors
     /// `INVALID_ARGUMENT`, naming the field.
     pub fn of_lock(field: &str, seconds: u64) -> Result<Self> {
-        Self::within(field, seconds, MAX_LOCK_SECONDS)
+        Self::within(field, seconds, MAX_LOCK_SECONDS.into())
     }
 
     fn within(field: &str, seconds: u64, most: u64) -> Result<Self> {

@@ -12,7 +12,7 @@ use authguardian_proto::ids::BoardName;
 pub(super) use batch::{Batch, Request};
 pub(super) use plan::{Known, Plan};
 
-use super::{Blackboard, Who, entry::Value};
+use super::{Blackboard, Who};
 use crate::{audit::Context, error::Result, events::Position};
 
 pub(super) const METHOD: &str = "blackboard.write";
@@ -58,13 +58,5 @@ impl Blackboard {
                 key,
             })
             .await
-    }
-
-    /// A value from a message.
-    ///
-    /// # Errors
-    /// As [`Value::parse`].
-    pub fn value(field: &str, text: &str) -> Result<Value> {
-        Value::parse(field, text)
     }
 }

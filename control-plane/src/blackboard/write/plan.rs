@@ -306,13 +306,8 @@ impl Plan {
         writer: &Writer,
     ) -> Result<Outcome> {
         if over {
-            let system = Writer {
-                name: "system".to_owned(),
-                agent: None,
-                machine: None,
-                grant: None,
-            };
-            self.write(name, vec![Step::gone(key, ChangeKind::Expire)], &system)?;
+            let gone = Step::gone(key, ChangeKind::Expire);
+            self.write(name, vec![gone], &Writer::system())?;
         }
         let expires_at = Some(ttl.end(self.now));
         let step = Step {

@@ -2,6 +2,7 @@
 
 use authguardian_proto::{
     blackboard::v1::{LockRequest, lock_request::Act},
+    board::MAX_LOCK_SECONDS,
     reason::Problem,
 };
 use schemars::JsonSchema;
@@ -32,7 +33,7 @@ const KEY: Field = Field::required(
 
 const TTL: Field = Field::optional(
     "ttl_seconds",
-    Kind::Whole(1, 86_400),
+    Kind::Whole(1, MAX_LOCK_SECONDS),
     "Seconds from now until it ends by itself, unless it is renewed; default 60",
 );
 

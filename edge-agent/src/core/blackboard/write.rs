@@ -1,6 +1,6 @@
 //! `blackboard_write`.
 
-use authguardian_proto::{blackboard::v1::PutRequest, reason::Problem};
+use authguardian_proto::{blackboard::v1::PutRequest, board::MAX_TTL_SECONDS, reason::Problem};
 use schemars::JsonSchema;
 use serde::Serialize;
 
@@ -24,7 +24,7 @@ pub(in crate::core) const FIELDS: &[Field] = &[
     IF_REVISION,
     Field::optional(
         "ttl_seconds",
-        Kind::Whole(1, 31_536_000),
+        Kind::Whole(1, MAX_TTL_SECONDS),
         "Seconds until it ends by itself; default as the board says",
     ),
     IF_LOCK,

@@ -8,7 +8,8 @@ use authguardian_proto::{
         Compare, Erase, Fetch, LockHeld, Operation, Write, compare::Condition, operation::Action,
     },
     board::{
-        Key, MAX_KEY_BYTES, MAX_OPERATIONS, MAX_TRANSACTION_BYTES, MAX_TTL_SECONDS, MAX_VALUE_BYTES,
+        Key, MAX_DEPTH, MAX_KEY_BYTES, MAX_OPERATIONS, MAX_TRANSACTION_BYTES, MAX_TTL_SECONDS,
+        MAX_VALUE_BYTES,
     },
     common::v1::Position,
     ids::BoardName,
@@ -64,10 +65,6 @@ pub fn check_prefix(name: &str, text: &str) -> Result<(), Problem> {
     }
     Ok(())
 }
-
-/// How deep a value may be: what carries it has levels of its own, on some faces
-/// more than on others.
-const MAX_DEPTH: usize = 120;
 
 /// The text of a value as it is kept, if it is not too long.
 pub(super) fn read_value(name: &str, value: &Value) -> Result<String, Problem> {
@@ -300,13 +297,12 @@ impl<'a> Item<'a> {
         let Some(value) = self.members.get("ttl_seconds") else {
             return Ok(None);
         };
-        let seconds = whole(value).map(u64::from);
-        let seconds = seconds.filter(|seconds| (1..=MAX_TTL_SECONDS).contains(seconds));
+        let seconds = whole(value).filter(|seconds| (1..=MAX_TTL_SECONDS).contains(seconds));
         if seconds.is_none() {
             let detail = format!("expected a whole number from 1 to {MAX_TTL_SECONDS}");
             return Err(self.invalid("ttl_seconds", detail));
         }
-        Ok(seconds)
+        Ok(seconds.map(u64::from))
     }
 
     fn get(&self, name: &str) -> Result<&Value, Problem> {
