@@ -3,7 +3,11 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use authguardian_proto::{board::Key, ids::BoardName};
+use authguardian_proto::{
+    board::Key,
+    ids::BoardName,
+    reason::{Problem, Reason},
+};
 use serde::{Deserialize, Serialize};
 use sqlx::PgConnection;
 use time::OffsetDateTime;
@@ -22,7 +26,7 @@ use crate::{
         batch::{self, Served},
         request::{self, RequestKey},
     },
-    error::Result,
+    error::{Error, Result},
     events::Position,
 };
 
@@ -35,11 +39,45 @@ pub(in crate::blackboard) struct Request {
     pub(in crate::blackboard) key: RequestKey,
 }
 
-/// What is kept for repeats of a request.
+/// What is kept for repeats of a request; a refusal too, since an earlier try of
+/// the request may still be under way, and must not do what its caller was told is
+/// not done.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct Kept {
-    outcome: Outcome,
+    outcome: std::result::Result<Outcome, Refused>,
     position: Position,
+}
+
+/// Why an act was not done, by what was on the board.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Refused {
+    reason: String,
+    detail: String,
+    field: Option<String>,
+}
+
+impl From<&Problem> for Refused {
+    fn from(problem: &Problem) -> Self {
+        Self {
+            reason: problem.reason.as_str().to_owned(),
+            detail: problem.detail.clone(),
+            field: problem.field.clone(),
+        }
+    }
+}
+
+impl From<Refused> for Error {
+    fn from(refused: Refused) -> Self {
+        let Some(reason) = Reason::parse(&refused.reason) else {
+            return Self::internal("unreadable reason of an outcome");
+        };
+        let problem = Problem::new(reason, refused.detail);
+        Problem {
+            field: refused.field,
+            ..problem
+        }
+        .into()
+    }
 }
 
 /// The batch operation.
@@ -93,8 +131,9 @@ impl batch::Operation for Batch {
             self.db.commit_batch(tx).await?
         };
         let replies = outcomes.into_iter().map(|kept| {
-            kept.map(|kept| Written {
-                outcome: kept.outcome,
+            let kept = kept?;
+            Ok(Written {
+                outcome: kept.outcome?,
                 position: kept.position,
                 copies,
             })
@@ -146,13 +185,18 @@ impl Open {
             }
             return Ok(kept.clone());
         }
-        let outcome = self.plan.perform(&request.board, &request.act, &writer)?;
+        let outcome = match self.plan.perform(&request.board, &request.act, &writer) {
+            Err(error) if error.reason() == Reason::Internal => return Err(error),
+            outcome => outcome.map_err(|error| Refused::from(error.problem())),
+        };
         let kept = Kept {
             outcome,
             position: self.plan.board(&request.board)?.position,
         };
-        if let Some(entry) = entry(request, &writer) {
-            self.entries.push(entry);
+        if !matches!(request.who, Who::System) {
+            if kept.outcome.is_ok() {
+                self.entries.push(entry(request, &writer));
+            }
             self.made.insert(id, (request.key.digest, kept.clone()));
         }
         Ok(kept)
@@ -191,22 +235,19 @@ impl Open {
     }
 }
 
-/// What is in the audit log of an act; sweeps only carry out what was said at
-/// the time of writing.
-fn entry(request: &Request, writer: &Writer) -> Option<Entry> {
-    if matches!(request.who, Who::System) {
-        return None;
-    }
+/// What is in the audit log of an act; sweeps have none, as they only carry out what
+/// was said at the time of writing.
+fn entry(request: &Request, writer: &Writer) -> Entry {
     let subject = match &request.act {
         Act::Deed { key, .. } | Act::Lock { key, .. } => format!("{}/{key}", request.board),
         Act::Transact { .. } | Act::Expire { .. } => request.board.to_string(),
     };
     let context = writer.context(request.context.clone());
     let entry = Entry::ok(context, request.act.action(), subject);
-    Some(match &writer.agent {
+    match &writer.agent {
         Some(agent) => entry.about(agent.clone()),
         None => entry,
-    })
+    }
 }
 
 /// Outcomes of requests that were served before.

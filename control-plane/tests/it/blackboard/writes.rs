@@ -113,6 +113,31 @@ async fn a_repeat_is_told_the_first_outcome_and_another_request_of_its_id_is_ref
 }
 
 #[tokio::test]
+async fn what_was_refused_stays_so_for_an_earlier_try_that_comes_late() {
+    let rig = Rig::open().await;
+    let session = rig.analyst().await;
+    rig.write(&session, "strong", write("a", "1"))
+        .await
+        .unwrap();
+    let tried = async |other: &Rig| {
+        let context = with_id(caller(&session), "r1");
+        let act = write_if("a", "2", 0);
+        let blackboard = &other.app.blackboard;
+        blackboard
+            .write(context, who(&session), board("strong"), act)
+            .await
+    };
+    let refused = tried(&rig).await.unwrap_err();
+    assert_eq!(refused.reason(), Reason::RevisionConflict);
+    // now it would fit
+    rig.write(&session, "strong", delete("a")).await.unwrap();
+    let late = tried(&rig.beside().await).await.unwrap_err();
+    assert_eq!(late.problem(), refused.problem());
+    let missing = rig.read(&session, "strong", "a").await.unwrap_err();
+    assert_eq!(missing.reason(), Reason::KeyNotFound);
+}
+
+#[tokio::test]
 async fn what_was_deleted_is_not_there_and_begins_anew() {
     let rig = Rig::open().await;
     let session = rig.analyst().await;
