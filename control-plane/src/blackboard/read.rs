@@ -284,9 +284,10 @@ impl batch::Operation for Batch {
             .begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY")
             .await?;
         let replies = self.read(&mut snapshot, requests).await?;
-        snapshot.commit().await?;
         if self.proved {
-            self.db.barrier(&mut connection).await?;
+            self.db.end_proved(snapshot).await?;
+        } else {
+            snapshot.commit().await?;
         }
         Ok(Served::now(replies))
     }

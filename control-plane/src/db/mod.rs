@@ -147,6 +147,14 @@ impl Db {
         self.quorum.barrier(connection).await
     }
 
+    /// Ends a transaction of reads and proves them: see [`Quorum::end_proved`].
+    ///
+    /// # Errors
+    /// `UNAVAILABLE` when they cannot be proved now.
+    pub async fn end_proved(&self, tx: Transaction<'_, Postgres>) -> Result<()> {
+        self.quorum.end_proved(tx).await
+    }
+
     async fn begin_on(&self, of: Use) -> Result<Transaction<'static, Postgres>> {
         self.quorum.check()?;
         Ok(self.pools.begin(of).await?)

@@ -24,7 +24,7 @@ use std::{
 };
 
 use authguardian_proto::reason::Reason;
-use sqlx::{PgConnection, Postgres, Transaction};
+use sqlx::{PgConnection, Postgres, Row, Transaction, postgres::PgRow};
 
 use super::{Lease, Pools, Primary, constraint::is_unreachable, pool, servers::timeline};
 use crate::error::{Error, Result};
@@ -142,20 +142,11 @@ impl Quorum {
                 return tx.commit().await.map_err(after_commit);
             }
             let mut tx = tx;
-            // COMMIT by hand keeps the connection at hand for the confirmation
-            sqlx::query("COMMIT")
-                .execute(&mut *tx)
-                .await
-                .map_err(after_commit)?;
+            let told = sqlx::raw_sql(COMMIT_AND_ASK).fetch_one(&mut *tx).await;
+            let flushed = Flushed::read(&told.map_err(after_commit)?)?;
             // what is written but not flushed may stay so, and reaches no standby meanwhile
-            let at: String = sqlx::query_scalar("SELECT pg_current_wal_flush_lsn()::text")
-                .fetch_one(&mut *tx)
-                .await
-                .map_err(after_commit)?;
-            let confirmed = self.confirm(&mut tx, &at).await;
-            // the transaction is over on the server; this only settles the client's books
-            tx.commit().await.map_err(after_commit)?;
-            confirmed
+            let target = flushed.primary;
+            self.confirm(&mut tx, target, Some(flushed)).await
         })
         .await;
         outcome.unwrap_or_else(|_| Err(unknown("the commit did not end in time")))
@@ -198,11 +189,23 @@ impl Quorum {
     /// `UNAVAILABLE` when it cannot be proved now.
     pub async fn barrier(&self, connection: &mut PgConnection) -> Result<()> {
         self.check()?;
-        match tokio::time::timeout(COMMIT_DEADLINE, self.emit(connection)).await {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(error)) => Err(unproved().caused_by(error)),
-            Err(_) => Err(unproved()),
-        }
+        let proved = async {
+            let target: i64 = sqlx::query_scalar(EMIT).fetch_one(&mut *connection).await?;
+            if self.must_confirm() {
+                self.confirm(connection, target, None).await?;
+            }
+            Ok(())
+        };
+        in_time(proved).await
+    }
+
+    /// Ends a transaction of reads, and proves them as [`Quorum::barrier`] does.
+    ///
+    /// # Errors
+    /// `UNAVAILABLE` when they cannot be proved now.
+    pub async fn end_proved(&self, mut tx: Transaction<'_, Postgres>) -> Result<()> {
+        self.check()?;
+        in_time(self.emit(&mut tx, END_EMIT_AND_ASK)).await
     }
 
     /// Makes the transaction's own commit a barrier for what it has read, even
@@ -215,30 +218,41 @@ impl Quorum {
         Ok(())
     }
 
-    /// A commit of its own, confirmed by the quorum.
-    async fn emit(&self, connection: &mut PgConnection) -> Result<()> {
-        let at: String = sqlx::query_scalar(EMIT).fetch_one(&mut *connection).await?;
+    /// A commit of its own, confirmed by the quorum, on the connection of a
+    /// transaction: one that is over on the server with [`EMIT_AND_ASK`], else with
+    /// [`END_EMIT_AND_ASK`].
+    async fn emit(&self, tx: &mut PgConnection, statements: &'static str) -> Result<()> {
+        let told = sqlx::raw_sql(statements).fetch_all(&mut *tx).await?;
+        let [emitted, flushed] = told.as_slice() else {
+            return Err(Error::internal("expected two rows of a commit"));
+        };
+        let (target, flushed) = (emitted.try_get(0)?, Flushed::read(flushed)?);
         if self.must_confirm() {
-            self.confirm(connection, &at).await?;
+            self.confirm(tx, target, Some(flushed)).await?;
         }
         Ok(())
     }
 
     /// PostgreSQL says that the commit is done. A cancelled sync wait says so
-    /// too, with no more than a warning; so ask the standbys themselves. And a
-    /// server that has been succeeded says so too; so look at its lease, last.
-    async fn confirm(&self, connection: &mut PgConnection, target: &str) -> Result<()> {
-        let wanted = i64::from(self.write_quorum) - 1;
+    /// too, with no more than a warning; so ask how far the standbys are
+    /// themselves. And a server that has been succeeded says so too; so look at
+    /// its lease, last.
+    async fn confirm(
+        &self,
+        connection: &mut PgConnection,
+        target: i64,
+        mut known: Option<Flushed>,
+    ) -> Result<()> {
+        let wanted = usize::try_from(self.write_quorum).unwrap_or(usize::MAX) - 1;
         let asked = async {
             let mut pause = Duration::from_micros(500);
             loop {
-                let (confirmed, timeline): (i64, i64) = sqlx::query_as(CONFIRMED_BY)
-                    .bind(target)
-                    .fetch_one(&mut *connection)
-                    .await
-                    .map_err(after_commit)?;
-                if confirmed >= wanted {
-                    return self.believe(timeline);
+                let flushed = match known.take() {
+                    Some(flushed) => flushed,
+                    None => Flushed::ask(connection).await.map_err(after_commit)?,
+                };
+                if flushed.by_standbys(target) >= wanted {
+                    return self.believe(flushed.timeline);
                 }
                 tokio::time::sleep(pause).await;
                 pause = (pause * 2).min(Duration::from_millis(50));
@@ -247,6 +261,45 @@ impl Quorum {
         tokio::time::timeout(CONFIRMATION, asked)
             .await
             .unwrap_or_else(|_| Err(unknown("too few nodes confirmed the commit")))
+    }
+}
+
+/// Up to where WAL is on disk: bytes since its beginning.
+struct Flushed {
+    primary: i64,
+    /// Those of the quorum.
+    standbys: Vec<i64>,
+    /// Of that WAL.
+    timeline: i64,
+}
+
+impl Flushed {
+    async fn ask(connection: &mut PgConnection) -> sqlx::Result<Self> {
+        Self::read(&sqlx::query(ASK).fetch_one(connection).await?)
+    }
+
+    /// A row of [`ASK`].
+    fn read(row: &PgRow) -> sqlx::Result<Self> {
+        Ok(Self {
+            primary: row.try_get(0)?,
+            standbys: row.try_get(1)?,
+            timeline: row.try_get(2)?,
+        })
+    }
+
+    /// How many standbys have all up to there.
+    fn by_standbys(&self, target: i64) -> usize {
+        let there = self.standbys.iter().filter(|flushed| **flushed >= target);
+        there.count()
+    }
+}
+
+/// What proves reads, for as long as a commit may take.
+async fn in_time(proved: impl Future<Output = Result<()>>) -> Result<()> {
+    match tokio::time::timeout(COMMIT_DEADLINE, proved).await {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(error)) => Err(unproved().caused_by(error)),
+        Err(_) => Err(unproved()),
     }
 }
 
@@ -300,11 +353,7 @@ impl Confirmation {
             quorum,
             primary,
         } = waiting;
-        let confirmed = async {
-            quorum.emit(&mut tx).await.map_err(after_emit)?;
-            // the transaction is over on the server; this only settles the client's books
-            tx.commit().await.map_err(after_commit)
-        };
+        let confirmed = async { quorum.emit(&mut tx, EMIT_AND_ASK).await.map_err(after_emit) };
         let confirmed = tokio::time::timeout(COMMIT_DEADLINE, confirmed);
         let ended = Pools::unless_over(primary, confirmed).await;
         ended
@@ -313,21 +362,41 @@ impl Confirmation {
     }
 }
 
-/// A WAL record that belongs to the transaction, so that its commit has to be
-/// flushed and confirmed although no row was written.
-const EMIT: &str = "SELECT pg_logical_emit_message(true, 'authguardian', '')::text";
+/// SQL: a WAL record that belongs to the transaction, so that its commit has to be
+/// flushed and confirmed although no row was written; where it is.
+macro_rules! emit {
+    () => {
+        "SELECT (pg_logical_emit_message(true, 'authguardian', '') - '0/0')::bigint"
+    };
+}
+
+/// SQL: a row of [`Flushed`].
+macro_rules! ask {
+    () => {
+        concat!(
+            "SELECT (pg_current_wal_flush_lsn() - '0/0')::bigint,
+    ARRAY(SELECT (flush_lsn - '0/0')::bigint FROM pg_stat_replication
+          WHERE sync_state IN ('sync', 'quorum') AND flush_lsn IS NOT NULL), ",
+            timeline!()
+        )
+    };
+}
+
+const EMIT: &str = emit!();
+
+const ASK: &str = ask!();
+
+// The following are for connections whose transaction sqlx believes open until it is dropped. An empty one is begun
+// for what it then rolls back: without, PostgreSQL would log a warning each time.
+
+const COMMIT_AND_ASK: &str = concat!("COMMIT; ", ask!(), "; BEGIN");
+
+const EMIT_AND_ASK: &str = concat!("BEGIN; ", emit!(), "; COMMIT; ", ask!(), "; BEGIN");
+
+const END_EMIT_AND_ASK: &str = concat!("COMMIT; BEGIN; ", emit!(), "; COMMIT; ", ask!(), "; BEGIN");
 
 /// On this node's disk, whatever the standbys do.
 const COMMIT_LOCALLY: &str = "SET LOCAL synchronous_commit TO local; COMMIT";
-
-/// How many standbys of the quorum have flushed all WAL up to `$1`, and the
-/// timeline of that WAL.
-const CONFIRMED_BY: &str = concat!(
-    "SELECT count(*), ",
-    timeline!(),
-    " FROM pg_stat_replication
-    WHERE sync_state IN ('sync', 'quorum') AND flush_lsn >= $1::pg_lsn"
-);
 
 async fn observe_copies(connection: &mut PgConnection) -> sqlx::Result<u32> {
     let (names, streaming): (String, i64) = sqlx::query_as(

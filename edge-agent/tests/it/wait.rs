@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 /// Far longer than anything here takes, even on a busy machine.
-pub(crate) const DEADLINE: Duration = Duration::from_mins(1);
+pub(crate) const DEADLINE: Duration = Duration::from_mins(2);
 
 /// Looks every 10 ms until the condition holds; fails the test at [`DEADLINE`].
 pub(crate) async fn until(what: &str, mut condition: impl FnMut() -> bool) {

@@ -26,7 +26,7 @@ use rows::{Figures, Rows};
 
 /// What every write writes: a small task, as agents would share it.
 const VALUE: &str =
-    r#"{"task":"reconcile","status":"running","owner":"data_analyst","progress":42}"#;
+    r#"{"task":"reconcile","status":"running","owner":"data_analyst","progress": 42}"#;
 
 /// On the board of everything but the last rows.
 const FEW_KEYS: u64 = 100;

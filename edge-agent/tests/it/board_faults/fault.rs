@@ -49,17 +49,6 @@ pub(super) const ALL: [Fault; 16] = [
     Fault::NodeOfPrimaryKilled,
 ];
 
-/// Those that a lease or a timer need not run out for.
-pub(super) const QUICK: [Fault; 7] = [
-    Fault::ControlPlaneKilled,
-    Fault::ControlPlaneStopped,
-    Fault::EdgeKilled,
-    Fault::StandbyKilled,
-    Fault::PatroniOfStandbyKilled,
-    Fault::EtcdKilled,
-    Fault::PrimaryKilled,
-];
-
 impl Fault {
     /// Whether another node becomes the primary.
     pub(super) fn moves_the_primary(self) -> bool {

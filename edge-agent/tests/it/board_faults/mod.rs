@@ -1,9 +1,9 @@
 //! A strong board on a quorum cluster keeps its promises while processes are
 //! killed and stopped, networks cut and primaries moved: what clients over REST
 //! and gRPC and watchers were told is judged by `authguardian-history`. One
-//! round of each of the quick faults, or random ones of all for as long as
-//! `AUTHGUARDIAN_FAULT_SECONDS` says, by `AUTHGUARDIAN_FAULT_SEED` (`make soak`);
-//! `AUTHGUARDIAN_FAULT_KINDS` names some of them (`EtcdKilled,Switchover`).
+//! round of each fault, or random ones for as long as `AUTHGUARDIAN_FAULT_SECONDS`
+//! says, by `AUTHGUARDIAN_FAULT_SEED` (`make soak`); `AUTHGUARDIAN_FAULT_KINDS`
+//! names some of them (`EtcdKilled,Switchover`).
 
 mod alone;
 mod client;
@@ -42,7 +42,7 @@ async fn a_strong_board_keeps_its_promises_whatever_fails() {
     let seconds: Option<u64> = number(SECONDS);
     let seed = number(SEED).unwrap_or_else(some_seed);
     println!("{SEED}={seed}");
-    let (mut dice, kinds) = (Dice::new(seed), kinds(seconds.is_some()));
+    let (mut dice, kinds) = (Dice::new(seed), kinds());
     let mut system = System::start().await;
     let mut all = Vec::new();
     match seconds {
@@ -80,14 +80,10 @@ async fn tried(system: &mut System, fault: Fault, number: usize, dice: &mut Dice
     figures
 }
 
-/// Those that are asked for; else all, or without a time only the quick ones.
-fn kinds(at_random: bool) -> Vec<Fault> {
+/// Those that are asked for; else all.
+fn kinds() -> Vec<Fault> {
     let Ok(named) = std::env::var(KINDS) else {
-        return if at_random {
-            fault::ALL.to_vec()
-        } else {
-            fault::QUICK.to_vec()
-        };
+        return fault::ALL.to_vec();
     };
     let is_named = |fault: &Fault| named.split(',').any(|name| name == format!("{fault:?}"));
     fault::ALL.into_iter().filter(is_named).collect()

@@ -14,6 +14,7 @@ async fn a_killed_primary_is_succeeded_and_comes_back_as_a_standby() {
 
     cluster.kill(Process::Postgres(first)).await;
     let second = cluster.until_primary_is_not(first).await;
+    cluster.until_writes_are_confirmed(first).await;
     let mut connection = PgConnection::connect(&cluster.url_of(second))
         .await
         .unwrap();
