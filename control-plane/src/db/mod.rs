@@ -10,6 +10,7 @@ pub mod private_postgres;
 pub mod quorum;
 pub mod request;
 mod servers;
+mod wakes;
 
 use std::sync::Arc;
 
@@ -21,6 +22,8 @@ pub use quorum::{Confirmation, Quorum};
 use sqlx::{PgConnection, Postgres, Transaction};
 
 use self::etcd::Etcd;
+pub use wakes::{Wake, Wakes};
+
 use crate::{
     clock::SharedClock,
     config::Database,
@@ -38,7 +41,7 @@ pub struct Db {
     /// What a commit has to have reached.
     pub quorum: Arc<Quorum>,
     /// Woken after each commit, so that changes are published without delay.
-    pub committed: Arc<tokio::sync::Notify>,
+    pub committed: Arc<Wakes>,
 }
 
 impl Db {
@@ -78,7 +81,7 @@ impl Db {
     /// `OUTCOME_UNKNOWN` when it may or may not have been committed.
     pub async fn commit(&self, tx: Transaction<'_, Postgres>) -> Result<()> {
         self.quorum.commit(tx).await?;
-        self.committed.notify_one();
+        self.committed.wake(Wake::Streams);
         Ok(())
     }
 
@@ -89,7 +92,7 @@ impl Db {
     /// `OUTCOME_UNKNOWN` when it may or may not have been committed.
     pub async fn commit_batch(&self, tx: Transaction<'static, Postgres>) -> Result<Confirmation> {
         let confirmation = self.quorum.commit_batch(tx).await?;
-        self.committed.notify_one();
+        self.committed.wake(Wake::Streams);
         Ok(confirmation)
     }
 

@@ -226,5 +226,5 @@ async fn ask(
 const QUESTION: &str = concat!(
     server!(),
     ", current_setting('synchronous_standby_names'),
-    (SELECT count(*) FROM pg_stat_replication WHERE state = 'streaming' AND sync_state = 'quorum')"
+    (SELECT count(*) FROM pg_stat_get_wal_senders() WHERE state = 'streaming' AND sync_state = 'quorum')"
 );

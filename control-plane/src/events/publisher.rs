@@ -5,14 +5,14 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use authguardian_proto::{ids::BoardName, reason::Reason};
 use tokio::{
-    sync::{Notify, broadcast, watch},
+    sync::{broadcast, watch},
     time::MissedTickBehavior,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{Change, Position, Stream, Subscription, epoch, proof, store, wakeup};
 use crate::{
-    db::{Db, batch::Batcher},
+    db::{Db, Wake, Wakes, batch::Batcher},
     error::{Error, Result},
 };
 
@@ -53,7 +53,7 @@ pub struct Publisher {
     sender: broadcast::Sender<Published>,
     published: watch::Sender<Option<Arc<Heads>>>,
     boards: watch::Sender<Option<Arc<BoardHeads>>>,
-    wake: Arc<Notify>,
+    wake: Arc<Wakes>,
     proofs: Batcher<proof::Operation>,
 }
 
@@ -68,7 +68,7 @@ impl Publisher {
             proofs: Batcher::spawn(proof::Operation(db.clone())),
             db,
         });
-        let outgoing = Arc::new(Notify::new());
+        let outgoing = Arc::<Wakes>::default();
         let own = wakeup::OwnBackend::default();
         let pools = &publisher.db.pools;
         tasks.spawn(wakeup::tell_others(
@@ -130,10 +130,12 @@ impl Publisher {
         self.proofs.call(()).await
     }
 
-    /// The heads of boards, proved each time that anything was committed, and
+    /// The heads of boards, proved now, each time that anything was committed, and
     /// about once a second; read for as long as somebody listens.
     pub fn board_heads(&self) -> watch::Receiver<Option<Arc<BoardHeads>>> {
-        self.boards.subscribe()
+        let heads = self.boards.subscribe();
+        self.wake.wake(Wake::Boards);
+        heads
     }
 
     /// Heads up to which everything has been published.
@@ -176,26 +178,31 @@ impl Publisher {
         self.heads().await
     }
 
-    async fn run(self: Arc<Self>, outgoing: Arc<Notify>, stop: CancellationToken) {
+    async fn run(self: Arc<Self>, outgoing: Arc<Wakes>, stop: CancellationToken) {
         let mut at: Option<Arc<Heads>> = None;
         let mut alone = false;
         let mut poll = tokio::time::interval(POLL);
         poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            tokio::select! {
-                () = self.db.committed.notified() => {
+            let woken = tokio::select! {
+                woken = self.db.committed.woken() => {
                     if !alone {
-                        outgoing.notify_one();
+                        outgoing.wake(woken);
                     }
+                    woken
                 }
-                () = self.wake.notified() => {}
+                woken = self.wake.woken() => woken,
                 _ = poll.tick() => {
                     match self.db.unless_lost(self.look_around()).await {
                         Ok(is_alone) => alone = is_alone,
                         Err(error) => tracing::warn!(%error, cause = error.cause().map(tracing::field::display), "cannot look at the database server now"),
                     }
+                    Wake::Streams
                 }
                 () = stop.cancelled() => return,
+            };
+            if woken == Wake::Boards && self.boards.receiver_count() == 0 {
+                continue;
             }
             loop {
                 match self.db.unless_lost(self.publish(at.as_deref())).await {

@@ -23,9 +23,14 @@ pub(super) async fn commit_locally(connection: &mut PgConnection) -> sqlx::Resul
         .map(drop)
 }
 
-pub(super) async fn notify(connection: &mut PgConnection, channel: &str) -> sqlx::Result<()> {
-    sqlx::query("SELECT pg_notify($1, '')")
+pub(super) async fn notify(
+    connection: &mut PgConnection,
+    channel: &str,
+    payload: &str,
+) -> sqlx::Result<()> {
+    sqlx::query("SELECT pg_notify($1, $2)")
         .bind(channel)
+        .bind(payload)
         .execute(connection)
         .await
         .map(drop)

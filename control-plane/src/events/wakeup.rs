@@ -15,11 +15,10 @@ use sqlx::{
     ConnectOptions,
     postgres::{PgListener, PgPoolOptions},
 };
-use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use super::store;
-use crate::db::{Pools, Primary};
+use crate::db::{Pools, Primary, Wake, Wakes};
 
 const CHANNEL: &str = "authguardian_change";
 
@@ -37,11 +36,14 @@ const SPACING: Duration = Duration::from_millis(10);
 #[derive(Debug, Clone, Default)]
 pub(super) struct OwnBackend(Arc<AtomicU32>);
 
-/// Tells other control planes each time `committed` is notified, until `stop`.
+/// What a wake-up says where only boards were changed.
+const BOARDS: &str = "boards";
+
+/// Tells other control planes each time that `committed` is woken, until `stop`.
 pub(super) async fn tell_others(
     pools: Pools,
     own: OwnBackend,
-    committed: Arc<Notify>,
+    committed: Arc<Wakes>,
     stop: CancellationToken,
 ) {
     while !stop.is_cancelled() {
@@ -62,7 +64,7 @@ pub(super) async fn tell_others(
 }
 
 /// Tells them until the connection is lost.
-async fn tell(primary: &Primary, own: &OwnBackend, committed: &Notify) {
+async fn tell(primary: &Primary, own: &OwnBackend, committed: &Wakes) {
     let options = primary
         .options()
         .clone()
@@ -74,8 +76,11 @@ async fn tell(primary: &Primary, own: &OwnBackend, committed: &Notify) {
         own.0.store(backend, Ordering::Relaxed);
     }
     loop {
-        committed.notified().await;
-        if let Err(error) = store::notify(&mut connection, CHANNEL).await {
+        let payload = match committed.woken().await {
+            Wake::Streams => "",
+            Wake::Boards => BOARDS,
+        };
+        if let Err(error) = store::notify(&mut connection, CHANNEL, payload).await {
             tracing::debug!(%error, "lost the connection for wake-ups");
             return;
         }
@@ -83,11 +88,11 @@ async fn tell(primary: &Primary, own: &OwnBackend, committed: &Notify) {
     }
 }
 
-/// Notifies `wake` whenever another control plane has committed, until `stop`.
+/// Wakes `wake` whenever another control plane has committed, until `stop`.
 pub(super) async fn hear_others(
     pools: Pools,
     own: OwnBackend,
-    wake: Arc<Notify>,
+    wake: Arc<Wakes>,
     stop: CancellationToken,
 ) {
     while !stop.is_cancelled() {
@@ -110,7 +115,7 @@ pub(super) async fn hear_others(
 }
 
 /// Hears them until the connection is lost.
-async fn hear(primary: &Primary, own: &OwnBackend, wake: &Notify) -> sqlx::Result<()> {
+async fn hear(primary: &Primary, own: &OwnBackend, wake: &Wakes) -> sqlx::Result<()> {
     // the listener keeps its connection: it must not be one of the pools'
     let options = primary.options().clone().application_name(LISTENER);
     let pool = PgPoolOptions::new()
@@ -121,7 +126,11 @@ async fn hear(primary: &Primary, own: &OwnBackend, wake: &Notify) -> sqlx::Resul
     loop {
         let heard = listener.recv().await?;
         if heard.process_id() != own.0.load(Ordering::Relaxed) {
-            wake.notify_one();
+            wake.wake(if heard.payload() == BOARDS {
+                Wake::Boards
+            } else {
+                Wake::Streams
+            });
         }
     }
 }

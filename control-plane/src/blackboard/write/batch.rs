@@ -22,7 +22,7 @@ use crate::{
     },
     clock::Ambient,
     db::{
-        Confirmation, Db,
+        Confirmation, Db, Wake,
         batch::{self, Served},
         request::{self, RequestKey},
     },
@@ -125,11 +125,12 @@ impl batch::Operation for Batch {
         let copies = self.db.quorum.write_quorum();
         let confirmation = if requests.len() == 1 {
             // nobody waits for its locks: one flush does for the commit and its confirmation
-            self.db.commit(tx).await?;
+            self.db.quorum.commit(tx).await?;
             Confirmation::needless()
         } else {
-            self.db.commit_batch(tx).await?
+            self.db.quorum.commit_batch(tx).await?
         };
+        self.db.committed.wake(Wake::Boards);
         let replies = outcomes.into_iter().map(|kept| {
             let kept = kept?;
             Ok(Written {
