@@ -103,6 +103,9 @@ pub(super) async fn append(
     now: OffsetDateTime,
     entries: &[Entry],
 ) -> Result<()> {
+    if entries.is_empty() {
+        return Ok(());
+    }
     let mut columns = Columns::default();
     for entry in entries {
         columns.push(entry);

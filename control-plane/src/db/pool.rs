@@ -333,8 +333,8 @@ fn ours(options: PgConnectOptions) -> PgConnectOptions {
         .options([
             ("idle_in_transaction_session_timeout", "5s"),
             ("lock_timeout", "10s"),
-            // a confirmed commit settles the client's books with a second one, which is told off
-            ("client_min_messages", "error"),
+            // compiling takes longer than any of these statements
+            ("jit", "off"),
         ])
 }
 

@@ -102,6 +102,23 @@ impl batch::Operation for Batch {
 
     #[tracing::instrument(name = "blackboard.write", skip_all, fields(batch = requests.len()))]
     async fn run(&self, requests: &[Request]) -> Result<Served<Written>> {
+        // nearly all requests are new: that one is not shows when outcomes are kept
+        if let Some(served) = self.attempt(requests, false).await? {
+            return Ok(served);
+        }
+        let served = self.attempt(requests, true).await?;
+        served.ok_or_else(|| Error::internal("outcomes were kept, and cannot be read"))
+    }
+}
+
+impl Batch {
+    /// Serves them; `None` where one of them was served before, and what was told
+    /// then was not `looked_up`.
+    async fn attempt(
+        &self,
+        requests: &[Request],
+        looked_up: bool,
+    ) -> Result<Option<Served<Written>>> {
         let mut tx = self.db.begin().await?;
         let names: BTreeSet<&BoardName> = requests.iter().map(|request| &request.board).collect();
         let (boards, at) = store::lock_boards(&mut tx, names).await?;
@@ -111,7 +128,11 @@ impl batch::Operation for Batch {
             .iter()
             .map(|request| (&request.who, boards.get(&request.board)));
         let rights = Rights::read(&mut tx, calls, self.ambient.clock.now()).await?;
-        let earlier = Earlier::read(&mut tx, requests).await?;
+        let earlier = if looked_up {
+            Earlier::read(&mut tx, requests).await?
+        } else {
+            Earlier::default()
+        };
         let mut open = Open {
             plan: plan(&mut tx, requests, boards, at).await?,
             rights,
@@ -121,7 +142,15 @@ impl batch::Operation for Batch {
         };
         let outcomes: Vec<Result<Kept>> =
             requests.iter().map(|request| open.serve(request)).collect();
-        open.write(&mut tx, requests, &outcomes, at).await?;
+        if let Some(repeated) = open.keep(&mut tx, requests, &outcomes, at).await? {
+            // on one board nobody else can be at it, so it was for another
+            return if looked_up {
+                Err(repeated.reused())
+            } else {
+                Ok(None)
+            };
+        }
+        open.write(&mut tx, at).await?;
         let copies = self.db.quorum.write_quorum();
         let confirmation = if requests.len() == 1 {
             // nobody waits for its locks: one flush does for the commit and its confirmation
@@ -139,10 +168,10 @@ impl batch::Operation for Batch {
                 copies,
             })
         });
-        Ok(Served {
+        Ok(Some(Served {
             replies: replies.collect(),
             confirmation,
-        })
+        }))
     }
 }
 
@@ -203,13 +232,15 @@ impl Open {
         Ok(kept)
     }
 
-    async fn write(
+    /// Keeps the outcomes for repeats; one of the requests that have been served
+    /// before.
+    async fn keep<'a>(
         &self,
         connection: &mut PgConnection,
-        requests: &[Request],
+        requests: &'a [Request],
         outcomes: &[Result<Kept>],
         now: OffsetDateTime,
-    ) -> Result<()> {
+    ) -> Result<Option<&'a RequestKey>> {
         let mut fresh = HashMap::new();
         for (request, outcome) in requests.iter().zip(outcomes) {
             let id = request::KeyRef::of(&request.key);
@@ -219,18 +250,15 @@ impl Open {
                 fresh.entry(id).or_insert((&request.key, kept));
             }
         }
-        if fresh.is_empty() && self.plan.changes.is_empty() {
-            return Ok(());
-        }
         let claims: Vec<(&RequestKey, &Kept)> = fresh.into_values().collect();
         let taken = request::insert_outcomes(connection, &claims, now).await?;
-        // on one board nobody else can be at it, so it was for another
-        if let Some((key, _)) = claims
+        let repeated = claims
             .iter()
-            .find(|(key, _)| !taken.contains(&request::KeyRef::of(key)))
-        {
-            return Err(key.reused());
-        }
+            .find(|(key, _)| !taken.contains(&request::KeyRef::of(key)));
+        Ok(repeated.map(|(key, _)| *key))
+    }
+
+    async fn write(&self, connection: &mut PgConnection, now: OffsetDateTime) -> Result<()> {
         audit::append(connection, now, &self.entries).await?;
         store::write(connection, &self.plan).await
     }
@@ -252,6 +280,7 @@ fn entry(request: &Request, writer: &Writer) -> Entry {
 }
 
 /// Outcomes of requests that were served before.
+#[derive(Default)]
 struct Earlier(HashMap<request::KeyRef, ([u8; 32], Kept)>);
 
 impl Earlier {
