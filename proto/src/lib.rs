@@ -7,6 +7,7 @@ pub mod backoff;
 pub mod base62;
 pub mod board;
 pub mod capability;
+pub mod crdt;
 pub mod credential;
 pub mod endpoint;
 #[cfg(test)]

@@ -95,6 +95,9 @@ use crate::{
 /// How often health is looked at for `grpc.health.v1`.
 const HEALTH: Duration = Duration::from_secs(1);
 
+/// How long that may take.
+const ANSWER: Duration = Duration::from_secs(2);
+
 /// Bound listeners, not yet serving.
 #[derive(Debug)]
 pub struct Server {
@@ -414,15 +417,14 @@ async fn checks(app: &App) -> Vec<Check> {
     ]
 }
 
-async fn report_health(app: Arc<App>, metrics: Metrics, health: HealthReporter) {
+async fn report_health(app: Arc<App>, metrics: Metrics, mut health: HealthReporter) {
     loop {
         let quorum = &app.db.quorum;
         let lease = quorum.lease().and_then(|lease| lease.remaining().ok());
         metrics.database(quorum.copies(), lease.unwrap_or_default());
-        let well = checks(&app)
-            .await
-            .iter()
-            .all(|check| check.problem.is_none());
+        // a database that hangs answers no question
+        let well = tokio::time::timeout(ANSWER, checks(&app)).await;
+        let well = well.is_ok_and(|checks| checks.iter().all(|check| check.problem.is_none()));
         let status = if well && !app.stop.is_cancelled() {
             tonic_health::ServingStatus::Serving
         } else {
@@ -433,6 +435,8 @@ async fn report_health(app: Arc<App>, metrics: Metrics, health: HealthReporter) 
             () = tokio::time::sleep(HEALTH) => {}
             () = app.stop.cancelled() => {
                 health.set_service_status("", tonic_health::ServingStatus::NotServing).await;
+                // ends the streams of who watches it, which would keep the listeners from closing
+                health.clear_service_status("").await;
                 return;
             }
         }

@@ -23,7 +23,7 @@ use crate::{
     clock::{Ambient, Clock},
     config::{Alone, Certificate, Config, ConfigError},
     core::{CertificateFollower, Core, MachineFollower, Rooms, VerifierFollower},
-    dial::ServerAddress,
+    dial::{ServerAddress, follow_service},
     endpoints::Endpoints,
     faces::{self, CertificateError, CertificateFiles, Health, MakeHandler, Server, Users},
     freshness::Freshness,
@@ -142,6 +142,13 @@ pub async fn run<H: ServerHandler>(
     let tls = Arc::new(ArcSwap::from_pointee(identity.tls()?));
     let servers = Servers::new(config, &identity.server, tls.clone());
     let channel = servers.channel.clone();
+    let following = follow_service(channel.clone(), ambient.clone());
+    tasks.spawn(
+        background
+            .clone()
+            .run_until_cancelled_owned(following)
+            .map(drop),
+    );
     let clock = ambient.clock.clone();
     let freshness = Freshness::new(clock.clone());
     let verifier = Verifier::new(freshness.clone());

@@ -2,7 +2,11 @@
 
 use serde_json::json;
 
-use crate::{edge::asking, rig::Rig, wait::until_async};
+use crate::{
+    edge::{Edge, Launch, asking},
+    rig::{ControlPlane, Rig},
+    wait::until_async,
+};
 
 #[tokio::test]
 async fn without_the_control_plane_calls_are_unavailable_and_afterwards_work_again() {
@@ -68,4 +72,22 @@ async fn a_killed_edge_comes_back_with_its_identity_and_forgets_nothing_that_was
     );
     client.call("revoke_token", json!({"token": token})).await;
     assert_eq!(client.validate(&token).await["reason"], "GRANT_REVOKED");
+}
+
+#[tokio::test]
+async fn an_edge_leaves_a_control_plane_that_has_lost_its_database() {
+    let control_plane = ControlPlane::start().await;
+    let other = control_plane.beside().await;
+    control_plane.agent("data_analyst", 800).await;
+    let key = control_plane.api_key(&["data_analyst"], false).await;
+    let servers = [control_plane.url(), other.url()];
+    let edge = Edge::start_with(&control_plane, "host", Launch::at(&servers)).await;
+    let client = edge.client(&key);
+    client.granted().await;
+    control_plane.app.db.pools.close().await;
+    until_async("another control plane answers", async || {
+        let asked = client.try_call("request_permission", asking("data_analyst"));
+        asked.await.0.is_success()
+    })
+    .await;
 }

@@ -160,7 +160,10 @@ fn filling(many: u64) -> Vec<String> {
         statements.extend([board(name), entries(name, count), head(name)]);
     }
     // else the first readers would do what vacuum has left undone
-    statements.extend(["VACUUM (FREEZE, ANALYZE)".to_owned(), "CHECKPOINT".to_owned()]);
+    statements.extend([
+        "VACUUM (FREEZE, ANALYZE)".to_owned(),
+        "CHECKPOINT".to_owned(),
+    ]);
     statements
 }
 

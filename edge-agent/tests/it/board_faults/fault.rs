@@ -5,7 +5,7 @@ use std::time::Duration;
 use rustix::process::Signal;
 
 use super::system::System;
-use crate::cluster::Process;
+use crate::{cluster::Process, proxy::Proxy};
 
 /// One fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -13,6 +13,9 @@ pub(super) enum Fault {
     ControlPlaneKilled,
     ControlPlaneStopped,
     EdgeKilled,
+    EdgeStopped,
+    /// One edge from all control planes.
+    EdgeCutOff,
     PrimaryKilled,
     PrimaryStopped,
     StandbyKilled,
@@ -23,24 +26,30 @@ pub(super) enum Fault {
     PatroniOfStandbyStopped,
     NodeOfPrimaryKilled,
     EtcdKilled,
+    EtcdStopped,
     /// One control plane from all database nodes.
     DatabaseCutOff,
     /// A database node from everybody.
     PrimaryCutOff,
+    StandbyCutOff,
     Switchover,
 }
 
-pub(super) const ALL: [Fault; 16] = [
+pub(super) const ALL: [Fault; 20] = [
     Fault::ControlPlaneKilled,
     Fault::ControlPlaneStopped,
     Fault::EdgeKilled,
+    Fault::EdgeStopped,
+    Fault::EdgeCutOff,
     Fault::PrimaryKilled,
     Fault::StandbyKilled,
     Fault::StandbyStopped,
     Fault::PatroniOfStandbyKilled,
     Fault::PatroniOfStandbyStopped,
     Fault::EtcdKilled,
+    Fault::EtcdStopped,
     Fault::DatabaseCutOff,
+    Fault::StandbyCutOff,
     Fault::Switchover,
     Fault::PrimaryStopped,
     Fault::PrimaryCutOff,
@@ -72,6 +81,8 @@ impl Fault {
             Self::ControlPlaneKilled => system.control_planes[which % 2].kill().await,
             Self::ControlPlaneStopped => system.control_planes[which % 2].signal(Signal::STOP),
             Self::EdgeKilled => system.edges[which % 3].kill().await,
+            Self::EdgeStopped => system.edges[which % 3].signal(Signal::STOP),
+            Self::EdgeCutOff => system.links[which % 3].iter().for_each(Proxy::cut),
             Self::PrimaryKilled => cluster.kill(Process::Postgres(primary)).await,
             Self::PrimaryStopped => cluster.pause(Process::Postgres(primary)),
             Self::StandbyKilled => cluster.kill_node(standby).await,
@@ -82,8 +93,10 @@ impl Fault {
             Self::PatroniOfStandbyStopped => cluster.pause(Process::Patroni(standby)),
             Self::NodeOfPrimaryKilled => cluster.kill_node(primary).await,
             Self::EtcdKilled => cluster.kill(Process::Etcd(which % 3)).await,
+            Self::EtcdStopped => cluster.pause(Process::Etcd(which % 3)),
             Self::DatabaseCutOff => cluster.let_pass_apart(false),
             Self::PrimaryCutOff => cluster.cut(primary),
+            Self::StandbyCutOff => cluster.cut(standby),
             Self::Switchover => cluster.switch_over(primary),
         }
     }
@@ -96,6 +109,8 @@ impl Fault {
             Self::ControlPlaneKilled => system.control_planes[which % 2].start_again().await,
             Self::ControlPlaneStopped => system.control_planes[which % 2].signal(Signal::CONT),
             Self::EdgeKilled => system.edges[which % 3].start_again().await,
+            Self::EdgeStopped => system.edges[which % 3].signal(Signal::CONT),
+            Self::EdgeCutOff => system.links[which % 3].iter().for_each(Proxy::mend),
             Self::PrimaryStopped => cluster.resume(Process::Postgres(primary)),
             Self::StandbyKilled | Self::PatroniOfStandbyKilled => {
                 cluster.start_again(Process::Patroni(standby)).await;
@@ -107,8 +122,10 @@ impl Fault {
             Self::PatroniOfPrimaryStopped => cluster.resume(Process::Patroni(primary)),
             Self::PatroniOfStandbyStopped => cluster.resume(Process::Patroni(standby)),
             Self::EtcdKilled => cluster.start_again(Process::Etcd(which % 3)).await,
+            Self::EtcdStopped => cluster.resume(Process::Etcd(which % 3)),
             Self::DatabaseCutOff => cluster.let_pass_apart(true),
             Self::PrimaryCutOff => cluster.mend(primary),
+            Self::StandbyCutOff => cluster.mend(standby),
             // Patroni starts the postmaster again, as a primary or a standby
             Self::PrimaryKilled | Self::Switchover => {}
         }

@@ -24,6 +24,7 @@ use authguardian_proto::{
     zone::Zone,
 };
 use edge_agent::{
+    clock::Ambient,
     dial::{self, Channel, ServerAddress},
     identity::{self, Store},
 };
@@ -55,6 +56,10 @@ impl Grpc {
         let tls = Arc::new(ArcSwap::from_pointee(identity.tls().unwrap()));
         let channel = dial::channel(servers, tls);
         let bearer = log_in(&channel, api_key).await.unwrap();
+        tokio::spawn(dial::follow_service(
+            channel.clone(),
+            Ambient::system().unwrap(),
+        ));
         Self {
             agent: agent.to_owned(),
             channel,

@@ -24,6 +24,7 @@ use super::{grpc::Grpc, load::WATCHED_BY_ALL, rest::Rest, watcher::Watcher, way:
 use crate::{
     cluster::Cluster,
     faults::daemon::{ControlPlane, Edge},
+    proxy::Proxy,
 };
 
 /// One for each edge, and one that calls by gRPC.
@@ -33,6 +34,8 @@ const EDGES: usize = 3;
 /// Everything. Dropped in this order.
 pub(super) struct System {
     pub(super) edges: Vec<Edge>,
+    /// Of each edge, its ways to the control planes.
+    pub(super) links: Vec<Vec<Proxy>>,
     pub(super) control_planes: Vec<ControlPlane>,
     grpc: Grpc,
     api_keys: Vec<String>,
@@ -53,13 +56,17 @@ impl System {
             control_planes.push(ControlPlane::start_with(&settings, &master_key).await);
         }
         let servers: Vec<String> = control_planes.iter().map(ControlPlane::url).collect();
-        let mut edges = Vec::new();
+        let (mut edges, mut links) = (Vec::new(), Vec::new());
         for (number, join_token) in join_tokens[..EDGES].iter().enumerate() {
+            let mut ways = Vec::new();
+            for control_plane in &control_planes {
+                ways.push(Proxy::to(control_plane.edge_grpc).await);
+            }
             // each has another one first
-            let mut servers = servers.clone();
-            let first = number % servers.len();
-            servers.rotate_left(first);
+            ways.rotate_left(number % servers.len());
+            let servers: Vec<String> = ways.iter().map(Proxy::url).collect();
             edges.push(Edge::start_at(&servers, join_token).await);
+            links.push(ways);
         }
         let addresses: Vec<_> = servers.iter().map(|url| url.parse().unwrap()).collect();
         let grpc = Grpc::join(
@@ -71,6 +78,7 @@ impl System {
         .await;
         Self {
             edges,
+            links,
             control_planes,
             grpc,
             api_keys,

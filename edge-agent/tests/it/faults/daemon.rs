@@ -19,7 +19,8 @@ const EDGE: &str = env!("CARGO_BIN_EXE_edge-agent");
 
 /// A control plane.
 pub(crate) struct ControlPlane {
-    edge_grpc: SocketAddr,
+    /// Where edges find it.
+    pub(crate) edge_grpc: SocketAddr,
     http: SocketAddr,
     settings: Vec<String>,
     child: Child,
@@ -63,8 +64,7 @@ impl ControlPlane {
 
     /// Stops it where it is, or lets it go on.
     pub(crate) fn signal(&self, signal: Signal) {
-        let pid = i32::try_from(self.child.id().unwrap()).unwrap();
-        kill_process(Pid::from_raw(pid).unwrap(), signal).unwrap();
+        send(&self.child, signal);
     }
 
     /// Starts another at the same address.
@@ -135,6 +135,11 @@ impl Edge {
 
     pub(crate) async fn kill(&mut self) {
         self.child.kill().await.unwrap();
+    }
+
+    /// Stops it where it is, or lets it go on.
+    pub(crate) fn signal(&self, signal: Signal) {
+        send(&self.child, signal);
     }
 
     /// Starts another on the same directory and address.
@@ -210,4 +215,9 @@ fn free_address() -> SocketAddr {
             return address;
         }
     }
+}
+
+fn send(child: &Child, signal: Signal) {
+    let pid = i32::try_from(child.id().unwrap()).unwrap();
+    kill_process(Pid::from_raw(pid).unwrap(), signal).unwrap();
 }

@@ -2,10 +2,11 @@
 //! first used and again after every break, at the first address that answers,
 //! and replaced when the machine has another certificate to show.
 
+mod address;
+mod serving;
+
 use std::{
     fmt,
-    net::SocketAddr,
-    str::FromStr,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -14,11 +15,13 @@ use std::{
     time::Duration,
 };
 
+pub use address::{Addresses, ParseServerAddressError, ServerAddress};
 use arc_swap::ArcSwap;
 use futures::future::BoxFuture;
 use hyper_util::rt::TokioIo;
 use rustls::ClientConfig;
 use rustls_pki_types::ServerName;
+pub use serving::follow_service;
 use tokio::{net::TcpStream, sync::watch};
 use tokio_rustls::{TlsConnector, client::TlsStream};
 use tonic::{
@@ -36,18 +39,6 @@ const PING_TIMEOUT: Duration = Duration::from_secs(3);
 /// The TLS configuration that the next connection uses; renewal swaps it.
 pub type TlsSource = Arc<ArcSwap<ClientConfig>>;
 
-/// Where a control plane listens for edges.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ServerAddress {
-    host: String,
-    port: u16,
-}
-
-/// Text that is no [`ServerAddress`].
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("expected `https://host:port`")]
-pub struct ParseServerAddressError;
-
 /// No connection could be made, so nothing was sent.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot connect to the control plane at `{address}`")]
@@ -56,68 +47,6 @@ pub struct DialError {
     pub address: String,
     #[source]
     source: std::io::Error,
-}
-
-impl FromStr for ServerAddress {
-    type Err = ParseServerAddressError;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let uri: Uri = text.parse().map_err(|_| ParseServerAddressError)?;
-        let plain = uri.scheme_str() == Some("https")
-            && matches!(uri.path(), "/" | "")
-            && uri.query().is_none();
-        let host = uri
-            .host()
-            .map(|host| host.trim_matches(['[', ']']).to_owned());
-        match (plain, host, uri.port_u16()) {
-            (true, Some(host), Some(port)) if ServerName::try_from(host.as_str()).is_ok() => {
-                Ok(Self { host, port })
-            }
-            _ => Err(ParseServerAddressError),
-        }
-    }
-}
-
-impl From<SocketAddr> for ServerAddress {
-    fn from(address: SocketAddr) -> Self {
-        Self {
-            host: address.ip().to_string(),
-            port: address.port(),
-        }
-    }
-}
-
-impl fmt::Display for ServerAddress {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.host.contains(':') {
-            write!(f, "https://[{}]:{}", self.host, self.port)
-        } else {
-            write!(f, "https://{}:{}", self.host, self.port)
-        }
-    }
-}
-
-/// Where control planes are, in the order in which they are tried; clones are the
-/// same list, which may be another the next time that somebody dials.
-#[derive(Debug, Clone)]
-pub struct Addresses(Arc<ArcSwap<Vec<ServerAddress>>>);
-
-impl Addresses {
-    /// These.
-    pub fn new(addresses: &[ServerAddress]) -> Self {
-        Self(Arc::new(ArcSwap::from_pointee(addresses.to_vec())))
-    }
-
-    /// Others from now on; whether they are others.
-    pub fn set(&self, addresses: Vec<ServerAddress>) -> bool {
-        let before = self.0.swap(Arc::new(addresses));
-        *before != **self.0.load()
-    }
-
-    /// As they are now.
-    pub fn get(&self) -> Arc<Vec<ServerAddress>> {
-        self.0.load_full()
-    }
 }
 
 /// A channel to the control plane. Clones share one connection.
@@ -166,6 +95,29 @@ impl Channel {
             .current
             .store(Arc::new(self.shared.dialer.open()));
         self.shared.replaced.send_replace(());
+    }
+
+    /// As [`Channel::replace`], and at the address of this index first.
+    fn prefer(&self, index: usize) {
+        self.shared.dialer.preferred.store(index, Ordering::Relaxed);
+        self.replace();
+    }
+
+    /// Where it dials first, by its index, and all addresses.
+    fn places(&self) -> (usize, Arc<Vec<ServerAddress>>) {
+        let dialer = &self.shared.dialer;
+        (
+            dialer.preferred.load(Ordering::Relaxed),
+            dialer.addresses.get(),
+        )
+    }
+
+    /// Another channel, to one address alone.
+    fn to(&self, address: &ServerAddress) -> Self {
+        channel(
+            std::slice::from_ref(address),
+            self.shared.dialer.tls.clone(),
+        )
     }
 
     /// Changes with every [`Channel::replace`] from now on.
@@ -315,29 +267,4 @@ pub(crate) fn nobody() -> Channel {
     .with_no_client_auth();
     let address = "https://127.0.0.1:1".parse().unwrap();
     channel(&[address], Arc::new(ArcSwap::from_pointee(config)))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn addresses_read_back() {
-        for text in [
-            "https://127.0.0.1:3004",
-            "https://[::1]:3004",
-            "https://cp.example:443",
-        ] {
-            assert_eq!(text.parse::<ServerAddress>().unwrap().to_string(), text);
-        }
-        for bad in [
-            "",
-            "cp.example:443",
-            "http://cp.example:443",
-            "https://cp.example",
-            "https://a:1/x",
-        ] {
-            assert!(bad.parse::<ServerAddress>().is_err(), "{bad}");
-        }
-    }
 }

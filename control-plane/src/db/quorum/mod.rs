@@ -9,12 +9,16 @@
 //! visible before it is then at least as durable.
 //!
 //! Nor does that commit prove anything once the server may have a successor that
-//! it has not heard of: see [`super::lease`]. Under that lease, reads can do without
+//! it has not heard of: see [`crate::db::lease`]. Under that lease, reads can do without
 //! the commit: what is visible is in WAL, and once all WAL is on the quorum's disks,
 //! so is that.
 //!
 //! With `write_quorum = 1` the same code runs; the standby checks find nothing
 //! to check.
+
+mod confirmation;
+mod copies;
+mod flushed;
 
 use std::{
     fmt,
@@ -26,9 +30,15 @@ use std::{
 };
 
 use authguardian_proto::reason::Reason;
-use sqlx::{PgConnection, Postgres, Row, Transaction, postgres::PgRow};
+pub use confirmation::Confirmation;
+pub(super) use copies::copies;
+use sqlx::{PgConnection, Postgres, Row, Transaction};
 
-use super::{Lease, Pools, Primary, constraint::is_unreachable, pool, servers::timeline};
+use self::{
+    confirmation::Waiting,
+    flushed::{COMMIT_AND_ASK, COMMIT_LOCALLY, EMIT, END_AND_ASK, END_EMIT_AND_ASK, Flushed},
+};
+use super::{Lease, constraint::is_unreachable, pool};
 use crate::error::{Error, Result};
 
 /// How long standbys may take to confirm a commit that PostgreSQL has already
@@ -111,7 +121,7 @@ impl Quorum {
     /// # Errors
     /// When the database cannot be asked; nothing is promised from then on.
     pub async fn observe(&self, connection: &mut PgConnection) -> Result<u32> {
-        let observed = observe_copies(connection).await;
+        let observed = copies::observe(connection).await;
         self.copies
             .store(*observed.as_ref().unwrap_or(&0), Ordering::Release);
         Ok(observed?)
@@ -173,18 +183,18 @@ impl Quorum {
     ) -> Result<Confirmation> {
         if !self.must_confirm() {
             self.commit(tx).await?;
-            return Ok(Confirmation(None));
+            return Ok(Confirmation::needless());
         }
         let committed = sqlx::raw_sql(COMMIT_LOCALLY).execute(&mut *tx);
         tokio::time::timeout(COMMIT_DEADLINE, committed)
             .await
             .map_err(|_| unknown("the commit did not end in time"))?
             .map_err(after_commit)?;
-        Ok(Confirmation(Some(Waiting {
+        Ok(Confirmation::of(Waiting {
             tx,
             quorum: Arc::clone(self),
             primary: pool::place(),
-        })))
+        }))
     }
 
     /// Proves that all that was read on `connection` before this call can no
@@ -289,35 +299,15 @@ impl Quorum {
             .await
             .unwrap_or_else(|_| Err(unknown("too few nodes confirmed the commit")))
     }
-}
 
-/// Up to where WAL is on disk: bytes since its beginning.
-struct Flushed {
-    primary: i64,
-    /// Those of the quorum.
-    standbys: Vec<i64>,
-    /// Of that WAL.
-    timeline: i64,
-}
-
-impl Flushed {
-    async fn ask(connection: &mut PgConnection) -> sqlx::Result<Self> {
-        Self::read(&sqlx::query(ASK).fetch_one(connection).await?)
-    }
-
-    /// A row of [`ASK`].
-    fn read(row: &PgRow) -> sqlx::Result<Self> {
-        Ok(Self {
-            primary: row.try_get(0)?,
-            standbys: row.try_get(1)?,
-            timeline: row.try_get(2)?,
-        })
-    }
-
-    /// Whether the primary and so many standbys have all up to there.
-    fn reached(&self, target: i64, standbys: usize) -> bool {
-        let there = self.standbys.iter().filter(|flushed| **flushed >= target);
-        self.primary >= target && there.count() >= standbys
+    /// Whether the server of this timeline still leads.
+    fn believe(&self, timeline: i64) -> Result<()> {
+        match &self.lease {
+            Some(lease) if !lease.covers(timeline) => Err(unknown(
+                "the database node that confirmed the commit may have been succeeded",
+            )),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -330,151 +320,11 @@ async fn in_time(proved: impl Future<Output = Result<()>>) -> Result<()> {
     }
 }
 
-impl Quorum {
-    /// Whether the server of this timeline still leads.
-    fn believe(&self, timeline: i64) -> Result<()> {
-        match &self.lease {
-            Some(lease) if !lease.covers(timeline) => Err(unknown(
-                "the database node that confirmed the commit may have been succeeded",
-            )),
-            _ => Ok(()),
-        }
-    }
-}
-
-/// What a batch still waits for after its commit.
-#[must_use = "nobody may be told before it is awaited"]
-#[derive(Debug)]
-pub struct Confirmation(Option<Waiting>);
-
-#[derive(Debug)]
-struct Waiting {
-    tx: Transaction<'static, Postgres>,
-    quorum: Arc<Quorum>,
-    /// Whose connection it is, where that is known.
-    primary: Option<Arc<Primary>>,
-}
-
-impl Confirmation {
-    /// Nothing was written that anybody waits for.
-    pub const fn needless() -> Self {
-        Self(None)
-    }
-
-    /// Whether there is nothing to wait for.
-    pub const fn is_needless(&self) -> bool {
-        self.0.is_none()
-    }
-
-    /// Waits until the commit has reached the quorum, by a later commit on the
-    /// same server that has; no longer once that server has been succeeded.
-    ///
-    /// # Errors
-    /// `OUTCOME_UNKNOWN` when it may be on fewer nodes than promised.
-    pub async fn confirmed(self) -> Result<()> {
-        let Some(waiting) = self.0 else {
-            return Ok(());
-        };
-        let Waiting {
-            mut tx,
-            quorum,
-            primary,
-        } = waiting;
-        let confirmed = async { quorum.emit(&mut tx, EMIT_AND_ASK).await.map_err(after_emit) };
-        let confirmed = tokio::time::timeout(COMMIT_DEADLINE, confirmed);
-        let ended = Pools::unless_over(primary, confirmed).await;
-        ended
-            .and_then(std::result::Result::ok)
-            .unwrap_or_else(|| Err(unknown("the commit was not confirmed in time")))
-    }
-}
-
-/// SQL: a WAL record that belongs to the transaction, so that its commit has to be
-/// flushed and confirmed although no row was written; where it is.
-macro_rules! emit {
-    () => {
-        "SELECT (pg_logical_emit_message(true, 'authguardian', '') - '0/0')::bigint"
-    };
-}
-
-/// SQL: a row of [`Flushed`].
-macro_rules! ask {
-    () => {
-        concat!(
-            "SELECT (pg_current_wal_flush_lsn() - '0/0')::bigint,
-    ARRAY(SELECT (flush_lsn - '0/0')::bigint FROM pg_stat_get_wal_senders()
-          WHERE sync_state IN ('sync', 'quorum') AND flush_lsn IS NOT NULL), ",
-            timeline!()
-        )
-    };
-}
-
-const EMIT: &str = emit!();
-
-const ASK: &str = ask!();
-
-// The following are for connections whose transaction sqlx believes open until it is dropped. An empty one is begun
-// for what it then rolls back: without, PostgreSQL would log a warning each time.
-
-const COMMIT_AND_ASK: &str = concat!("COMMIT; ", ask!(), "; BEGIN");
-
-const END_AND_ASK: &str = concat!(
-    "COMMIT; SELECT (pg_current_wal_insert_lsn() - '0/0')::bigint; ",
-    ask!(),
-    "; BEGIN"
-);
-
-const EMIT_AND_ASK: &str = concat!("BEGIN; ", emit!(), "; COMMIT; ", ask!(), "; BEGIN");
-
-const END_EMIT_AND_ASK: &str = concat!("COMMIT; BEGIN; ", emit!(), "; COMMIT; ", ask!(), "; BEGIN");
-
-/// On this node's disk, whatever the standbys do.
-const COMMIT_LOCALLY: &str = "SET LOCAL synchronous_commit TO local; COMMIT";
-
-async fn observe_copies(connection: &mut PgConnection) -> sqlx::Result<u32> {
-    let (names, streaming): (String, i64) = sqlx::query_as(
-        "SELECT current_setting('synchronous_standby_names'),
-                (SELECT count(*) FROM pg_stat_get_wal_senders()
-                 WHERE state = 'streaming' AND sync_state = 'quorum')",
-    )
-    .fetch_one(connection)
-    .await?;
-    Ok(copies(&names, streaming))
-}
-
-/// How many nodes flush a commit, the primary included, by its
-/// `synchronous_standby_names` and how many standbys of that quorum stream.
-///
-/// `ANY k (…)` promises k standbys besides the primary; a priority list
-/// (`FIRST k`) names fixed nodes and is no quorum, so it counts for none.
-pub(super) fn copies(names: &str, streaming: i64) -> u32 {
-    1 + promised_standbys(names).min(u32::try_from(streaming).unwrap_or(u32::MAX))
-}
-
-fn promised_standbys(names: &str) -> u32 {
-    let mut words = names
-        .split(|c: char| c.is_whitespace() || c == '(')
-        .filter(|word| !word.is_empty());
-    match (words.next(), words.next()) {
-        (Some(any), Some(count)) if any.eq_ignore_ascii_case("any") => count.parse().unwrap_or(0),
-        _ => 0,
-    }
-}
-
 fn after_commit(error: sqlx::Error) -> Error {
     if is_unreachable(&error) {
         unknown("the connection to the database was lost during the commit").caused_by(error)
     } else {
         error.into()
-    }
-}
-
-/// The batch is committed, whatever went wrong with its confirmation.
-fn after_emit(error: Error) -> Error {
-    if error.reason() == Reason::OutcomeUnknown {
-        error
-    } else {
-        unknown("the commit could not be confirmed").caused_by(error)
     }
 }
 
@@ -503,15 +353,6 @@ impl fmt::Debug for Quorum {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn only_a_quorum_list_promises_copies() {
-        assert_eq!(promised_standbys("ANY 1 (a, b)"), 1);
-        assert_eq!(promised_standbys("any 2(a,b,c)"), 2);
-        for none in ["", "*", "FIRST 1 (a)", "a, b", "ANY"] {
-            assert_eq!(promised_standbys(none), 0, "{none}");
-        }
-    }
 
     #[test]
     fn work_is_refused_when_the_promise_cannot_be_kept() {
