@@ -28,6 +28,9 @@ use crate::{edge::http, wait::until_async};
 /// Database nodes, and etcd members.
 pub(crate) const NODES: usize = 3;
 
+/// Of a node's log, where the cluster does not start.
+const LINES: usize = 40;
+
 /// A cluster that runs until it is dropped.
 pub(crate) struct Cluster {
     layout: Layout,
@@ -258,7 +261,11 @@ impl Cluster {
         })
         .await;
         let log = std::fs::read_to_string(dir.path().join("cluster.log")).unwrap();
-        assert!(ended.is_none(), "the cluster has not started: {log}");
+        assert!(
+            ended.is_none(),
+            "the cluster has not started: {log}{}",
+            logs(dir.path())
+        );
         let told = serde_json::from_slice(&std::fs::read(told).unwrap()).unwrap();
         Self {
             layout,
@@ -278,6 +285,18 @@ impl Drop for Cluster {
         drop(self.script.stdin.take());
         let _ = self.script.wait();
     }
+}
+
+/// The ends of its nodes' logs.
+fn logs(dir: &Path) -> String {
+    let ends = (1..=NODES).map(|node| {
+        let log = std::fs::read(dir.join(format!("node{node}.log"))).unwrap_or_default();
+        let log = String::from_utf8_lossy(&log).into_owned();
+        let lines: Vec<&str> = log.lines().collect();
+        let end = &lines[lines.len().saturating_sub(LINES)..];
+        format!("\nnode{node}:\n{}\n", end.join("\n"))
+    });
+    ends.collect()
 }
 
 fn script() -> Command {
