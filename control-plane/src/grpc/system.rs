@@ -50,6 +50,10 @@ impl StatusService for System {
             postgres_version: self.db.server_version().await?,
             write_quorum: self.db.quorum.write_quorum(),
             write_copies: self.db.quorum.copies(),
+            leader_lease_milliseconds: self.db.quorum.lease().map(|lease| {
+                let remaining = lease.remaining().unwrap_or_default();
+                u64::try_from(remaining.as_millis()).unwrap_or(u64::MAX)
+            }),
             heads: heads.into_iter().map(head).collect(),
             machines: self.identity.count_machines().await?.unsigned_abs(),
             agents: self.agents.count().await?.unsigned_abs(),

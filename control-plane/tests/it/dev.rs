@@ -238,6 +238,7 @@ async fn three_replicas_confirm_writes_as_a_quorum_and_end_together() {
         (&status["write_quorum"], &status["write_copies"]),
         (&json!(2), &json!(2))
     );
+    assert_eq!(status["leader_lease_milliseconds"], json!(null));
 
     // one of them is enough, and it comes back
     kill_process(dev.standbys[0], Signal::KILL).unwrap();

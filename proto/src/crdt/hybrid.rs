@@ -1,7 +1,5 @@
 //! Time that is close to the wall's, and never behind what was heard of.
 
-use std::time::Duration;
-
 use serde::{Deserialize, Serialize};
 
 /// A moment of a hybrid logical clock (Kulkarni et al. 2014): milliseconds since
@@ -17,8 +15,8 @@ const COUNT: u32 = 16;
 
 impl HybridTime {
     /// Of its milliseconds, up to 2⁴⁸, and its count.
-    pub const fn new(millis: u64, count: u16) -> Self {
-        Self(millis << COUNT | count as u64)
+    pub fn new(millis: u64, count: u16) -> Self {
+        Self((millis << COUNT) | u64::from(count))
     }
 
     /// As one number, which orders alike.
@@ -49,9 +47,10 @@ pub struct HybridClock {
 }
 
 impl HybridClock {
-    /// How far ahead of its own wall clock what it hears of may be. What is further
-    /// is not followed, or one host with a wrong clock would take all others along.
-    pub const MAX_AHEAD: Duration = Duration::from_secs(60);
+    /// How far ahead of its own wall clock what it hears of may be, in milliseconds.
+    /// What is further is not followed, or one host with a wrong clock would take all
+    /// others along.
+    pub const MAX_AHEAD_MILLIS: u64 = 60_000;
 
     /// One that goes on after a moment.
     pub const fn after(last: HybridTime) -> Self {
@@ -67,8 +66,7 @@ impl HybridClock {
 
     /// Hears of a moment; whether it was followed.
     pub fn hear(&mut self, moment: HybridTime, now: u64) -> bool {
-        let limit = now.saturating_add(Self::MAX_AHEAD.as_millis() as u64);
-        if moment.millis() > limit {
+        if moment.millis() > now.saturating_add(Self::MAX_AHEAD_MILLIS) {
             return false;
         }
         self.last = self.last.max(moment);

@@ -184,7 +184,7 @@ proptest! {
         for wall in walls {
             let moment = HybridTime::new(wall.saturating_add(heard.into()), 7);
             let followed = clock.hear(moment, wall);
-            prop_assert_eq!(followed, u128::from(heard) <= HybridClock::MAX_AHEAD.as_millis());
+            prop_assert_eq!(followed, u64::from(heard) <= HybridClock::MAX_AHEAD_MILLIS);
             let now = clock.tick(wall);
             prop_assert!(now > last && (!followed || now > moment) && now.millis() >= wall);
             last = now;
