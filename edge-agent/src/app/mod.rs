@@ -142,13 +142,6 @@ pub async fn run<H: ServerHandler>(
     let tls = Arc::new(ArcSwap::from_pointee(identity.tls()?));
     let servers = Servers::new(config, &identity.server, tls.clone());
     let channel = servers.channel.clone();
-    let following = follow_service(channel.clone(), ambient.clone());
-    tasks.spawn(
-        background
-            .clone()
-            .run_until_cancelled_owned(following)
-            .map(drop),
-    );
     let clock = ambient.clock.clone();
     let freshness = Freshness::new(clock.clone());
     let verifier = Verifier::new(freshness.clone());
@@ -183,7 +176,9 @@ pub async fn run<H: ServerHandler>(
         ambient,
         changed,
     };
-    tasks.spawn(feed.clone().run(channel, background.clone()));
+    tasks.spawn(feed.clone().run(channel.clone(), background.clone()));
+    let serving = follow_service(channel, core.ambient().clone());
+    tasks.spawn(until(&background, serving));
     keep_up(&core, among_peers.peer_address(), &mut tasks, &background);
     tasks.spawn(renewal.run(background.clone()));
 
@@ -214,12 +209,7 @@ pub async fn run<H: ServerHandler>(
     among_peers.serve(&server, config, hearing.gossip(), further, &mut tasks);
     tracing::info!(http = addresses.url(), socket = %addresses.socket.display(), machine = %addresses.machine_id, "listening");
     let ready = tell_when_ready(feed, options.ready_file, addresses.clone());
-    tasks.spawn(
-        background
-            .clone()
-            .run_until_cancelled_owned(ready)
-            .map(drop),
-    );
+    tasks.spawn(until(&background, ready));
 
     let why = lifecycle::told_to_stop(options.exit_with_parent);
     let why = why.await.map_err(RunError::signals)?;
@@ -231,6 +221,12 @@ pub async fn run<H: ServerHandler>(
     while tasks.join_next().await.is_some() {}
     remove_socket(&addresses);
     Ok(())
+}
+
+/// Some work, until the end of what goes on in the background.
+fn until<F: Future>(background: &CancellationToken, work: F) -> impl Future<Output = ()> + use<F> {
+    let background = background.clone();
+    background.run_until_cancelled_owned(work).map(drop)
 }
 
 fn remove_socket(addresses: &Addresses) {
