@@ -256,7 +256,7 @@ impl Quorum {
     }
 
     /// A commit of its own, confirmed by the quorum, on the connection of a
-    /// transaction: one that is over on the server with [`EMIT_AND_ASK`], else with
+    /// transaction: one that is over on the server with [`flushed::EMIT_AND_ASK`], else with
     /// [`END_EMIT_AND_ASK`].
     async fn emit(&self, tx: &mut PgConnection, statements: &'static str) -> Result<()> {
         let told = sqlx::raw_sql(statements).fetch_all(&mut *tx).await?;
