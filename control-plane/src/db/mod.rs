@@ -20,10 +20,9 @@ use pool::Use;
 pub use pool::{Pools, Primary};
 pub use quorum::{Confirmation, Quorum};
 use sqlx::{PgConnection, Postgres, Transaction};
-
-use self::etcd::Etcd;
 pub use wakes::{Wake, Wakes};
 
+use self::etcd::Etcd;
 use crate::{
     clock::SharedClock,
     config::Database,

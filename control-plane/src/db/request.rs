@@ -249,12 +249,11 @@ pub async fn kept<T: DeserializeOwned>(
     let principals: Vec<String> = keys.iter().map(|key| key.principal.clone()).collect();
     let request_ids: Vec<String> = keys.iter().map(|key| key.request_id.to_string()).collect();
     let rows = sqlx::query!(
-        // laterally, so that each is looked up: a join may read the whole table
-        r#"SELECT principal AS "principal!", request_id AS "request_id!", digest AS "digest!", outcome AS "outcome!"
-           FROM unnest($2::text[], $3::text[]) AS wanted (principal, request_id),
-                LATERAL (SELECT digest, outcome::text FROM request_outcome
-                         WHERE principal = wanted.principal AND method = $1 AND request_id = wanted.request_id
-                         LIMIT 1) AS kept"#,
+        r#"SELECT principal, request_id, digest, outcome::text AS "outcome!"
+           FROM request_outcome
+           JOIN (SELECT DISTINCT * FROM unnest($2::text[], $3::text[])) AS wanted (principal, request_id)
+                USING (principal, request_id)
+           WHERE method = $1"#,
         method,
         &principals,
         &request_ids,

@@ -34,7 +34,14 @@ macro_rules! server {
     };
 }
 
-pub(super) use {server, timeline};
+/// SQL: how many standbys of the quorum stream.
+macro_rules! streaming {
+    () => {
+        "(SELECT count(*) FROM pg_stat_get_wal_senders() WHERE state = 'streaming' AND sync_state = 'quorum')"
+    };
+}
+
+pub(super) use {server, streaming, timeline};
 
 /// Between two questions to a server, and as long as no commit would be
 /// confirmed by another.
@@ -225,6 +232,6 @@ async fn ask(
 
 const QUESTION: &str = concat!(
     server!(),
-    ", current_setting('synchronous_standby_names'),
-    (SELECT count(*) FROM pg_stat_get_wal_senders() WHERE state = 'streaming' AND sync_state = 'quorum')"
+    ", current_setting('synchronous_standby_names'), ",
+    streaming!()
 );

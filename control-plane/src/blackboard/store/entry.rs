@@ -71,10 +71,8 @@ pub(in crate::blackboard) async fn entries(
                   octet_length(key)::bigint + octet_length(value) AS "bytes!", revision AS "revision!",
                   created_revision AS "created_revision!", is_lock AS "is_lock!", writer AS "writer!",
                   machine_id, grant_id, written_at AS "written_at!", expires_at, 1::bigint AS "there!"
-           FROM unnest($1::text[], $2::text[], $3::boolean[]) AS wanted (board, key, valued),
-                LATERAL (SELECT value, revision, created_revision, is_lock, writer, machine_id, grant_id, written_at,
-                                expires_at
-                         FROM board_entry WHERE board = wanted.board AND key = wanted.key LIMIT 1) AS entry"#,
+           FROM unnest($1::text[], $2::text[], $3::boolean[]) AS wanted (board, key, valued)
+           JOIN board_entry USING (board, key)"#,
         &boards,
         &keys,
         &valued,

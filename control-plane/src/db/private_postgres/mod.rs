@@ -31,6 +31,7 @@ use tokio::sync::watch;
 
 pub use self::error::Error;
 use self::server::Server;
+use super::servers::streaming;
 
 /// The database that [`PrivatePostgres::url`] leads to.
 pub const DATABASE: &str = "authguardian";
@@ -40,8 +41,7 @@ pub const DATABASE: &str = "authguardian";
 const STOP_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// Standbys of the quorum that stream.
-const STREAMING: &str = "SELECT count(*) FROM pg_stat_replication
-    WHERE state = 'streaming' AND sync_state = 'quorum'";
+const STREAMING: &str = concat!("SELECT ", streaming!());
 
 const PATH: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'/')

@@ -2,15 +2,16 @@
 
 use sqlx::PgConnection;
 
+use crate::db::servers::streaming;
+
+const QUESTION: &str = concat!(
+    "SELECT current_setting('synchronous_standby_names'), ",
+    streaming!()
+);
+
 /// As the server has it configured and sees it.
 pub(super) async fn observe(connection: &mut PgConnection) -> sqlx::Result<u32> {
-    let (names, streaming): (String, i64) = sqlx::query_as(
-        "SELECT current_setting('synchronous_standby_names'),
-                (SELECT count(*) FROM pg_stat_get_wal_senders()
-                 WHERE state = 'streaming' AND sync_state = 'quorum')",
-    )
-    .fetch_one(connection)
-    .await?;
+    let (names, streaming): (String, i64) = sqlx::query_as(QUESTION).fetch_one(connection).await?;
     Ok(copies(&names, streaming))
 }
 

@@ -76,3 +76,22 @@ pub(super) const END_EMIT_AND_ASK: &str =
 
 /// On this node's disk, whatever the standbys do.
 pub(super) const COMMIT_LOCALLY: &str = "SET LOCAL synchronous_commit TO local; COMMIT";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_reached_is_on_the_primary_and_on_enough_standbys() {
+        let flushed = |primary, standbys: &[i64]| Flushed {
+            primary,
+            standbys: standbys.to_vec(),
+            timeline: 1,
+        };
+        assert!(flushed(9, &[9, 3]).reached(9, 1));
+        assert!(flushed(9, &[]).reached(9, 0));
+        assert!(!flushed(9, &[8, 3]).reached(9, 1), "a standby is behind");
+        assert!(!flushed(9, &[9]).reached(9, 2), "a standby is missing");
+        assert!(!flushed(8, &[9]).reached(9, 1), "not on the primary");
+    }
+}
