@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-const FILES: [&str; 17] = [
+const FILES: [&str; 18] = [
     "common/v1/common.proto",
     "identity/v1/enrolment.proto",
     "identity/v1/session.proto",
@@ -19,6 +19,7 @@ const FILES: [&str; 17] = [
     "audit/v1/audit.proto",
     "events/v1/event.proto",
     "blackboard/v1/blackboard.proto",
+    "blackboard/v1/replica.proto",
     "status/v1/status.proto",
 ];
 

@@ -12,11 +12,13 @@ mod actor;
 mod clock;
 mod hybrid;
 mod siblings;
+mod write;
 
 pub use actor::{Actor, Dot};
 pub use clock::VectorClock;
 pub use hybrid::{HybridClock, HybridTime};
-pub use siblings::{Siblings, Version};
+pub use siblings::{Content, Siblings, Version};
+pub use write::{ParseVersionError, Write};
 
 #[cfg(test)]
 mod tests;

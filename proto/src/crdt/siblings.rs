@@ -2,6 +2,18 @@
 
 use super::{Dot, HybridTime, VectorClock};
 
+/// What was written.
+pub trait Content {
+    /// Whether the key was deleted.
+    fn is_tombstone(&self) -> bool;
+}
+
+impl<T> Content for Option<T> {
+    fn is_tombstone(&self) -> bool {
+        self.is_none()
+    }
+}
+
 /// One write of a key. Two of the same dot are the same write.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Version<T> {
@@ -11,19 +23,19 @@ pub struct Version<T> {
     pub clock: VectorClock,
     /// When, for the order among those that had not seen each other.
     pub time: HybridTime,
-    /// What was written; `None`: a tombstone, the key was deleted.
-    pub value: Option<T>,
+    /// What was written.
+    pub content: T,
 }
 
-impl<T> Version<T> {
+impl<T: Content> Version<T> {
     /// Whether it was written in sight of another, and so in its place.
     pub fn replaces(&self, other: &Self) -> bool {
         self.dot != other.dot && self.clock.has(other.dot)
     }
 
     /// Whether its key was deleted.
-    pub const fn is_tombstone(&self) -> bool {
-        self.value.is_none()
+    pub fn is_tombstone(&self) -> bool {
+        self.content.is_tombstone()
     }
 }
 
@@ -37,7 +49,7 @@ impl<T> Default for Siblings<T> {
     }
 }
 
-impl<T> Siblings<T> {
+impl<T: Content> Siblings<T> {
     /// All of them.
     pub fn versions(&self) -> &[Version<T>] {
         &self.0
@@ -72,14 +84,14 @@ impl<T> Siblings<T> {
     }
 
     /// A write in sight of all of these, which it replaces.
-    pub fn write(&mut self, dot: Dot, time: HybridTime, value: Option<T>) {
+    pub fn write(&mut self, dot: Dot, time: HybridTime, content: T) {
         let mut clock = self.clock();
         clock.see(dot);
         self.0 = vec![Version {
             dot,
             clock,
             time,
-            value,
+            content,
         }];
     }
 
@@ -102,7 +114,7 @@ impl<T> Siblings<T> {
     }
 }
 
-impl<T> FromIterator<Version<T>> for Siblings<T> {
+impl<T: Content> FromIterator<Version<T>> for Siblings<T> {
     fn from_iter<I: IntoIterator<Item = Version<T>>>(versions: I) -> Self {
         let mut siblings = Self::default();
         for version in versions {

@@ -36,10 +36,10 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 /// A world of replicas, and every version that was ever written.
 #[derive(Default)]
 struct World {
-    replicas: [Siblings<u64>; REPLICAS],
+    replicas: [Siblings<Option<u64>>; REPLICAS],
     counters: [u64; REPLICAS],
     clocks: [HybridClock; REPLICAS],
-    written: Vec<Version<u64>>,
+    written: Vec<Version<Option<u64>>>,
 }
 
 impl World {
@@ -75,7 +75,7 @@ impl World {
     }
 }
 
-fn merged(parts: &[&Siblings<u64>]) -> Siblings<u64> {
+fn merged(parts: &[&Siblings<Option<u64>>]) -> Siblings<Option<u64>> {
     let mut all = Siblings::default();
     for part in parts {
         all.merge((*part).clone());
@@ -116,7 +116,7 @@ proptest! {
         if twice {
             told.extend(told.clone());
         }
-        let heard: Siblings<u64> = told.into_iter().collect();
+        let heard: Siblings<Option<u64>> = told.into_iter().collect();
         prop_assert_eq!(heard, all);
     }
 
