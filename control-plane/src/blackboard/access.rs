@@ -20,7 +20,7 @@ use crate::{
     audit::{Actor, Context},
     error::{Error, Result},
     grants::{self, LiveGrant},
-    identity::{self, ApiKey, Session},
+    identity::{self, ApiKey, Machine, Serves, Session},
     policy::{self, Suspensions, score},
     registry,
 };
@@ -38,6 +38,8 @@ pub enum Who {
     },
     /// An operator, who is held to no board's lists.
     Operator(Option<AdminTokenId>),
+    /// A machine, handing over what was written to its replica.
+    Machine(MachineId),
     /// The control plane, ending what has come to its end.
     System,
 }
@@ -58,7 +60,7 @@ impl Who {
     pub(super) fn session(&self) -> Option<&Session> {
         match self {
             Self::Agent { session, .. } => Some(session),
-            Self::Operator(_) | Self::System => None,
+            Self::Operator(_) | Self::Machine(_) | Self::System => None,
         }
     }
 }
@@ -97,6 +99,7 @@ pub(super) struct Rights {
     suspensions: Suspensions,
     trust: HashMap<AgentId, u32>,
     grants: Vec<LiveGrant>,
+    machines: HashMap<MachineId, Machine>,
     now: OffsetDateTime,
 }
 
@@ -110,7 +113,11 @@ impl Rights {
     ) -> Result<Self> {
         let (mut keys, mut trusted) = (BTreeSet::new(), BTreeSet::new());
         let (mut granted, mut boards) = (BTreeSet::new(), BTreeSet::new());
+        let mut machines = BTreeSet::new();
         for (who, board) in calls {
+            if let Who::Machine(machine) = who {
+                machines.insert(*machine);
+            }
             let (Some(session), Some(board)) = (who.session(), board) else {
                 continue;
             };
@@ -123,19 +130,27 @@ impl Rights {
                 boards.insert(ResourceTypeName::of_board(&board.name));
             }
         }
-        if keys.is_empty() {
+        if keys.is_empty() && machines.is_empty() {
             return Ok(Self::of_operators(now));
         }
         let keys: Vec<ApiKeyId> = keys.into_iter().collect();
         let trusted: Vec<AgentId> = trusted.into_iter().collect();
         let (granted, boards): (Vec<_>, Vec<_>) =
             (granted.into_iter().collect(), boards.into_iter().collect());
+        let machines: Vec<MachineId> = machines.into_iter().collect();
         Ok(Self {
-            keys: identity::api_key::api_keys(connection, &keys)
-                .await?
-                .into_iter()
-                .map(|key| (key.id, key))
-                .collect(),
+            keys: if keys.is_empty() {
+                HashMap::new()
+            } else {
+                let keys = identity::api_key::api_keys(connection, &keys).await?;
+                keys.into_iter().map(|key| (key.id, key)).collect()
+            },
+            machines: if machines.is_empty() {
+                HashMap::new()
+            } else {
+                let found = identity::machine::machines(connection, &machines).await?;
+                found.into_iter().map(|one| (one.id, one)).collect()
+            },
             suspensions: policy::suspensions(connection).await?,
             trust: if trusted.is_empty() {
                 HashMap::new()
@@ -157,6 +172,7 @@ impl Rights {
             suspensions: Suspensions::default(),
             trust: HashMap::new(),
             grants: Vec::new(),
+            machines: HashMap::new(),
             now,
         }
     }
@@ -183,6 +199,8 @@ impl Rights {
                     |admin| format!("admin:{admin}"),
                 )));
             }
+            // each of its writes is judged by itself
+            Who::Machine(machine) => return Ok(Writer::other(format!("machine:{machine}"))),
             Who::System => return Ok(Writer::system()),
         };
         self.keys
@@ -208,6 +226,45 @@ impl Rights {
         Err(first.unwrap_or_else(|| not_found(name)))
     }
 
+    /// Whether an agent of a machine may have written to its replica of a board.
+    ///
+    /// # Errors
+    /// As [`Rights::check`], and `AGENT_MISMATCH` where the machine may not serve the
+    /// agent.
+    pub(super) fn check_pushed(
+        &self,
+        who: &Who,
+        agent: &AgentId,
+        board: Option<&Board>,
+        name: &BoardName,
+    ) -> Result<()> {
+        let board = board.ok_or_else(|| not_found(name))?;
+        let Who::Machine(id) = who else {
+            return Err(Error::internal("only machines hand writes over"));
+        };
+        let machine = self.machines.get(id).ok_or_else(|| {
+            Error::new(Reason::Unauthenticated, "this machine is not enrolled here")
+        })?;
+        machine.state.check()?;
+        machine.may_serve(agent)?;
+        if !is_replicated(board, machine) {
+            return Err(not_found(name));
+        }
+        check_named(board, agent, Want::Write)?;
+        self.check_suspended(board, agent, *id)
+    }
+
+    fn check_suspended(&self, board: &Board, agent: &AgentId, machine: MachineId) -> Result<()> {
+        let resource = ResourceTypeName::of_board(&board.name);
+        if !self.suspensions.cover(agent, machine, &resource) {
+            return Ok(());
+        }
+        Err(Error::new(
+            Reason::Suspended,
+            "an operator has suspended this agent, its machine, the board or everything",
+        ))
+    }
+
     fn check_agent(
         &self,
         session: &Session,
@@ -215,23 +272,8 @@ impl Rights {
         board: &Board,
         want: Want,
     ) -> Result<Writer> {
-        if !board.terms.lets_read(agent) {
-            return Err(not_found(&board.name));
-        }
-        if want == Want::Write && !board.terms.lets_write(agent) {
-            let detail = format!(
-                "agent `{agent}` may read board `{}`, and not write",
-                board.name
-            );
-            return Err(Error::new(Reason::PermissionDenied, detail));
-        }
-        let resource = ResourceTypeName::of_board(&board.name);
-        if self.suspensions.cover(agent, session.machine, &resource) {
-            return Err(Error::new(
-                Reason::Suspended,
-                "an operator has suspended this agent, its machine, the board or everything",
-            ));
-        }
+        check_named(board, agent, want)?;
+        self.check_suspended(board, agent, session.machine)?;
         let trust = score::effective_trust(self.trust.get(agent).copied(), session.zone);
         if trust < board.terms.min_trust {
             let detail = format!(
@@ -243,7 +285,7 @@ impl Rights {
         let grant = board
             .terms
             .requires_grant
-            .then(|| self.grant(agent, &resource, want))
+            .then(|| self.grant(agent, &ResourceTypeName::of_board(&board.name), want))
             .transpose()?;
         Ok(Writer {
             name: format!("agent:{agent}"),
@@ -291,6 +333,34 @@ impl Writer {
             grant: None,
         }
     }
+}
+
+/// Whether a board's lists name an agent for this.
+fn check_named(board: &Board, agent: &AgentId, want: Want) -> Result<()> {
+    if !board.terms.lets_read(agent) {
+        return Err(not_found(&board.name));
+    }
+    if want == Want::Read || board.terms.lets_write(agent) {
+        return Ok(());
+    }
+    let detail = format!(
+        "agent `{agent}` may read board `{}`, and not write",
+        board.name
+    );
+    Err(Error::new(Reason::PermissionDenied, detail))
+}
+
+/// Whether a machine has a replica of a board: some agent that it may serve reads
+/// it, and whether it may is known there without asking.
+pub(super) fn is_replicated(board: &Board, machine: &Machine) -> bool {
+    let terms = &board.terms;
+    let is_known_there = terms.min_trust == 0 && !terms.requires_grant;
+    is_known_there
+        && board.level < Level::Strong
+        && match &machine.terms.agents {
+            Serves::Any => !(terms.readers.is_empty() && terms.writers.is_empty()),
+            Serves::Only(agents) => agents.iter().any(|agent| terms.lets_read(agent)),
+        }
 }
 
 /// Whether a grant's scope is for writing: `write` among its words, or all.

@@ -45,6 +45,9 @@ pub struct Board {
     pub position: Position,
     /// Changes up to here are no longer kept.
     pub floor: i64,
+    /// Tombstones of an eventual board up to here are forgotten.
+    #[serde(default)]
+    pub collected: i64,
     /// When it was made.
     #[serde(with = "time::serde::rfc3339")]
     pub created_at: OffsetDateTime,

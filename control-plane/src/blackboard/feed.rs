@@ -59,6 +59,11 @@ impl Feeds {
         }
     }
 
+    /// The proved heads of all boards.
+    pub(super) fn heads(&self) -> watch::Receiver<Option<Arc<BoardHeads>>> {
+        self.publisher.board_heads()
+    }
+
     /// The feed of a board; its reading begins with the first who asks.
     pub(super) fn of(&self, board: &BoardName) -> Arc<Feed> {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);

@@ -14,6 +14,7 @@ mod expire;
 mod feed;
 mod manage;
 mod read;
+mod replica;
 mod store;
 mod watch;
 mod write;
@@ -25,10 +26,12 @@ use authguardian_proto::{board::Level, ids::BoardName};
 pub use board::{Board, BoardUpdate, NewBoard};
 pub use entry::{Change, ChangeKind, Entry, Value};
 pub use read::{Listed, Range, Read, ReadFrom};
+pub use replica::{Follow, News, Opened, Opening, PushedWrite, Refusal, Taken};
 use tokio_util::sync::CancellationToken;
 pub use watch::{Filter, Message, Watch};
 pub use write::{
-    Act, Compare, Condition, Deed, LockAct, LockHeld, Operation, Outcome, Performed, Ttl, Written,
+    Act, Compare, Condition, Deed, LockAct, LockHeld, MergedWrite, Operation, Outcome, Performed,
+    RefusedWrite, Ttl, Written,
 };
 
 use crate::{
@@ -48,6 +51,7 @@ pub struct Blackboard {
     /// Of boards that were read here; a level never changes.
     levels: Arc<papaya::HashMap<BoardName, Level>>,
     feeds: Arc<feed::Feeds>,
+    deltas: Arc<replica::Deltas>,
 }
 
 impl Blackboard {
@@ -65,6 +69,7 @@ impl Blackboard {
             plain_reads: reads(false),
             levels: Arc::default(),
             feeds: Arc::new(feed::Feeds::new(db.clone(), publisher, stop)),
+            deltas: Arc::new(replica::Deltas::new(db.clone())),
             db,
             ambient,
         }

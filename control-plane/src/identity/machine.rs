@@ -328,6 +328,14 @@ fn counted(found: Option<Machine>) -> Result<Machine> {
     Ok(machine)
 }
 
+/// Machines by id, as the connection sees them now.
+///
+/// # Errors
+/// When the database refuses.
+pub async fn machines(connection: &mut PgConnection, ids: &[MachineId]) -> Result<Vec<Machine>> {
+    store::machines(connection, ids).await
+}
+
 /// Machines by id, share-locked until the transaction ends, in key order; who
 /// locks API keys as well, locks them first.
 ///

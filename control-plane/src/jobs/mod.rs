@@ -51,7 +51,7 @@ type Job = (
     fn(Jobs) -> BoxFuture<'static, Result<u64>>,
 );
 
-const JOBS: [Job; 14] = [
+const JOBS: [Job; 15] = [
     ("observe_quorum", Duration::from_secs(1), |jobs| {
         Box::pin(observe_quorum(jobs))
     }),
@@ -78,6 +78,9 @@ const JOBS: [Job; 14] = [
     }),
     ("compact_boards", Duration::from_mins(1), |jobs| {
         Box::pin(async move { jobs.blackboard.compact().await })
+    }),
+    ("collect_tombstones", Duration::from_mins(1), |jobs| {
+        Box::pin(async move { jobs.blackboard.collect_tombstones().await })
     }),
     ("forget_requests", Duration::from_mins(1), |jobs| {
         Box::pin(forget_requests(jobs))

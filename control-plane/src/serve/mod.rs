@@ -24,6 +24,7 @@ use authguardian_proto::{
     blackboard::v1::{
         blackboard_admin_service_server::BlackboardAdminServiceServer,
         blackboard_service_server::BlackboardServiceServer,
+        replica_service_server::ReplicaServiceServer,
     },
     events::v1::event_service_server::EventServiceServer,
     grants::v1::{
@@ -69,7 +70,7 @@ use crate::{
         api_key::ApiKeys,
         audit::Audit,
         auth::AuthLayer,
-        blackboard::{BlackboardAdmin, BlackboardFace},
+        blackboard::{BlackboardAdmin, BlackboardFace, ReplicaFace},
         bootstrap::Bootstrap,
         enrolment::Enrolment,
         event::Events,
@@ -321,6 +322,10 @@ fn edge_services(app: &App, metrics: &Metrics) -> Guarded {
         .add_service(BlackboardServiceServer::new(BlackboardFace {
             blackboard: app.blackboard.clone(),
             ambient: app.ambient.clone(),
+            stop: app.stop.clone(),
+        }))
+        .add_service(ReplicaServiceServer::new(ReplicaFace {
+            blackboard: app.blackboard.clone(),
             stop: app.stop.clone(),
         }))
         .add_service(AuditServiceServer::new(audit(app)))

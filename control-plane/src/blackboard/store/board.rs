@@ -28,6 +28,7 @@ struct Row {
     created_at: OffsetDateTime,
     revision: i64,
     floor: i64,
+    collected: i64,
     keys: i64,
     bytes: i64,
     epoch: i64,
@@ -60,6 +61,7 @@ impl TryFrom<Row> for Board {
                 revision: row.revision,
             },
             floor: row.floor,
+            collected: row.collected,
             created_at: row.created_at,
         })
     }
@@ -78,7 +80,7 @@ pub(in crate::blackboard) async fn lock_boards(
         Row,
         r#"SELECT name, level, readers, writers, min_trust, requires_grant, max_keys, max_bytes,
                 default_ttl_seconds, retention_seconds, description, board.created_at,
-                revision, floor, keys, bytes, epoch, clock_timestamp() AS "now!"
+                revision, floor, collected, keys, bytes, epoch, clock_timestamp() AS "now!"
          FROM board_head JOIN board ON name = board, installation
          WHERE board = ANY ($1) ORDER BY board FOR UPDATE OF board_head"#,
         &names,
@@ -105,7 +107,7 @@ pub(in crate::blackboard) async fn boards(
         Row,
         r#"SELECT name, level, readers, writers, min_trust, requires_grant, max_keys, max_bytes,
                 default_ttl_seconds, retention_seconds, description, board.created_at,
-                revision, floor, keys, bytes, epoch, clock_timestamp() AS "now!"
+                revision, floor, collected, keys, bytes, epoch, clock_timestamp() AS "now!"
          FROM board JOIN board_head ON name = board, installation
          WHERE name = ANY ($1)"#,
         &names,
@@ -130,7 +132,7 @@ pub(in crate::blackboard) async fn list_boards(
         Row,
         r#"SELECT name, level, readers, writers, min_trust, requires_grant, max_keys, max_bytes,
                 default_ttl_seconds, retention_seconds, description, board.created_at,
-                revision, floor, keys, bytes, epoch, clock_timestamp() AS "now!"
+                revision, floor, collected, keys, bytes, epoch, clock_timestamp() AS "now!"
          FROM board JOIN board_head ON name = board, installation
          WHERE name > $1 ORDER BY name LIMIT $2"#,
         after.map_or("", BoardName::as_str),

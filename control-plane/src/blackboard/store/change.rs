@@ -1,6 +1,9 @@
 //! What has become of keys.
 
-use authguardian_proto::ids::{BoardName, GrantId, MachineId};
+use authguardian_proto::{
+    board::Key,
+    ids::{BoardName, GrantId, MachineId},
+};
 use sqlx::PgConnection;
 use time::OffsetDateTime;
 use uuid::Uuid;
@@ -51,7 +54,7 @@ impl Columns {
 /// heads that are locked.
 #[tracing::instrument(name = "db.board_entry.write", skip_all)]
 pub(in crate::blackboard) async fn write(connection: &mut PgConnection, plan: &Plan) -> Result<()> {
-    if plan.changes.is_empty() {
+    if plan.changes.is_empty() && plan.taken().next().is_none() {
         return Ok(());
     }
     let (mut gone_boards, mut gone_keys) = (Vec::new(), Vec::new());
@@ -241,6 +244,35 @@ pub(in crate::blackboard) async fn changes(
     .fetch_all(connection)
     .await?;
     rows.into_iter().map(Change::try_from).collect()
+}
+
+/// Which keys have changed in `(after, up_to]`, and when last in the order, up to
+/// `limit` changes; those of a revision are never parted.
+pub(in crate::blackboard) async fn changed_keys(
+    connection: &mut PgConnection,
+    board: &BoardName,
+    after: i64,
+    up_to: i64,
+    limit: i64,
+) -> Result<Vec<(Key, i64)>> {
+    let rows = sqlx::query!(
+        "SELECT key, revision FROM board_change
+         WHERE board = $1 AND revision > $2
+               AND revision <= least($3, (
+                   SELECT max(revision) FROM (
+                       SELECT revision FROM board_change WHERE board = $1 AND revision > $2 AND revision <= $3
+                       ORDER BY revision, number LIMIT $4) AS page))
+         ORDER BY revision, number",
+        board.as_str(),
+        after,
+        up_to,
+        limit,
+    )
+    .fetch_all(connection)
+    .await?;
+    rows.into_iter()
+        .map(|row| Ok((key(&row.key)?, row.revision)))
+        .collect()
 }
 
 /// Up to where changes of a board are gone.

@@ -3,12 +3,16 @@
 mod board;
 mod change;
 mod entry;
+mod replica;
+mod version;
 
 use authguardian_proto::{board::Key, ids::BoardName};
 
 pub(super) use board::*;
 pub(super) use change::*;
 pub(super) use entry::*;
+pub(super) use replica::*;
+pub(super) use version::*;
 
 use crate::error::{Error, Result};
 

@@ -4,9 +4,11 @@ use std::collections::HashSet;
 
 use authguardian_proto::{
     board::{Key, MAX_LOCK_SECONDS, MAX_OPERATIONS, MAX_TRANSACTION_BYTES, MAX_TTL_SECONDS},
+    crdt::{Actor, Version, Write},
+    ids::AgentId,
     reason::{Problem, Reason},
 };
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 use time::OffsetDateTime;
 
 use crate::{
@@ -94,6 +96,42 @@ pub enum Act {
         /// These, where it is so.
         keys: Vec<Key>,
     },
+    /// Takes writes of a replica, each once.
+    Merge {
+        /// Whose.
+        actor: Actor,
+        /// In the order of their counters.
+        writes: Vec<MergedWrite>,
+    },
+}
+
+/// A write of a replica.
+#[derive(Debug, Clone)]
+pub struct MergedWrite {
+    /// Of which key.
+    pub key: Key,
+    /// What.
+    pub version: Version<Write>,
+    /// On whose behalf.
+    pub agent: AgentId,
+}
+
+impl Serialize for MergedWrite {
+    /// Which write it is; that it is the same one is known by its counter.
+    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        self.version.dot.serialize(serializer)
+    }
+}
+
+/// A write of a replica that was not taken.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RefusedWrite {
+    /// Of which key.
+    pub key: Key,
+    /// The how-manyth of its replica.
+    pub counter: u64,
+    /// Why not.
+    pub problem: Problem,
 }
 
 /// What is done to one key.
@@ -198,6 +236,14 @@ pub enum Outcome {
         /// How many came to their end.
         ended: u64,
     },
+    /// Of writes of a replica.
+    #[serde(skip)]
+    Merge {
+        /// What changed something, and on whose behalf.
+        merged: Vec<(Key, AgentId)>,
+        /// What was not taken.
+        refused: Vec<RefusedWrite>,
+    },
 }
 
 /// What came of a part of a transaction.
@@ -272,6 +318,7 @@ impl Act {
             }
             Self::Lock { key, .. } => vec![(key, false)],
             Self::Expire { keys } => keys.iter().map(|key| (key, false)).collect(),
+            Self::Merge { writes, .. } => writes.iter().map(|write| (&write.key, false)).collect(),
             Self::Transact {
                 compare,
                 then,
@@ -304,6 +351,7 @@ impl Act {
                 LockAct::Release { .. } => "lock.release",
             },
             Self::Expire { .. } => "blackboard.expire",
+            Self::Merge { .. } => "blackboard.merge",
         }
     }
 }

@@ -4,15 +4,18 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use authguardian_proto::{
-    board::Key,
-    ids::BoardName,
+    board::{Key, Level},
+    ids::{AgentId, BoardName},
     reason::{Problem, Reason},
 };
 use serde::{Deserialize, Serialize};
 use sqlx::PgConnection;
 use time::OffsetDateTime;
 
-use super::{Act, METHOD, Outcome, Written, plan::Plan};
+use super::{
+    Act, METHOD, Outcome, Written,
+    plan::{FoundState, Plan},
+};
 use crate::{
     audit::{self, Context, Entry},
     blackboard::{
@@ -37,6 +40,14 @@ pub(in crate::blackboard) struct Request {
     pub(in crate::blackboard) board: BoardName,
     pub(in crate::blackboard) act: Act,
     pub(in crate::blackboard) key: RequestKey,
+}
+
+impl Request {
+    /// Whether a repeat is known by its request id; sweeps and writes of replicas are
+    /// known otherwise.
+    fn keeps_outcome(&self) -> bool {
+        !matches!(self.who, Who::Machine(_) | Who::System)
+    }
 }
 
 /// What is kept for repeats of a request; a refusal too, since an earlier try of
@@ -188,8 +199,30 @@ async fn plan(
             *places.entry((&request.board, key)).or_default() |= with_value;
         }
     }
-    let entries = store::entries(connection, &places).await?;
-    Ok(Plan::new(boards, entries, now))
+    let eventual = |name: &BoardName| {
+        boards
+            .get(name)
+            .is_some_and(|board| board.level == Level::Eventual)
+    };
+    let merged = places.keys().copied().filter(|(board, _)| eventual(board));
+    let merged: BTreeSet<_> = merged.collect();
+    let mut actors = BTreeSet::new();
+    for request in requests {
+        if let Act::Merge { actor, .. } = &request.act {
+            actors.insert((&request.board, *actor));
+        }
+    }
+    let mut found = FoundState {
+        entries: store::entries(connection, &places).await?,
+        ..FoundState::default()
+    };
+    if !merged.is_empty() {
+        found.siblings = store::siblings(connection, &merged).await?;
+    }
+    if !actors.is_empty() {
+        found.received = store::received(connection, &actors).await?;
+    }
+    Ok(Plan::new(boards, found, now))
 }
 
 /// A transaction's affairs, in memory.
@@ -215,7 +248,17 @@ impl Open {
             }
             return Ok(kept.clone());
         }
-        let outcome = match self.plan.perform(&request.board, &request.act, &writer) {
+        let is_merge = matches!(request.act, Act::Merge { .. });
+        let merged_into = board.filter(|_| is_merge).cloned();
+        let lets = |agent: &AgentId| {
+            let board = merged_into.as_ref();
+            self.rights
+                .check_pushed(&request.who, agent, board, &request.board)
+        };
+        let outcome = match self
+            .plan
+            .perform(&request.board, &request.act, &writer, lets)
+        {
             Err(error) if error.reason() == Reason::Internal => return Err(error),
             outcome => outcome.map_err(|error| Refused::from(error.problem())),
         };
@@ -223,7 +266,10 @@ impl Open {
             outcome,
             position: self.plan.board(&request.board)?.position,
         };
-        if !matches!(request.who, Who::System) {
+        if let Ok(Outcome::Merge { merged, .. }) = &kept.outcome {
+            let entries = merged.iter().map(|write| merged_entry(request, write));
+            self.entries.extend(entries);
+        } else if request.keeps_outcome() {
             if kept.outcome.is_ok() {
                 self.entries.push(entry(request, &writer));
             }
@@ -260,7 +306,8 @@ impl Open {
 
     async fn write(&self, connection: &mut PgConnection, now: OffsetDateTime) -> Result<()> {
         audit::append(connection, now, &self.entries).await?;
-        store::write(connection, &self.plan).await
+        store::write(connection, &self.plan).await?;
+        store::write_versions(connection, &self.plan).await
     }
 }
 
@@ -269,7 +316,7 @@ impl Open {
 fn entry(request: &Request, writer: &Writer) -> Entry {
     let subject = match &request.act {
         Act::Deed { key, .. } | Act::Lock { key, .. } => format!("{}/{key}", request.board),
-        Act::Transact { .. } | Act::Expire { .. } => request.board.to_string(),
+        Act::Transact { .. } | Act::Expire { .. } | Act::Merge { .. } => request.board.to_string(),
     };
     let context = writer.context(request.context.clone());
     let entry = Entry::ok(context, request.act.action(), subject);
@@ -277,6 +324,12 @@ fn entry(request: &Request, writer: &Writer) -> Entry {
         Some(agent) => entry.about(agent.clone()),
         None => entry,
     }
+}
+
+/// What is in the audit log of a replica's write.
+fn merged_entry(request: &Request, (key, agent): &(Key, AgentId)) -> Entry {
+    let subject = format!("{}/{key}", request.board);
+    Entry::ok(request.context.clone(), request.act.action(), subject).about(agent.clone())
 }
 
 /// Outcomes of requests that were served before.
@@ -287,7 +340,7 @@ impl Earlier {
     async fn read(connection: &mut PgConnection, requests: &[Request]) -> Result<Self> {
         let keys: Vec<&RequestKey> = requests
             .iter()
-            .filter(|request| !matches!(request.who, Who::System))
+            .filter(|request| request.keeps_outcome())
             .map(|request| &request.key)
             .collect();
         debug_assert!(keys.iter().all(|key| key.method == METHOD));

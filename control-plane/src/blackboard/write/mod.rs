@@ -6,7 +6,8 @@ mod batch;
 mod plan;
 
 pub use act::{
-    Act, Compare, Condition, Deed, LockAct, LockHeld, Operation, Outcome, Performed, Ttl,
+    Act, Compare, Condition, Deed, LockAct, LockHeld, MergedWrite, Operation, Outcome, Performed,
+    RefusedWrite, Ttl,
 };
 use authguardian_proto::ids::BoardName;
 pub(super) use batch::{Batch, Request};
@@ -46,7 +47,7 @@ impl Blackboard {
         act.check()?;
         let agent = match &who {
             Who::Agent { agent, .. } => agent.as_ref(),
-            Who::Operator(_) | Who::System => None,
+            Who::Operator(_) | Who::Machine(_) | Who::System => None,
         };
         let key = context.request_key(&self.ambient, METHOD, &(&board, agent, &act))?;
         self.writes

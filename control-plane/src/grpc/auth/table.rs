@@ -161,6 +161,18 @@ pub const TABLE: &[(&str, Access)] = &[
         Access::Session,
     ),
     (
+        "/authguardian.blackboard.v1.ReplicaService/Open",
+        Access::Machine,
+    ),
+    (
+        "/authguardian.blackboard.v1.ReplicaService/Push",
+        Access::Machine,
+    ),
+    (
+        "/authguardian.blackboard.v1.ReplicaService/Follow",
+        Access::Machine,
+    ),
+    (
         "/authguardian.audit.v1.AuditService/ListOwnEntries",
         Access::Session,
     ),

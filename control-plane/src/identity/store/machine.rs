@@ -141,6 +141,25 @@ fn parts(named: &MachineRef) -> (Option<Uuid>, Option<&str>) {
     }
 }
 
+pub(in crate::identity) async fn machines(
+    connection: &mut PgConnection,
+    ids: &[MachineId],
+) -> Result<Vec<Machine>> {
+    let ids: Vec<Uuid> = ids.iter().map(|id| id.as_uuid()).collect();
+    sqlx::query_as!(
+        MachineRow,
+        "SELECT id, name, state, max_zone, agent_ids, server_names, session_generation, created_at,
+                certificate_expires_at
+         FROM machine WHERE id = ANY ($1)",
+        &ids,
+    )
+    .fetch_all(connection)
+    .await?
+    .into_iter()
+    .map(Machine::try_from)
+    .collect()
+}
+
 pub(in crate::identity) async fn machines_for_share(
     connection: &mut PgConnection,
     ids: &[MachineId],

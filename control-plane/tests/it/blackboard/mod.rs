@@ -3,6 +3,7 @@
 mod access;
 mod boards;
 mod locks;
+mod replicas;
 mod transactions;
 mod watches;
 mod writes;

@@ -2,12 +2,14 @@
 //! and what has changed is written as a whole.
 
 mod lock;
+mod version;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use authguardian_proto::{
     board::{Key, Level, MAX_TRANSACTION_BYTES},
-    ids::BoardName,
+    crdt::{Actor, Dot, Siblings, Write},
+    ids::{AgentId, BoardName},
     reason::{Problem, Reason},
 };
 use time::OffsetDateTime;
@@ -34,7 +36,28 @@ pub(in crate::blackboard) struct Plan {
     pub(in crate::blackboard) written: BTreeMap<Place, Option<Entry>>,
     /// Each with its board and its number in its revision.
     pub(in crate::blackboard) changes: Vec<(BoardName, i16, Change)>,
+    /// Of keys of eventual boards, as they are to be.
+    siblings: HashMap<Place, Siblings<Write>>,
+    /// As they were.
+    before: HashMap<Place, HashSet<Dot>>,
+    /// At which revision the batch has taken a version.
+    taken_at: HashMap<(Place, Dot), i64>,
+    /// How many writes of each replica a board had had.
+    received: BTreeMap<(BoardName, Actor), u64>,
+    /// How many it has had now.
+    pub(in crate::blackboard) heard: BTreeMap<(BoardName, Actor), u64>,
     now: OffsetDateTime,
+}
+
+/// What a batch's acts find.
+#[derive(Debug, Default)]
+pub(super) struct FoundState {
+    /// Entries of the batch's keys that there are.
+    pub(super) entries: HashMap<Place, Known>,
+    /// Versions of those on eventual boards.
+    pub(super) siblings: HashMap<Place, Siblings<Write>>,
+    /// How many writes of each replica a board has had.
+    pub(super) received: BTreeMap<(BoardName, Actor), u64>,
 }
 
 /// An entry, and how many bytes key and value have.
@@ -58,23 +81,31 @@ struct Step {
 }
 
 impl Plan {
-    /// `entries` are those of the batch's keys that there are; `now` is the
-    /// database's.
+    /// `now` is the database's.
     pub(super) fn new(
         boards: BTreeMap<BoardName, Board>,
-        entries: HashMap<Place, Known>,
+        found: FoundState,
         now: OffsetDateTime,
     ) -> Self {
+        let before = found.siblings.iter();
         Self {
             boards,
-            entries,
+            before: before
+                .map(|(place, siblings)| (place.clone(), version::dots(siblings)))
+                .collect(),
+            entries: found.entries,
+            siblings: found.siblings,
+            received: found.received,
             written: BTreeMap::new(),
             changes: Vec::new(),
+            taken_at: HashMap::new(),
+            heard: BTreeMap::new(),
             now,
         }
     }
 
-    /// Does an act as a whole, or not at all.
+    /// Does an act as a whole, or not at all; of a merge what `lets` does not refuse
+    /// to its agent.
     ///
     /// # Errors
     /// `UNSUPPORTED_FOR_LEVEL`, `REVISION_CONFLICT`, `RESOURCE_EXHAUSTED`.
@@ -83,8 +114,10 @@ impl Plan {
         name: &BoardName,
         act: &Act,
         writer: &Writer,
+        lets: impl Fn(&AgentId) -> Result<()>,
     ) -> Result<Outcome> {
         match act {
+            Act::Merge { actor, writes } => self.merge(name, *actor, writes, lets),
             Act::Deed {
                 key,
                 deed,
@@ -275,6 +308,9 @@ impl Plan {
             return Ok(());
         }
         let mut board = self.board(name)?.clone();
+        if board.level == Level::Eventual {
+            return self.write_versions(name, steps, writer);
+        }
         board.position.revision += 1;
         let revision = board.position.revision;
         let mut made = Vec::with_capacity(steps.len());
@@ -310,22 +346,26 @@ impl Plan {
         self.check_quota(name, &board)?;
         self.boards.insert(name.clone(), board);
         for (number, change) in made.into_iter().enumerate() {
-            let place = (name.clone(), change.entry.key.clone());
-            if change.kind == ChangeKind::Put {
-                let known = Known {
-                    bytes: bytes(&change.entry),
-                    entry: change.entry.clone(),
-                };
-                self.entries.insert(place.clone(), known);
-                self.written.insert(place, Some(change.entry.clone()));
-            } else {
-                self.entries.remove(&place);
-                self.written.insert(place, None);
-            }
             let number = i16::try_from(number).map_err(Error::internal)?;
-            self.changes.push((name.clone(), number, change));
+            self.put_in_place(name, number, change);
         }
         Ok(())
+    }
+
+    fn put_in_place(&mut self, name: &BoardName, number: i16, change: Change) {
+        let place = (name.clone(), change.entry.key.clone());
+        if change.kind == ChangeKind::Put {
+            let known = Known {
+                bytes: bytes(&change.entry),
+                entry: change.entry.clone(),
+            };
+            self.entries.insert(place.clone(), known);
+            self.written.insert(place, Some(change.entry.clone()));
+        } else {
+            self.entries.remove(&place);
+            self.written.insert(place, None);
+        }
+        self.changes.push((name.clone(), number, change));
     }
 
     /// What makes a full board fuller is refused; what empties it is not.

@@ -1,0 +1,146 @@
+//! Replicas: their leases, and how far they have come.
+
+use authguardian_proto::ids::{BoardName, MachineId};
+use sqlx::PgConnection;
+use time::OffsetDateTime;
+
+use super::count;
+use crate::error::{Error, Result};
+
+/// Incarnations from here on are made up by replicas while they are cut off.
+const MADE_UP: i64 = 1 << 31;
+
+/// Leases a replica's place, under a lock of its row; the incarnation that it was
+/// given last, 0 for none.
+pub(in crate::blackboard) async fn lease_replica(
+    connection: &mut PgConnection,
+    machine: MachineId,
+    until: OffsetDateTime,
+) -> Result<u32> {
+    let last = sqlx::query_scalar!(
+        "INSERT INTO replica (machine_id, incarnation, leased_until) VALUES ($1, 0, $2)
+         ON CONFLICT (machine_id) DO UPDATE SET leased_until = $2
+         RETURNING incarnation",
+        machine.as_uuid(),
+        until,
+    )
+    .fetch_one(connection)
+    .await?;
+    u32::try_from(last).map_err(Error::internal)
+}
+
+/// Another incarnation for a replica.
+pub(in crate::blackboard) async fn next_incarnation(
+    connection: &mut PgConnection,
+    machine: MachineId,
+) -> Result<u32> {
+    let next = sqlx::query_scalar!(
+        "UPDATE replica SET incarnation = incarnation + 1 WHERE machine_id = $1 AND incarnation + 1 < $2
+         RETURNING incarnation",
+        machine.as_uuid(),
+        MADE_UP,
+    )
+    .fetch_one(connection)
+    .await?;
+    u32::try_from(next).map_err(Error::internal)
+}
+
+/// The highest counter of an incarnation that any board has had.
+pub(in crate::blackboard) async fn received_of(
+    connection: &mut PgConnection,
+    machine: MachineId,
+    incarnation: u32,
+) -> Result<Option<u64>> {
+    let received = sqlx::query_scalar!(
+        "SELECT max(received) FROM board_actor WHERE machine_id = $1 AND incarnation = $2",
+        machine.as_uuid(),
+        i64::from(incarnation),
+    )
+    .fetch_one(connection)
+    .await?;
+    Ok(received.map(count))
+}
+
+/// Notes up to where a replica has heard of boards.
+pub(in crate::blackboard) async fn acknowledge(
+    connection: &mut PgConnection,
+    machine: MachineId,
+    have: &[(BoardName, i64)],
+) -> Result<()> {
+    let boards: Vec<String> = have.iter().map(|(board, _)| board.to_string()).collect();
+    let revisions: Vec<i64> = have.iter().map(|(_, revision)| *revision).collect();
+    sqlx::query!(
+        "WITH gone AS (
+             DELETE FROM replica_board WHERE machine_id = $1 AND board <> ALL ($2)
+         )
+         INSERT INTO replica_board (machine_id, board, revision)
+         SELECT $1, board, revision FROM unnest($2::text[], $3::bigint[]) AS have (board, revision)
+         ON CONFLICT (machine_id, board) DO UPDATE SET revision = excluded.revision",
+        machine.as_uuid(),
+        &boards,
+        &revisions,
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Forgets how far replicas had come whose lease has ended.
+pub(in crate::blackboard) async fn forget_replicas(
+    connection: &mut PgConnection,
+    now: OffsetDateTime,
+) -> Result<()> {
+    sqlx::query!(
+        "DELETE FROM replica_board USING replica
+         WHERE replica.machine_id = replica_board.machine_id AND replica.leased_until <= $1",
+        now,
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Forgets up to `limit` tombstones of a board's keys that have no value, and that
+/// all leased replicas which have the board have heard of; up to which revision,
+/// and how many.
+#[tracing::instrument(name = "db.board_version.collect", skip_all)]
+pub(in crate::blackboard) async fn collect(
+    connection: &mut PgConnection,
+    board: &BoardName,
+    now: OffsetDateTime,
+    limit: i64,
+) -> Result<(i64, u64)> {
+    // the head first: nobody writes to the board meanwhile
+    let collected = sqlx::query_scalar!(
+        r#"UPDATE board_head SET collected = greatest(collected, coalesce((
+               SELECT max(old.revision) FROM (
+                   SELECT revision FROM board_version
+                   WHERE board = $1 AND value IS NULL AND revision > board_head.collected
+                         AND revision <= coalesce((
+                             SELECT min(have.revision) FROM replica_board AS have JOIN replica USING (machine_id)
+                             WHERE have.board = $1 AND leased_until > $2), board_head.revision)
+                   ORDER BY revision LIMIT $3) AS old), 0))
+           WHERE board = $1
+           RETURNING collected"#,
+        board.as_str(),
+        now,
+        limit,
+    )
+    .fetch_optional(&mut *connection)
+    .await?;
+    let Some(collected) = collected else {
+        return Ok((0, 0));
+    };
+    let gone = sqlx::query!(
+        "DELETE FROM board_version AS old
+         WHERE board = $1 AND value IS NULL AND revision <= $2
+               AND NOT EXISTS (SELECT FROM board_version AS other
+                               WHERE other.board = $1 AND other.key = old.key
+                                     AND (other.value IS NOT NULL OR other.revision > $2))",
+        board.as_str(),
+        collected,
+    )
+    .execute(connection)
+    .await?;
+    Ok((collected, gone.rows_affected()))
+}
