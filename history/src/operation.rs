@@ -188,6 +188,11 @@ pub enum Answer {
         /// The board's position.
         position: Position,
     },
+    /// To a get, where the key is not there and the board's position is told.
+    Absent {
+        /// The board's position.
+        position: Position,
+    },
     /// To a put.
     Written {
         /// Its own revision.
@@ -247,7 +252,7 @@ pub enum StepResult {
 /// A definite no.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Refusal {
-    /// The key is not there.
+    /// The key is not there; see also [`Answer::Absent`].
     NotFound,
     /// A condition did not hold.
     Conflict,
@@ -300,6 +305,7 @@ impl Answer {
     pub fn position(&self) -> Position {
         match self {
             Self::Found { position, .. }
+            | Self::Absent { position }
             | Self::Written { position, .. }
             | Self::Deleted { position, .. }
             | Self::Listed { position, .. }

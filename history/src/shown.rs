@@ -158,6 +158,7 @@ impl fmt::Display for Answer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Found { entry, position } => write!(f, "{entry} at {position}"),
+            Self::Absent { position } => write!(f, "not there at {position}"),
             Self::Written {
                 position,
                 previous_revision,

@@ -7,6 +7,12 @@ use crate::{
 
 /// What the call changes, if what it was told fits to the board as it is here.
 pub(super) fn changes_if_told(board: &Board, operation: &Operation) -> Option<Vec<Change>> {
+    if let (Call::Get { key }, Outcome::Done(Answer::Absent { position })) =
+        (&operation.call, &operation.outcome)
+    {
+        let is_so = board.get(key).is_none() && board.revision() == position.revision;
+        return is_so.then(Vec::new);
+    }
     let effect = board.effect(operation, None);
     if agree(&effect.outcome, &operation.outcome) || is_lenient(board, operation) {
         return Some(effect.changes);

@@ -46,6 +46,24 @@ fn a_key_that_is_told_to_be_missing_after_its_write_is_caught() {
 }
 
 #[test]
+fn a_key_that_is_told_to_be_missing_at_a_position_is_missing_there() {
+    let then = |board| {
+        let call = Call::Get {
+            key: "k".to_owned(),
+        };
+        let position = at(board);
+        Story::default()
+            .put((0, 3), "k", "1", (0, 1))
+            .call(2, 4, call, Outcome::Done(Answer::Absent { position }))
+            .history()
+    };
+    is_right(&then(0));
+    assert_eq!(is_caught(&then(1)), Rule::WrongAnswer);
+    let position = Position::default();
+    assert_eq!(Answer::Absent { position }.to_string(), "not there at 0.0");
+}
+
+#[test]
 fn an_acknowledged_write_that_is_lost_is_caught() {
     let story = || {
         Story::default()

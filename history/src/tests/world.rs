@@ -432,6 +432,7 @@ fn told(change: &Change, previous: bool) -> Told {
 pub(super) fn position_of(answer: &mut Answer) -> &mut Position {
     match answer {
         Answer::Found { position, .. }
+        | Answer::Absent { position }
         | Answer::Written { position, .. }
         | Answer::Deleted { position, .. }
         | Answer::Listed { position, .. }
