@@ -1,6 +1,8 @@
-//! Whether a strong board keeps its promises, judged from outside: clients
-//! record every call with its beginning, its end and what they were told, and
-//! the checks look for an order of things that explains all of it.
+//! Whether a board keeps its promises, judged from outside: clients record every
+//! call with its beginning, its end and what they were told, and the checks look
+//! for an order of things that explains all of it.
+//!
+//! Of a strong board:
 //!
 //! - [`check::linearizable`]: every call took effect at one moment between its
 //!   beginning and its end (Herlihy and Wing 1990). Calls of unknown outcome
@@ -11,6 +13,12 @@
 //!   late holder whose writes fail.
 //! - [`check::nothing_lost`]: every acknowledged write against what is there in
 //!   the end.
+//!
+//! Of a session board:
+//!
+//! - [`check::sessions`]: read your writes, monotonic reads, monotonic writes,
+//!   writes follow reads (Terry et al. 1994), for each client wherever it goes;
+//!   [`check::nothing_lost`] goes with it.
 //!
 //! No I/O and no clock: the caller gives the time.
 

@@ -21,7 +21,7 @@ pub struct History {
 pub struct Operation {
     /// Counts from 0 in the order of beginning.
     pub number: usize,
-    /// Who called: one thread of the test.
+    /// Who called: one thread of the test, and one session, wherever it goes.
     pub client: String,
     /// For which agent; holds locks and stands in entries as their writer.
     pub agent: String,

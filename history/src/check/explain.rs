@@ -76,7 +76,7 @@ pub(super) fn explain(
     Ok(search.report(history, &path))
 }
 
-fn one_outcome_each(history: &History) -> Result<(), Violation> {
+pub(super) fn one_outcome_each(history: &History) -> Result<(), Violation> {
     for operation in &history.operations {
         let other = operation
             .repeats

@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use super::{Rule, Violation};
-use crate::operation::{
-    Act, Answer, Call, Do, Entry, History, Operation, Outcome, Position, StepResult,
+use super::{
+    Rule, Violation,
+    written::{Write, writes},
 };
+use crate::operation::{Call, Do, Entry, History, Operation, Outcome, Position};
 
 /// Whether every acknowledged write is still on a board, or was written over
 /// or ended since by something that can have done so. Says less than
@@ -49,12 +50,6 @@ pub fn nothing_lost(
     Ok(())
 }
 
-enum Write<'h> {
-    Value(&'h str),
-    Lock,
-    Gone,
-}
-
 /// Of each key, the last acknowledged one.
 fn last_writes(history: &History) -> BTreeMap<&str, (u64, Write<'_>, &Operation)> {
     let mut last: BTreeMap<&str, (u64, Write<'_>, &Operation)> = BTreeMap::new();
@@ -69,37 +64,6 @@ fn last_writes(history: &History) -> BTreeMap<&str, (u64, Write<'_>, &Operation)
         }
     }
     last
-}
-
-fn writes(operation: &Operation) -> Vec<(&str, Write<'_>)> {
-    match (&operation.call, operation.answer()) {
-        (Call::Put { key, value, .. }, _) => vec![(key, Write::Value(value))],
-        (Call::Delete { key, .. }, _) => vec![(key, Write::Gone)],
-        (Call::Lock { key, act, .. }, _) => vec![match act {
-            Act::Acquire | Act::Renew => (key, Write::Lock),
-            Act::Release => (key, Write::Gone),
-        }],
-        (
-            Call::Transact {
-                then, otherwise, ..
-            },
-            Some(Answer::Transacted {
-                succeeded, results, ..
-            }),
-        ) => {
-            let steps = if *succeeded { then } else { otherwise };
-            let done = steps.iter().zip(results);
-            done.filter_map(|(step, result)| match &step.what {
-                Do::Put(value) => Some((step.key.as_str(), Write::Value(value))),
-                Do::Delete if *result != StepResult::Changed(0) => {
-                    Some((step.key.as_str(), Write::Gone))
-                }
-                _ => None,
-            })
-            .collect()
-        }
-        _ => Vec::new(),
-    }
 }
 
 /// Whether a call of unknown outcome may have ended it, or its time.

@@ -8,13 +8,16 @@ mod locks;
 mod lost;
 mod observers;
 mod order;
+mod sessions;
 mod watch;
+mod written;
 
 use std::fmt;
 
 pub use explain::{linearizable, linearizable_within};
 pub use locks::locks;
 pub use lost::nothing_lost;
+pub use sessions::{SessionReport, sessions};
 pub use watch::{watch, watch_within};
 
 /// How far a check goes before it gives up. Revisions that clients were told
@@ -99,6 +102,18 @@ pub enum Rule {
     Previous,
     /// A watcher: an event that is not what happened.
     WrongEvent,
+    /// A session was told something from before its own write.
+    ReadYourWrites,
+    /// A session was told something from before what it had been told.
+    MonotonicReads,
+    /// A write of a session is not behind its writes before.
+    MonotonicWrites,
+    /// A write of a session is not behind what it had read.
+    WritesFollowReads,
+    /// Something is there that nobody wrote.
+    NeverWritten,
+    /// A write that was refused is there.
+    RefusedSeen,
     /// The bound was reached: neither kept nor violated.
     Undecided,
 }

@@ -4,6 +4,7 @@
 mod planted;
 mod random;
 mod scale;
+mod sessions;
 mod story;
 mod watchers;
 mod world;

@@ -11,6 +11,7 @@ pub(super) const AGENT: &str = "a";
 pub(super) struct Story {
     history: History,
     agent: Option<&'static str>,
+    client: Option<&'static str>,
 }
 
 impl Story {
@@ -20,10 +21,18 @@ impl Story {
         self
     }
 
+    /// The next calls are of this session; else each is of its own.
+    pub(super) fn session(mut self, client: &'static str) -> Self {
+        self.client = Some(client);
+        self
+    }
+
     pub(super) fn call(mut self, start: u64, end: u64, call: Call, outcome: Outcome) -> Self {
         self.history.operations.push(Operation {
             number: self.history.operations.len(),
-            client: format!("client at {start}"),
+            client: self
+                .client
+                .map_or_else(|| format!("client at {start}"), str::to_owned),
             agent: self.agent.unwrap_or(AGENT).to_owned(),
             call,
             start: millis(start),
