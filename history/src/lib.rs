@@ -20,9 +20,15 @@
 //!   writes follow reads (Terry et al. 1994), for each client wherever it goes;
 //!   [`check::nothing_lost`] goes with it.
 //!
+//! Of an eventual board, whose replicas merge:
+//!
+//! - [`check::convergence`]: all replicas have the same in the end, and in it
+//!   every acknowledged write, or one that has seen it, and nothing else.
+//!
 //! No I/O and no clock: the caller gives the time.
 
 pub mod check;
+pub mod eventual;
 mod model;
 mod operation;
 mod recorder;

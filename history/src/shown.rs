@@ -2,9 +2,12 @@
 
 use std::fmt;
 
-use crate::operation::{
-    Act, Answer, Call, Compare, Condition, Do, Entry, LockHeld, Operation, Outcome, Position,
-    Refusal, Step, StepResult,
+use crate::{
+    eventual,
+    operation::{
+        Act, Answer, Call, Compare, Condition, Do, Entry, LockHeld, Operation, Outcome, Position,
+        Refusal, Step, StepResult,
+    },
 };
 
 impl fmt::Display for Position {
@@ -220,5 +223,41 @@ impl fmt::Display for Refusal {
             Self::Conflict => write!(f, "conflict"),
             Self::Other(reason) => write!(f, "refused: {reason}"),
         }
+    }
+}
+
+impl fmt::Display for eventual::Write {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: ", self.client)?;
+        match &self.value {
+            Some(value) => write!(f, "put {:?} = {}", self.key, short(value))?,
+            None => write!(f, "delete {:?}", self.key)?,
+        }
+        if let Some(stamp) = &self.stamp {
+            write!(f, " as {} in sight of {}", stamp.dot, stamp.clock)?;
+        }
+        write!(f, " [{:?}..", self.start)?;
+        if let Some(end) = self.end {
+            write!(f, "{end:?}")?;
+        }
+        write!(
+            f,
+            "]: {}",
+            match self.fate {
+                eventual::Fate::Acknowledged => "acknowledged",
+                eventual::Fate::Refused => "refused",
+                eventual::Fate::Unknown => "unknown",
+            }
+        )
+    }
+}
+
+impl fmt::Display for eventual::Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.value {
+            Some(value) => write!(f, "{} = {}", self.dot, short(value))?,
+            None => write!(f, "{}, a tombstone,", self.dot)?,
+        }
+        write!(f, " in sight of {}, time {}", self.clock, self.time)
     }
 }

@@ -2,6 +2,7 @@
 
 mod agreement;
 mod candidates;
+mod convergence;
 mod explain;
 mod facts;
 mod locks;
@@ -14,6 +15,7 @@ mod written;
 
 use std::fmt;
 
+pub use convergence::{ConvergenceReport, convergence};
 pub use explain::{linearizable, linearizable_within};
 pub use locks::locks;
 pub use lost::nothing_lost;
@@ -114,6 +116,16 @@ pub enum Rule {
     NeverWritten,
     /// A write that was refused is there.
     RefusedSeen,
+    /// Replicas that have heard of the same do not have the same.
+    Diverged,
+    /// Readers are told another value than the one that wins.
+    Winner,
+    /// What a deletion had seen is there.
+    Resurrected,
+    /// What a later write had seen is there beside it, or instead of it.
+    Overwritten,
+    /// Two writes have the same dot.
+    DotTwice,
     /// The bound was reached: neither kept nor violated.
     Undecided,
 }

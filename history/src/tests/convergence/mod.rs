@@ -1,0 +1,6 @@
+//! What replicas that merge come to.
+
+mod planted;
+mod random;
+mod replicas;
+mod world;
