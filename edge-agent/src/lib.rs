@@ -2,8 +2,8 @@
 //! locally and forwards what it cannot answer itself over mTLS.
 //!
 //! Who may import whom: `faces → mcp → core → {limits verify agents neighbours gossip peers endpoints
-//! upstream identity}`, which never import each other; `freshness`, `dial`, `trust`, `clock` and `config` stand
-//! below all of them.
+//! upstream identity replica}`, which never import each other; `freshness`, `dial`, `trust`, `clock` and `config`
+//! stand below all of them.
 
 pub mod agents;
 pub mod app;
@@ -22,6 +22,7 @@ pub mod limits;
 pub mod mcp;
 pub mod neighbours;
 pub mod peers;
+pub mod replica;
 pub mod trust;
 pub mod upstream;
 pub mod verify;
