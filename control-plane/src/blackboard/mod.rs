@@ -25,8 +25,8 @@ pub use access::Who;
 use authguardian_proto::{board::Level, ids::BoardName};
 pub use board::{Board, BoardUpdate, NewBoard};
 pub use entry::{Change, ChangeKind, Entry, Value};
-pub use read::{Listed, Range, Read, ReadFrom};
-pub use replica::{Follow, News, Opened, Opening, PushedWrite, Refusal, Taken};
+pub use read::{Listed, Range, Read, ReadFrom, key_not_found};
+pub use replica::{Follow, News, Opened, Opening, PushedWrite, Refusal, Suspended, Taken};
 use tokio_util::sync::CancellationToken;
 pub use watch::{Filter, Message, Watch};
 pub use write::{

@@ -42,9 +42,9 @@ pub struct ReadFrom {
 
 /// What is in a key.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Read {
+pub struct Read<E = Entry> {
     /// What.
-    pub entry: Entry,
+    pub entry: E,
     /// Where the board was.
     pub position: Position,
     /// How many database nodes have it, at least.
@@ -72,14 +72,28 @@ impl Blackboard {
     /// `TRUST_TOO_LOW`, `SUSPENDED`, `COMPACTED` (a position that is gone),
     /// `INVALID_ARGUMENT` (one that never was), `UNAVAILABLE`.
     pub async fn get(&self, who: Who, board: BoardName, key: Key, from: ReadFrom) -> Result<Read> {
-        let found = self.read(who, board, Ask::Key(key.clone()), from).await?;
-        let entry = found.entries.into_iter().next().ok_or_else(|| {
-            Error::from(
-                Problem::new(Reason::KeyNotFound, format!("there is no key `{key}`")).at("key"),
-            )
-        })?;
+        let read = self.find(who, board, &key, from).await?;
         Ok(Read {
-            entry,
+            entry: read.entry.ok_or_else(|| key_not_found(&key))?,
+            position: read.position,
+            copies: read.copies,
+        })
+    }
+
+    /// Reads a key, which may be not there.
+    ///
+    /// # Errors
+    /// As [`Blackboard::get`], but for `KEY_NOT_FOUND`.
+    pub async fn find(
+        &self,
+        who: Who,
+        board: BoardName,
+        key: &Key,
+        from: ReadFrom,
+    ) -> Result<Read<Option<Entry>>> {
+        let found = self.read(who, board, Ask::Key(key.clone()), from).await?;
+        Ok(Read {
+            entry: found.entries.into_iter().next(),
             position: found.position,
             copies: found.copies,
         })
@@ -148,6 +162,12 @@ pub struct Range {
     pub keys_only: bool,
     /// How many at most.
     pub limit: u32,
+}
+
+/// A key that is not there.
+pub fn key_not_found(key: &Key) -> Error {
+    let detail = format!("there is no key `{key}`");
+    Problem::new(Reason::KeyNotFound, detail).at("key").into()
 }
 
 #[derive(Debug, Clone)]

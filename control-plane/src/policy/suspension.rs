@@ -31,6 +31,21 @@ impl Suspensions {
             || self.machines.contains(&machine)
             || self.resource_types.contains(resource_type)
     }
+
+    /// Whether nothing is done for anybody of a machine.
+    pub fn cover_machine(&self, machine: MachineId) -> bool {
+        self.everything || self.machines.contains(&machine)
+    }
+
+    /// The agents that are suspended.
+    pub fn agents(&self) -> impl Iterator<Item = &AgentId> {
+        self.agents.iter()
+    }
+
+    /// The resource types that are suspended.
+    pub fn resource_types(&self) -> impl Iterator<Item = &ResourceTypeName> {
+        self.resource_types.iter()
+    }
 }
 
 impl FromIterator<SuspensionTarget> for Suspensions {

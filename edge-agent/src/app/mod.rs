@@ -20,9 +20,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     agents::Agents,
-    clock::{Ambient, Clock},
+    clock::Ambient,
     config::{Alone, Certificate, Config, ConfigError},
-    core::{CertificateFollower, Core, MachineFollower, Rooms, VerifierFollower},
+    core::{CertificateFollower, Core, Here, MachineFollower, Rooms, VerifierFollower},
     dial::{ServerAddress, follow_service},
     endpoints::Endpoints,
     faces::{self, CertificateError, CertificateFiles, Health, MakeHandler, Server, Users},
@@ -31,6 +31,7 @@ use crate::{
         self, CertificateSource, Identity, IdentityError, JoinError, Renewal, Store, StoreError,
     },
     lifecycle::{self, Addresses},
+    replica::{self, Replica},
     upstream::{Feed, Follower, Sessions, Upstream},
     verify::Verifier,
 };
@@ -78,6 +79,9 @@ pub enum RunError {
         "this machine has not joined: run `edge-agent join --server https://host:port --token agj_…` first"
     )]
     NotJoined,
+    /// The replica of boards cannot be used.
+    #[error("the replica of boards cannot be used: {0}")]
+    Replica(#[from] replica::OpenError),
     /// The client of agents' MCP servers cannot be made.
     #[error("cannot make an HTTP client: {0}")]
     Endpoints(#[from] reqwest::Error),
@@ -156,7 +160,7 @@ pub async fn run<H: ServerHandler>(
     let feed = Feed::new(ambient.clone(), freshness, identity.machine_id, followers);
     let upstream = Upstream::new(channel.clone(), ambient.clone(), sessions, feed.clone());
     let mut hearing = among_peers.hearing(config, &verifier, &ambient);
-    let rooms = rooms(config, &among_peers, &clock)?;
+    let rooms = rooms(config, &among_peers, &ambient, identity.machine_id).await?;
     let core = Core::new(
         upstream,
         verifier,
@@ -208,7 +212,7 @@ pub async fn run<H: ServerHandler>(
     let further = faces::agents_router(&core, &config.limits);
     among_peers.serve(&server, config, hearing.gossip(), further, &mut tasks);
     tracing::info!(http = addresses.url(), socket = %addresses.socket.display(), machine = %addresses.machine_id, "listening");
-    let ready = tell_when_ready(feed, options.ready_file, addresses.clone());
+    let ready = tell_when_ready(core, feed, options.ready_file, addresses.clone());
     tasks.spawn(until(&background, ready));
 
     let why = lifecycle::told_to_stop(options.exit_with_parent);
@@ -251,6 +255,7 @@ fn keep_up(
     }
     tasks.spawn(core.clone().keep_lease(peer_address, stop.clone()));
     tasks.spawn(core.clone().follow_registry(stop.clone()));
+    tasks.spawn(core.clone().keep_replica(stop.clone()));
     tasks.spawn(core.upstream().reports().clone().run(stop.clone()));
 }
 
@@ -263,19 +268,46 @@ fn health(feed: &Feed, identity: &Identity) -> Health {
     }
 }
 
-/// What the commands about agents work on.
-fn rooms(
+/// What the commands about agents and boards work on.
+async fn rooms(
     config: &Config,
     among_peers: &PeerSide,
-    clock: &Arc<dyn Clock>,
+    ambient: &Ambient,
+    machine: MachineId,
 ) -> Result<Rooms, RunError> {
     let file = config.data.dir.join("agents.json");
     Ok(Rooms {
-        agents: Arc::new(Agents::open(file, clock.since_boot())),
+        here: open_replica(config, machine, ambient).await?.map(Here::new),
+        agents: Arc::new(Agents::open(file, ambient.clock.since_boot())),
         neighbours: among_peers.neighbours.clone(),
         peers: among_peers.peers.clone(),
         endpoints: Arc::new(Endpoints::new(config.peer.endpoint_networks.clone())?),
     })
+}
+
+async fn open_replica(
+    config: &Config,
+    machine: MachineId,
+    ambient: &Ambient,
+) -> Result<Option<Replica>, RunError> {
+    let settings = &config.replica;
+    if !settings.enabled {
+        return Ok(None);
+    }
+    let limits = replica::Limits {
+        max_bytes: settings.max_bytes,
+        cache_bytes: usize::try_from(settings.cache_bytes).unwrap_or(usize::MAX),
+        ..replica::Limits::default()
+    };
+    let (dir, ambient) = (config.data.dir.clone(), ambient.clone());
+    // the whole file is read where the last process was killed
+    let opening = move || Replica::open(&dir, machine, limits, ambient);
+    let opened = tokio::task::spawn_blocking(opening).await;
+    let opened = opened.map_err(|source| RunError::System {
+        what: "cannot open the replica of boards",
+        source: io::Error::other(source),
+    })?;
+    Ok(Some(opened?))
 }
 
 /// The machine's identity, got now where a join token was given.
@@ -457,9 +489,10 @@ async fn drain(server: &Server) {
     }
 }
 
-/// Ready is: bound, enrolled, and the control plane was heard.
-async fn tell_when_ready(feed: Feed, file: Option<PathBuf>, addresses: Addresses) {
+/// Ready is: bound, enrolled, the control plane was heard, and boards are here.
+async fn tell_when_ready(core: Arc<Core>, feed: Feed, file: Option<PathBuf>, addresses: Addresses) {
     feed.reached().await;
+    core.replica_caught_up().await;
     match lifecycle::tell_ready(file.as_deref(), &addresses) {
         Ok(()) => tracing::info!("ready"),
         Err(error) => tracing::error!(%error, "cannot write the ready file"),

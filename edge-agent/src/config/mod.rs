@@ -15,6 +15,7 @@ mod limits;
 mod listen;
 mod log;
 mod peer;
+mod replica;
 mod server;
 mod socket;
 mod tls;
@@ -30,6 +31,7 @@ pub use limits::Limits;
 pub use listen::{Alone, Listen};
 pub use log::{Log, LogFormat};
 pub use peer::Peer;
+pub use replica::Replica;
 pub use server::Server;
 pub use socket::{Socket, SocketUser};
 pub use tls::{Certificate, Tls, TlsVersion};
@@ -50,6 +52,8 @@ pub struct Config {
     pub tls: Tls,
     /// What this edge keeps on disk.
     pub data: Data,
+    /// How much a replica of boards may take.
+    pub replica: Replica,
     /// Which faces it shows.
     pub faces: Faces,
     /// Whom the HTTP faces answer.
@@ -134,6 +138,7 @@ impl Config {
         self.limits.validate()?;
         self.tools.validate()?;
         self.peer.validate()?;
+        self.replica.validate()?;
         self.discovery.validate(!self.peer.listen.is_empty())?;
         self.log.validate()
     }

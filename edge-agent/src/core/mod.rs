@@ -69,8 +69,8 @@ pub use answer_by::AnswerBy;
 pub use blackboard::{
     BlackboardDeleteResult, BlackboardListResult, BlackboardReadResult,
     BlackboardTransactionResult, BlackboardWriteResult, BoardEvent, BoardEventId, BoardEventName,
-    BoardEventsWanted, BoardSubscription, BoardUri, EntryResult, HeardOfBoard, LockResult,
-    OperationResult, ParseBoardEventIdError,
+    BoardEventsWanted, BoardSubscription, BoardUri, EntryResult, HeardOfBoard, Here, LockResult,
+    OperationResult, ParseBoardEventIdError, SiblingResult,
 };
 pub use caller::Caller;
 pub use candidates::Candidates;
@@ -103,6 +103,7 @@ pub struct Core {
     tickets: Arc<Tickets>,
     offer: Arc<Offer>,
     followed: Arc<Followed>,
+    here: Option<Arc<Here>>,
     agents: Arc<Agents>,
     neighbours: Arc<Neighbours>,
     statics: Arc<ArcSwap<Statics>>,
@@ -113,7 +114,7 @@ pub struct Core {
     ambient: Ambient,
 }
 
-/// What the commands about agents work on.
+/// What the commands about agents and boards work on.
 pub struct Rooms {
     /// The agents of this edge.
     pub agents: Arc<Agents>,
@@ -123,6 +124,8 @@ pub struct Rooms {
     pub endpoints: Arc<Endpoints>,
     /// The way to other edges.
     pub peers: Peers,
+    /// The replica of boards; `None`: there is none.
+    pub here: Option<Arc<Here>>,
 }
 
 impl Core {
@@ -142,6 +145,7 @@ impl Core {
             tickets: Arc::default(),
             offer: Arc::new(Offer::new()),
             followed: Arc::default(),
+            here: rooms.here,
             agents: rooms.agents,
             neighbours: rooms.neighbours,
             statics: Arc::default(),

@@ -173,7 +173,7 @@ impl Writing<'_> {
                     new.hear(version, revision);
                 }
                 _ => {
-                    tracing::warn!(board = %place.board, "a version of a refused write's key cannot be read")
+                    tracing::warn!(board = %place.board, "a version of a refused write's key cannot be read");
                 }
             }
         }

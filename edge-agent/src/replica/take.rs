@@ -56,7 +56,8 @@ pub(super) fn steps(messages: Vec<pb::FollowResponse>) -> VecDeque<Step> {
             About::Board(board) => steps.push_back(Step::Board(Box::new(board))),
             About::Dropped(name) => steps.extend(named(&name).map(Step::Dropped)),
             About::Delta(delta) => steps.extend(of_delta(delta)),
-            About::Alive(pb::Alive {}) => {}
+            // of whoever asks, and not of what is kept
+            About::Suspended(_) | About::Alive(pb::Alive {}) => {}
         }
     }
     steps

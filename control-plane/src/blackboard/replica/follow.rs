@@ -2,14 +2,14 @@
 //! lacks of each, and what changes.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     sync::Arc,
     time::Duration,
 };
 
 use authguardian_proto::{
     board::{Key, Level},
-    ids::{BoardName, MachineId},
+    ids::{AgentId, BoardName, MachineId},
 };
 use tokio::{sync::watch, time::Instant};
 
@@ -19,6 +19,7 @@ use crate::{
     error::{Error, Result},
     events::{BoardHeads, Position},
     identity,
+    policy::{self, Suspensions},
 };
 
 /// How often it is looked which boards a machine may have, and on what terms; also
@@ -40,8 +41,34 @@ pub enum News {
     },
     /// A board that it may no longer have.
     Dropped(BoardName),
+    /// Who is suspended now.
+    Suspended(Suspended),
     /// Nothing new.
     Alive,
+}
+
+/// What operators have suspended, of what a machine serves.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Suspended {
+    /// Everything, or the machine.
+    pub everything: bool,
+    /// These agents.
+    pub agents: BTreeSet<AgentId>,
+    /// These boards.
+    pub boards: BTreeSet<BoardName>,
+}
+
+impl Suspended {
+    fn of(suspensions: &Suspensions, machine: MachineId) -> Self {
+        let boards = suspensions.resource_types();
+        Self {
+            everything: suspensions.cover_machine(machine),
+            agents: suspensions.agents().cloned().collect(),
+            boards: boards
+                .filter_map(|name| name.as_str().strip_prefix("board:")?.parse().ok())
+                .collect(),
+        }
+    }
 }
 
 /// A part of a board.
@@ -119,6 +146,8 @@ pub struct Follow {
     /// What the replica says that it has.
     have: BTreeMap<BoardName, Position>,
     cursors: BTreeMap<BoardName, Cursor>,
+    /// As it was told.
+    suspended: Option<Suspended>,
     heads: watch::Receiver<Option<Arc<BoardHeads>>>,
     ready: VecDeque<News>,
     look_at: Instant,
@@ -131,6 +160,7 @@ impl Blackboard {
             machine,
             have: have.into_iter().collect(),
             cursors: BTreeMap::new(),
+            suspended: None,
             heads: self.feeds.heads(),
             ready: VecDeque::new(),
             look_at: Instant::now(),
@@ -188,6 +218,7 @@ impl Follow {
             .first()
             .ok_or_else(|| Error::internal("a machine is gone"))?;
         machine.state.check()?;
+        let suspensions = policy::suspensions(&mut connection).await?;
         let mut boards = BTreeMap::new();
         let mut after: Option<BoardName> = None;
         loop {
@@ -200,6 +231,11 @@ impl Follow {
             boards.extend(replicated.map(|board| (board.name.clone(), board)));
         }
         drop(connection);
+        let suspended = Some(Suspended::of(&suspensions, self.machine));
+        if self.suspended != suspended {
+            self.ready.extend(suspended.clone().map(News::Suspended));
+            self.suspended = suspended;
+        }
         let unknown = self.have.keys().filter(|name| !boards.contains_key(*name));
         let lost: Vec<BoardName> = unknown
             .chain(
@@ -309,10 +345,13 @@ async fn read_on(
         return Ok((beginning(&cursor.board), Some(news)));
     };
     let (up_to, is_all) = (*up_to, *is_all);
+    // parts of a session board are read as they are now: in the middle of several the
+    // replica is at no position
+    let is_somewhere = is_all || (!anew && cursor.board.level == Level::Eventual);
     let news = News::Part {
         board: name.clone(),
         part: Part(Contents::Shared(next)),
-        position: (is_all || !anew).then_some(up_to),
+        position: is_somewhere.then_some(up_to),
     };
     let stage = Stage::At {
         position: up_to,
@@ -334,7 +373,7 @@ async fn list_on(
         Stage::At {
             position: from,
             claimed: false,
-            anew: false,
+            anew: true,
         }
     } else {
         Stage::Listing {
@@ -345,7 +384,7 @@ async fn list_on(
     let news = News::Part {
         board: name.clone(),
         part: Part(Contents::Own(Arc::new(delta))),
-        position: is_all.then_some(from),
+        position: None,
     };
     Ok((stage, Some(news)))
 }

@@ -13,7 +13,7 @@ use authguardian_proto::{
     crdt::{Version, Write},
 };
 
-pub use follow::{Follow, News};
+pub use follow::{Follow, News, Suspended};
 pub use open::{Opened, Opening};
 pub use push::{PushedWrite, Refusal};
 

@@ -105,7 +105,7 @@ impl ChangeView {
             position,
             kind: enum_name(kind.as_str_name(), "KIND_"),
             entry: EntryView::of(change.entry.unwrap_or_default(), output)?,
-            previous_revision: change.previous_revision,
+            previous_revision: change.previous_revision.unwrap_or_default(),
             previous: change
                 .previous
                 .map(|entry| EntryView::of(entry, output))

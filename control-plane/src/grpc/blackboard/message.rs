@@ -6,7 +6,7 @@ use tonic::Response;
 use crate::{
     blackboard::{
         Blackboard, Board, Change, ChangeKind, Entry, Message, Outcome, Performed, Range, ReadFrom,
-        Who, Written,
+        Who, Written, key_not_found,
     },
     error::{Error, Result},
     events::Position,
@@ -30,11 +30,14 @@ pub(super) async fn get(
         strong: message.strong,
         after: position_of("after", message.after)?,
     };
-    let read = blackboard.get(who, board, key, from).await?;
+    let found = blackboard.find(who, board, &key, from).await?;
+    if found.entry.is_none() && !message.or_absent {
+        return Err(key_not_found(&key));
+    }
     Ok(Response::new(pb::GetResponse {
-        entry: Some(entry(read.entry)),
-        position: Some(position(read.position)),
-        copies: read.copies,
+        entry: found.entry.map(entry),
+        position: Some(position(found.position)),
+        copies: found.copies,
     }))
 }
 
@@ -169,7 +172,7 @@ fn change(change: Change) -> pb::BoardChange {
         kind: kind.into(),
         entry: Some(entry(change.entry)),
         previous: change.previous.map(|previous| entry(*previous)),
-        previous_revision: change.previous_revision.unsigned_abs(),
+        previous_revision: Some(change.previous_revision.unsigned_abs()),
     }
 }
 

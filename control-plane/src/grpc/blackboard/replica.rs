@@ -5,7 +5,7 @@ use std::pin::Pin;
 use authguardian_proto::{
     blackboard::v1::{
         Alive, BoardDelta, BoardPosition, FollowRequest, FollowResponse, OpenRequest, OpenResponse,
-        PushRequest, PushResponse, Pushed, RefusedWrite, ReplicatedBoard, Siblings,
+        PushRequest, PushResponse, Pushed, RefusedWrite, ReplicatedBoard, Siblings, Suspended,
         follow_response::About, replica_service_server::ReplicaService,
     },
     crdt::{Actor, Version},
@@ -222,6 +222,11 @@ fn told(news: News) -> FollowResponse {
             collected: part.collected().unsigned_abs(),
         }),
         News::Dropped(board) => About::Dropped(board.to_string()),
+        News::Suspended(suspended) => About::Suspended(Suspended {
+            everything: suspended.everything,
+            agents: suspended.agents.iter().map(ToString::to_string).collect(),
+            boards: suspended.boards.iter().map(ToString::to_string).collect(),
+        }),
         News::Alive => About::Alive(Alive {}),
     };
     FollowResponse { about: Some(about) }

@@ -12,7 +12,7 @@ use control_plane::{
     audit::{self, Context},
     blackboard::{
         BoardUpdate, ChangeKind, Filter, Follow, News, Opened, Opening, PushedWrite, ReadFrom,
-        Refusal, Who,
+        Refusal, Suspended, Who,
     },
     error::Result,
     events::{Position, SuspensionTarget},
@@ -33,6 +33,7 @@ struct Replica {
     actor: Actor,
     written: u64,
     boards: BTreeMap<BoardName, Copy>,
+    suspended: Option<Suspended>,
 }
 
 #[derive(Default)]
@@ -57,6 +58,7 @@ impl Replica {
             },
             written: 0,
             boards: BTreeMap::new(),
+            suspended: None,
         };
         let opened = replica.open(rig).await;
         replica.actor.incarnation = opened.incarnation;
@@ -134,6 +136,7 @@ impl Replica {
             let news = tokio::time::timeout(DEADLINE, follow.next());
             match news.await.unwrap().unwrap() {
                 News::Alive => return,
+                News::Suspended(suspended) => self.suspended = Some(suspended),
                 News::Dropped(name) => drop(self.boards.remove(&name)),
                 News::Board { board, reset } => {
                     let copy = self.boards.entry(board.name.clone()).or_default();
@@ -400,6 +403,11 @@ async fn what_a_board_is_not_for_is_refused_for_good_and_told_with_what_is_there
     let write = a.write("k", Some("3"), 1000);
     let refused = a.push(&rig, vec![write]).await;
     assert_eq!(refused[0].problem.reason, Reason::Suspended);
+    assert_eq!(a.suspended, None);
+    a.catch_up(&rig).await;
+    let suspended = a.suspended.take().unwrap();
+    assert_eq!(suspended.agents, ["data_analyst".parse().unwrap()].into());
+    assert!(!suspended.everything && suspended.boards.is_empty());
 
     let writers = BoardUpdate {
         writers: Some(vec!["orchestrator".to_owned()]),

@@ -27,9 +27,9 @@ pub struct BlackboardDeleteResult {
     pub revision: u64,
     /// The key's revision before; 0: it was not there.
     pub previous_revision: u64,
-    /// The board's epoch.
+    /// The epoch of the revisions; each replica of an eventual board has its own.
     pub epoch: u64,
-    /// How many database nodes have it, at least.
+    /// How many database nodes have it, at least; 0: it is on this machine's disk, and on its way.
     pub copies: u32,
 }
 
@@ -49,11 +49,15 @@ impl Core {
             if_lock: form.lock_held("if_lock")?,
             agent_id: acting(caller, form)?,
         };
+        if let Some(answer) = self.delete_eventual(caller, &request).await {
+            return answer.map_err(|problem| name_request_id(problem, &request_id));
+        }
         let answer = self
             .upstream
             .board_delete(caller.login(), request)
             .await
             .map_err(|problem| name_request_id(problem, &request_id))?;
+        self.mark(caller, &board, answer.position);
         let position = told(answer.position)?;
         Ok(BlackboardDeleteResult {
             board,

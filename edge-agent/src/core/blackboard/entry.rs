@@ -1,14 +1,21 @@
 //! What is in a key, as it is told.
 
-use authguardian_proto::{blackboard::v1::Entry, reason::Problem};
+use std::collections::BTreeMap;
+
+use authguardian_proto::{blackboard::v1::Entry, crdt::Dot, reason::Problem};
+use prost_types::Timestamp;
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::core::{
-    decision::{given, not_understood, rfc3339},
-    exact::exact,
-    json,
+use super::here::told_clock;
+use crate::{
+    core::{
+        decision::{given, not_understood, rfc3339},
+        exact::exact,
+        json,
+    },
+    replica::{Content, Found, Sibling},
 };
 
 /// A key and what is in it.
@@ -19,10 +26,12 @@ pub struct EntryResult {
     /// What is in it: any JSON, as it was written. Missing where it was not asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub value: Option<Value>,
-    /// The board's revision that wrote it last.
+    /// The revision that wrote it last: the board's, or where the board is eventual, this replica's.
     pub revision: u64,
-    /// The board's revision that made the key, after it was last not there; of a lock its fencing revision.
-    pub created_revision: u64,
+    /// The board's revision that made the key, after it was last not there; of a lock its fencing revision. Missing
+    /// where the board is eventual.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub created_revision: Option<u64>,
     /// Who wrote it: the id of an agent, or `admin:adm_…` for an operator.
     pub writer: String,
     /// Through which machine.
@@ -40,6 +49,67 @@ pub struct EntryResult {
     /// True for a lock, which only `lock_acquire`, `lock_renew` and `lock_release` change.
     #[serde(default, skip_serializing_if = "is_false")]
     pub is_lock: bool,
+    /// Where the board is eventual: by actor (a machine and its incarnation), how many of its writes this key has seen.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub vector_clock: Option<BTreeMap<String, u64>>,
+    /// Where the board is eventual: how many values there are that have not seen each other. Readers are told the same
+    /// one everywhere; the next write replaces all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub siblings: Option<usize>,
+    /// All of them, where that was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub values: Option<Vec<SiblingResult>>,
+}
+
+/// One of several values of a key that have not seen each other.
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
+pub struct SiblingResult {
+    /// Any JSON, as it was written.
+    pub value: Value,
+    /// Who wrote it.
+    pub writer: String,
+    /// Through which machine; missing: at the control plane.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub machine_id: Option<String>,
+    /// When, RFC 3339 in UTC, by the writer's clock.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub written_at: Option<String>,
+    /// What it had seen, as `vector_clock` of the entry.
+    pub vector_clock: BTreeMap<String, u64>,
+}
+
+impl SiblingResult {
+    /// Of a version; `None` of a deletion.
+    pub(super) fn of(sibling: Sibling) -> Option<Result<Self, Problem>> {
+        let version = sibling.version;
+        let value = version.content.value.as_deref().map(exact)?;
+        Some(value.map_err(|_| not_understood()).map(|value| Self {
+            value,
+            writer: writer(version.content.writer.to_string()),
+            machine_id: machine(version.dot),
+            written_at: moment(version.time.millis()),
+            vector_clock: told_clock(&version.clock),
+        }))
+    }
+}
+
+/// The machine that wrote; `None`: the control plane itself.
+pub(super) fn machine(dot: Dot) -> Option<String> {
+    let machine = dot.actor.machine;
+    (!machine.as_uuid().is_nil()).then(|| machine.to_string())
+}
+
+/// Milliseconds since 1970 as RFC 3339.
+pub(super) fn moment(millis: u64) -> Option<String> {
+    rfc3339(timestamp(millis))
+}
+
+/// Milliseconds since 1970 as a message.
+pub(super) fn timestamp(millis: u64) -> Option<Timestamp> {
+    Some(Timestamp {
+        seconds: i64::try_from(millis / 1000).ok()?,
+        nanos: i32::try_from(millis % 1000 * 1_000_000).ok()?,
+    })
 }
 
 impl EntryResult {
@@ -53,31 +123,70 @@ impl EntryResult {
             value,
             key: entry.key,
             revision: entry.revision,
-            created_revision: entry.created_revision,
+            created_revision: Some(entry.created_revision).filter(|revision| *revision > 0),
             writer: writer(entry.writer),
             machine_id: given(entry.machine_id),
             grant_id: given(entry.grant_id),
             written_at: rfc3339(entry.written_at),
             expires_at: rfc3339(entry.expires_at),
             is_lock: entry.is_lock,
+            vector_clock: None,
+            siblings: None,
+            values: None,
         })
     }
 
-    /// As JSON, with the value as it was written.
+    /// What the replica has of a key.
+    pub(super) fn of_replica(key: &str, found: Found) -> Result<Self, Problem> {
+        let value = match found.content {
+            Content::Session(entry) => return Self::read(entry),
+            Content::Eventual(value) => value,
+        };
+        Ok(Self {
+            key: key.to_owned(),
+            value: match &*value.value {
+                "" => None,
+                text => Some(exact(text).map_err(|_| not_understood())?),
+            },
+            revision: found.revision,
+            created_revision: None,
+            writer: writer(value.writer.to_string()),
+            machine_id: machine(value.dot),
+            grant_id: None,
+            written_at: moment(value.time.millis()),
+            expires_at: value.expires_at_millis.and_then(moment),
+            is_lock: false,
+            vector_clock: Some(told_clock(&value.clock)),
+            siblings: Some(value.siblings),
+            values: None,
+        })
+    }
+
+    /// As JSON, with the values as they were written.
     pub(super) fn tell(mut self) -> Value {
-        tell_with(self.take_value(), self)
+        let (value, values) = (self.take_value(), self.take_values());
+        tell_with(value, values, self)
     }
 
     /// Takes the value out, so that it can be put back by [`tell_with`].
     pub(super) fn take_value(&mut self) -> Option<Value> {
         self.value.as_mut().map(Value::take)
     }
+
+    /// As [`EntryResult::take_value`], of all of them.
+    pub(super) fn take_values(&mut self) -> Vec<Value> {
+        let values = self.values.iter_mut().flatten();
+        values.map(|one| one.value.take()).collect()
+    }
 }
 
-/// What has a `value`, as JSON with this one. `serde_json` would write its
-/// numbers in its own way if it made JSON of the whole.
-pub(super) fn tell_with(value: Option<Value>, rest: impl Serialize) -> Value {
+/// What has a `value`, and maybe `values`, as JSON with these. `serde_json` would
+/// write their numbers in its own way if it made JSON of the whole.
+pub(super) fn tell_with(value: Option<Value>, values: Vec<Value>, rest: impl Serialize) -> Value {
     let mut told = json(rest);
+    for (number, one) in values.into_iter().enumerate() {
+        told["values"][number]["value"] = one;
+    }
     if let Some(value) = value {
         told["value"] = value;
     }

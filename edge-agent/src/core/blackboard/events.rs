@@ -11,10 +11,10 @@ use authguardian_proto::{
 use futures::{Stream, stream};
 use serde_json::{Map, Value, json};
 
-use super::EntryResult;
+use super::{EntryResult, here::BoardStream};
 use crate::{
     core::{Caller, Core},
-    upstream::{BoardFollow, BoardNews},
+    upstream::BoardNews,
 };
 
 const ACTION: &str = "event.watch";
@@ -201,8 +201,10 @@ impl Core {
             previous: wanted.previous,
             agent_id: agent.map(ToString::to_string).unwrap_or_default(),
         };
-        let follow = self.upstream.follow_board(caller.login(), request).await?;
+        let follow = self.follow_board(caller, request).await?;
         Ok(Telling {
+            core: self.clone(),
+            caller: caller.without_key(),
             board: wanted.board,
             names: wanted.names,
             follow,
@@ -212,9 +214,11 @@ impl Core {
 
 /// One reader of a board.
 struct Telling {
+    core: Core,
+    caller: Caller,
     board: BoardName,
     names: Vec<BoardEventName>,
-    follow: BoardFollow,
+    follow: BoardStream,
 }
 
 impl Telling {
@@ -230,6 +234,8 @@ impl Telling {
     async fn next(&mut self) -> HeardOfBoard {
         match self.follow.next().await {
             BoardNews::Changes { changes, up_to } => {
+                let board = self.board.as_str();
+                self.core.mark(&self.caller, board, Some(up_to));
                 let events = changes.into_iter();
                 let events = events.map(|change| event(&self.board, up_to.epoch, change));
                 match events.collect::<Result<Vec<_>, _>>() {
@@ -287,10 +293,10 @@ fn event(board: &BoardName, epoch: u64, change: BoardChange) -> Result<BoardEven
     if data.get("writer").is_some_and(|writer| writer == "") {
         data.shift_remove("writer");
     }
-    data.insert(
-        "previous_revision".to_owned(),
-        json!(change.previous_revision),
-    );
+    // replicas do not know it
+    if let Some(previous_revision) = change.previous_revision {
+        data.insert("previous_revision".to_owned(), json!(previous_revision));
+    }
     if let Some(previous) = change.previous {
         data.insert("previous".to_owned(), EntryResult::read(previous)?.tell());
     }
@@ -346,7 +352,7 @@ mod tests {
             kind: Kind::Put.into(),
             entry: Some(entry("\"a\\nb\"", 5)),
             previous: Some(entry("1e400", 3)),
-            previous_revision: 3,
+            previous_revision: Some(3),
         };
         let told = event(&"strong".parse().unwrap(), 2, put).unwrap();
         assert_eq!(told.name.as_str(), "blackboard.put");
@@ -362,7 +368,7 @@ mod tests {
                 ..Entry::default()
             }),
             previous: None,
-            previous_revision: 5,
+            previous_revision: Some(5),
         };
         let told = event(&"strong".parse().unwrap(), 2, expired).unwrap();
         assert_eq!(told.name.as_str(), "blackboard.expired");

@@ -15,10 +15,10 @@ use authguardian_proto::{
 use tokio::sync::watch;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::BoardUri;
+use super::{BoardUri, here::BoardStream};
 use crate::{
     core::{Caller, Core},
-    upstream::{BoardFollow, BoardNews},
+    upstream::BoardNews,
 };
 
 /// What is followed for its subscribers.
@@ -144,7 +144,7 @@ impl Core {
                 .unwrap_or_default(),
             ..WatchRequest::default()
         };
-        let follow = self.upstream.follow_board(caller.login(), request).await?;
+        let follow = self.follow_board(caller, request).await?;
         let (tell, changes) = watch::channel(0);
         let (core, caller) = (self.clone(), caller.without_key());
         let task = tokio::spawn(async move {
@@ -163,7 +163,7 @@ impl Core {
 }
 
 /// Tells of every change, until there are no more; a gap is one.
-async fn tell_changes(mut follow: BoardFollow, tell: watch::Sender<u64>) {
+async fn tell_changes(mut follow: BoardStream, tell: watch::Sender<u64>) {
     loop {
         match follow.next().await {
             BoardNews::Changes { changes, .. } if changes.is_empty() => {}

@@ -51,11 +51,11 @@ pub struct BlackboardListResult {
     /// Where the next page begins; missing: there are no more.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub next_cursor: Option<String>,
-    /// The board's newest revision when it was read; a watch from here misses nothing.
+    /// The newest revision when it was read; a watch from here misses nothing.
     pub revision: u64,
-    /// The board's epoch.
+    /// The epoch of the revisions; each replica of an eventual board has its own.
     pub epoch: u64,
-    /// How many database nodes have what was read, at least.
+    /// How many database nodes have what was read, at least; 0: it was read in this machine's replica.
     pub copies: u32,
 }
 
@@ -94,8 +94,11 @@ impl Core {
     }
 
     async fn list_keys(&self, caller: &Caller, request: ListRequest) -> Result<Value, Problem> {
+        if let Some(answer) = self.list_eventual(caller, &request) {
+            return answer.map(BlackboardListResult::tell);
+        }
         let board = request.board.clone();
-        let answer = self.upstream.board_list(caller.login(), request).await?;
+        let answer = self.list_session(caller, request).await?;
         let position = told(answer.position)?;
         let entries = answer.entries.into_iter().map(EntryResult::read);
         let result = BlackboardListResult {

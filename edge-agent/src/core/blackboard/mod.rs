@@ -1,5 +1,5 @@
-//! Boards: keys and values that agents share, kept by the control plane with
-//! what each board promises.
+//! Boards: keys and values that agents share, with what each board promises: in
+//! the replica of this machine ([`here`]), and at the control plane.
 
 use authguardian_proto::{common::v1::Position, ids::AgentId, reason::Problem};
 
@@ -13,6 +13,7 @@ mod delete;
 mod entry;
 mod events;
 mod follow;
+mod here;
 mod list;
 mod lock;
 mod read;
@@ -21,12 +22,13 @@ mod uri;
 mod write;
 
 pub use delete::BlackboardDeleteResult;
-pub use entry::EntryResult;
+pub use entry::{EntryResult, SiblingResult};
 pub use events::{
     BoardEvent, BoardEventId, BoardEventName, BoardEventsWanted, HeardOfBoard,
     ParseBoardEventIdError,
 };
 pub use follow::BoardSubscription;
+pub use here::Here;
 pub use list::BlackboardListResult;
 pub use lock::LockResult;
 pub use read::BlackboardReadResult;

@@ -2,7 +2,8 @@
 
 use authguardian_proto::{
     blackboard::v1::{GetRequest, GetResponse},
-    reason::Problem,
+    common::v1::Position,
+    reason::{Problem, Reason},
 };
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -14,11 +15,22 @@ use super::{
 };
 use crate::core::{
     Caller, Core,
-    decision::not_understood,
-    form::{Field, Form},
+    form::{Field, Form, Kind},
 };
 
-pub(in crate::core) const FIELDS: &[Field] = &[BOARD, KEY, CONSISTENCY, AFTER_REVISION, AGENT_ID];
+pub(in crate::core) const FIELDS: &[Field] = &[
+    BOARD,
+    KEY,
+    CONSISTENCY,
+    AFTER_REVISION,
+    Field::optional(
+        "siblings",
+        Kind::Flag,
+        "Whether, of an eventual board, all values are told that have not seen each other; default false: only how \
+         many",
+    ),
+    AGENT_ID,
+];
 
 /// A key of a board, and the board when it was read.
 #[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
@@ -28,11 +40,11 @@ pub struct BlackboardReadResult {
     /// What is in the key.
     #[serde(flatten)]
     pub entry: EntryResult,
-    /// The board's epoch; revisions of another are not comparable.
+    /// The epoch of the revisions; those of another are not comparable. Each replica of an eventual board has its own.
     pub epoch: u64,
-    /// The board's newest revision when it was read.
+    /// The newest revision when it was read.
     pub board_revision: u64,
-    /// How many database nodes have what was read, at least.
+    /// How many database nodes have what was read, at least; 0: it was read in this machine's replica.
     pub copies: u32,
 }
 
@@ -48,8 +60,9 @@ impl Core {
             strong: is_strong(form),
             after: form.position("after_revision")?,
             agent_id: acting(caller, form)?,
+            ..GetRequest::default()
         };
-        self.read_key(caller, request).await
+        self.read_key(caller, request, form.flag("siblings")).await
     }
 
     /// A key as a resource.
@@ -64,22 +77,38 @@ impl Core {
             key: key.to_owned(),
             ..GetRequest::default()
         };
-        self.read_key(caller, request).await
+        self.read_key(caller, request, false).await
     }
 
-    async fn read_key(&self, caller: &Caller, request: GetRequest) -> Result<Value, Problem> {
-        let board = request.board.clone();
-        let answer = self.upstream.board_get(caller.login(), request).await?;
-        BlackboardReadResult::read(board, answer).map(BlackboardReadResult::tell)
+    async fn read_key(
+        &self,
+        caller: &Caller,
+        request: GetRequest,
+        all: bool,
+    ) -> Result<Value, Problem> {
+        if let Some(answer) = self.read_eventual(caller, &request, all) {
+            return answer.map(BlackboardReadResult::tell);
+        }
+        let (board, key) = (request.board.clone(), request.key.clone());
+        let answer = self.read_session(caller, request).await?;
+        BlackboardReadResult::read(board, &key, answer).map(BlackboardReadResult::tell)
     }
 }
 
+/// Nothing is in a key, as of a position.
+fn absent(key: &str, position: Position) -> Problem {
+    let Position { epoch, revision } = position;
+    let detail = format!("there is no key `{key}`, as of {epoch}.{revision}");
+    Problem::new(Reason::KeyNotFound, detail).at("key")
+}
+
 impl BlackboardReadResult {
-    fn read(board: String, answer: GetResponse) -> Result<Self, Problem> {
+    fn read(board: String, key: &str, answer: GetResponse) -> Result<Self, Problem> {
         let position = told(answer.position)?;
+        let entry = answer.entry.ok_or_else(|| absent(key, position))?;
         Ok(Self {
             board,
-            entry: EntryResult::read(answer.entry.ok_or_else(not_understood)?)?,
+            entry: EntryResult::read(entry)?,
             epoch: position.epoch,
             board_revision: position.revision,
             copies: answer.copies,
@@ -87,6 +116,7 @@ impl BlackboardReadResult {
     }
 
     fn tell(mut self) -> Value {
-        tell_with(self.entry.take_value(), self)
+        let (value, values) = (self.entry.take_value(), self.entry.take_values());
+        tell_with(value, values, self)
     }
 }

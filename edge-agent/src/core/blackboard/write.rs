@@ -1,5 +1,7 @@
 //! `blackboard_write`.
 
+use std::collections::BTreeMap;
+
 use authguardian_proto::{blackboard::v1::PutRequest, board::MAX_TTL_SECONDS, reason::Problem};
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -43,12 +45,15 @@ pub struct BlackboardWriteResult {
     pub revision: u64,
     /// The key's revision before; 0: it was not there.
     pub previous_revision: u64,
-    /// The board's epoch.
+    /// The epoch of the revisions; each replica of an eventual board has its own.
     pub epoch: u64,
     /// When it ends by itself, RFC 3339 in UTC; missing: never.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<String>,
-    /// How many database nodes have it, at least.
+    /// Where the board is eventual: by actor (a machine and its incarnation), how many of its writes this key has seen.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub vector_clock: Option<BTreeMap<String, u64>>,
+    /// How many database nodes have it, at least; 0: it is on this machine's disk, and on its way.
     pub copies: u32,
 }
 
@@ -70,13 +75,18 @@ impl Core {
             if_lock: form.lock_held("if_lock")?,
             agent_id: acting(caller, form)?,
         };
+        if let Some(answer) = self.write_eventual(caller, &request).await {
+            return answer.map_err(|problem| name_request_id(problem, &request_id));
+        }
         let answer = self
             .upstream
             .board_put(caller.login(), request)
             .await
             .map_err(|problem| name_request_id(problem, &request_id))?;
+        self.mark(caller, &board, answer.position);
         let position = told(answer.position)?;
         Ok(BlackboardWriteResult {
+            vector_clock: None,
             board,
             key,
             revision: position.revision,

@@ -183,7 +183,7 @@ fn change(told: BoardChange) -> Told {
         key: entry.key.clone(),
         entry: (kind == Kind::Put).then_some(entry),
         previous: told.previous.map(grpc::entry),
-        previous_revision: Some(told.previous_revision),
+        previous_revision: told.previous_revision,
     }
 }
 

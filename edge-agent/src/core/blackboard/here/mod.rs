@@ -1,0 +1,154 @@
+//! Boards that are answered for here, out of the replica: who may do what with
+//! them, as the control plane last told.
+
+mod eventual;
+mod keep;
+mod marks;
+mod repeats;
+mod session;
+mod watch;
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use authguardian_proto::{
+    blackboard::v1::Suspended,
+    board::Level,
+    ids::{AgentId, BoardName},
+    reason::{Problem, Reason},
+};
+use tokio::sync::watch as latest;
+
+pub(super) use eventual::told_clock;
+use marks::Marks;
+use repeats::Repeats;
+pub(in crate::core) use watch::BoardStream;
+
+use crate::{
+    core::{Caller, Core},
+    replica::{BoardState, Failed, Replica},
+};
+
+/// Stands for every agent, among readers and writers.
+const EVERYBODY: &str = "*";
+
+/// The replica of this machine, and what goes with it.
+pub struct Here {
+    pub(in crate::core) replica: Replica,
+    /// Who is suspended, as was told last.
+    suspended: ArcSwap<Suspended>,
+    /// What callers have seen of session boards.
+    marks: Marks,
+    /// What came of writes that may be asked for again.
+    repeats: Repeats,
+    /// Whether the control plane has said as whom this replica writes.
+    is_opened: latest::Sender<bool>,
+    /// Whether the replica has once had all that there was.
+    has_caught_up: latest::Sender<bool>,
+}
+
+/// What a caller wants with a board.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Want {
+    Read,
+    Write,
+}
+
+impl Here {
+    /// Goes with a replica.
+    pub fn new(replica: Replica) -> Arc<Self> {
+        Arc::new(Self {
+            replica,
+            suspended: ArcSwap::default(),
+            marks: Marks::default(),
+            repeats: Repeats::default(),
+            is_opened: latest::Sender::new(false),
+            has_caught_up: latest::Sender::new(false),
+        })
+    }
+
+    /// A board of this level that is here as a whole.
+    fn board(&self, name: &str, level: Level) -> Option<Arc<BoardState>> {
+        let board = self.replica.board(&name.parse().ok()?)?;
+        (board.is_ready() && board.level == level).then_some(board)
+    }
+
+    /// As whom a caller may do something: as the agent that it names, else as the
+    /// first that the board lets.
+    fn judge(
+        &self,
+        board: &BoardState,
+        caller: &Caller,
+        named: &str,
+        want: Want,
+    ) -> Result<AgentId, Problem> {
+        let session = caller.session();
+        let agents = session.agent_ids.iter();
+        let mut first = None;
+        for agent in agents.filter(|agent| named.is_empty() || agent.as_str() == named) {
+            match self.judge_agent(board, agent, want) {
+                Ok(()) => return Ok(agent.clone()),
+                Err(problem) => first = first.or(Some(problem)),
+            }
+        }
+        Err(first.unwrap_or_else(|| not_found(&board.name)))
+    }
+
+    fn judge_agent(&self, board: &BoardState, agent: &AgentId, want: Want) -> Result<(), Problem> {
+        let (readers, writers) = (&board.terms.readers, &board.terms.writers);
+        let lets = |agents: &[String]| {
+            let mut agents = agents.iter();
+            agents.any(|one| one == EVERYBODY || one == agent.as_str())
+        };
+        let may_write = lets(writers);
+        if !may_write && !lets(readers) {
+            return Err(not_found(&board.name));
+        }
+        if want == Want::Write && !may_write {
+            let detail = format!(
+                "agent `{agent}` may read board `{}`, and not write",
+                board.name
+            );
+            return Err(Problem::new(Reason::PermissionDenied, detail));
+        }
+        let suspended = self.suspended.load();
+        let has = |names: &[String], name: &str| names.iter().any(|one| one == name);
+        if suspended.everything
+            || has(&suspended.agents, agent.as_str())
+            || has(&suspended.boards, board.name.as_str())
+        {
+            return Err(Problem::new(
+                Reason::Suspended,
+                "an operator has suspended this agent, its machine, the board or everything",
+            ));
+        }
+        Ok(())
+    }
+}
+
+impl Core {
+    /// What is answered for here, if anything.
+    fn here(&self) -> Option<&Here> {
+        self.here.as_deref()
+    }
+}
+
+fn not_found(name: &BoardName) -> Problem {
+    let detail = format!("there is no board `{name}`; `board list` shows those there are");
+    Problem::new(Reason::BoardNotFound, detail).at("board")
+}
+
+fn key_not_found(key: &str) -> Problem {
+    Problem::new(Reason::KeyNotFound, format!("there is no key `{key}`")).at("key")
+}
+
+/// The replica cannot be read.
+fn unreadable(failed: &Failed) -> Problem {
+    if let Failed::Storage(cause) = failed {
+        tracing::error!(%cause, "the replica of boards cannot be read");
+    }
+    Problem::new(
+        Reason::Unavailable,
+        "the replica of this board cannot be read now",
+    )
+}
