@@ -23,7 +23,7 @@ use super::{
 use crate::clock::Ambient;
 
 /// Most keys of a board that are gone and yet kept, for watches that go on after a break.
-pub(super) const MAX_GONE: u64 = 10_000;
+pub(super) const MAX_GONE: u64 = 4_096;
 
 /// What a row costs beside its bytes, about: it stands in more than one table.
 const ROW: u64 = 64;

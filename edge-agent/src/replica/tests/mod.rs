@@ -196,17 +196,21 @@ fn value_in(replica: &Replica, at: &str) -> Option<Value> {
 
 /// All that a replica tells of the board.
 fn contents(replica: &Replica) -> Vec<(Key, Value)> {
-    let range = Range {
-        limit: 1_000,
-        ..Range::default()
-    };
-    let page = replica.list(&board(), &range, false).unwrap();
-    let entries = page.entries.into_iter();
-    let entries = entries.map(|(key, found)| match found.content {
-        Content::Eventual(value) => (key, value),
-        Content::Session(entry) => panic!("{entry:?}"),
-    });
-    entries.collect()
+    let (mut contents, mut range) = (Vec::new(), Range::default());
+    range.limit = 1_000;
+    loop {
+        let page = replica.list(&board(), &range, false).unwrap();
+        for (key, found) in page.entries {
+            match found.content {
+                Content::Eventual(value) => contents.push((key, value)),
+                Content::Session(entry) => panic!("{entry:?}"),
+            }
+        }
+        range.after = page.next;
+        if range.after.is_none() {
+            return contents;
+        }
+    }
 }
 
 /// Copies the file of a replica. Of one that is open, what is copied is what a killed
