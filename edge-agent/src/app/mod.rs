@@ -23,7 +23,7 @@ use crate::{
     clock::Ambient,
     config::{Alone, Certificate, Config, ConfigError},
     core::{CertificateFollower, Core, Here, MachineFollower, Rooms, VerifierFollower},
-    dial::{ServerAddress, follow_service},
+    dial::{Channel, ServerAddress, follow_service},
     endpoints::Endpoints,
     faces::{self, CertificateError, CertificateFiles, Health, MakeHandler, Server, Users},
     freshness::Freshness,
@@ -149,7 +149,7 @@ pub async fn run<H: ServerHandler>(
     let clock = ambient.clock.clone();
     let freshness = Freshness::new(clock.clone());
     let verifier = Verifier::new(freshness.clone());
-    let sessions = Sessions::new(channel.clone(), ambient.clone(), freshness.clone());
+    let sessions = sessions(config, &channel, &ambient, &freshness);
     let changed = Arc::new(Notify::new());
     let followers: Vec<Arc<dyn Follower>> = vec![
         Arc::new(VerifierFollower(verifier.clone())),
@@ -266,6 +266,20 @@ fn health(feed: &Feed, identity: &Identity) -> Health {
         machine_name: identity.machine_name.clone(),
         trust_domain: identity.trust_domain.clone(),
     }
+}
+
+fn sessions(
+    config: &Config,
+    channel: &Channel,
+    ambient: &Ambient,
+    freshness: &Arc<Freshness>,
+) -> Arc<Sessions> {
+    Sessions::new(
+        channel.clone(),
+        ambient.clone(),
+        freshness.clone(),
+        Duration::from_secs(config.replica.offline_seconds),
+    )
 }
 
 /// What the commands about agents and boards work on.

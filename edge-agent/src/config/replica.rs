@@ -10,6 +10,9 @@ const MIN_BYTES: u64 = 16 * 1024 * 1024;
 /// Bytes of memory for its pages.
 const MIN_CACHE: u64 = 1024 * 1024;
 
+/// The lease of a replica ends as late.
+const MAX_OFFLINE: u64 = 30 * 86_400;
+
 /// How much the replica of boards may take.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -21,6 +24,9 @@ pub struct Replica {
     pub max_bytes: u64,
     /// Bytes of memory for pages of the file.
     pub cache_bytes: u64,
+    /// For how many seconds after the end of its session an API key may be used here
+    /// while the control plane is away.
+    pub offline_seconds: u64,
 }
 
 impl Default for Replica {
@@ -29,6 +35,7 @@ impl Default for Replica {
             enabled: true,
             max_bytes: 1024 * 1024 * 1024,
             cache_bytes: 64 * 1024 * 1024,
+            offline_seconds: 86_400,
         }
     }
 }
@@ -44,6 +51,13 @@ impl Replica {
                 let problem = format!("is {bytes}, expected at least {least} bytes");
                 return Err(ConfigError::value(key, problem));
             }
+        }
+        if self.offline_seconds > MAX_OFFLINE {
+            let problem = format!(
+                "is {}, expected at most {MAX_OFFLINE} seconds",
+                self.offline_seconds
+            );
+            return Err(ConfigError::value("replica.offline_seconds", problem));
         }
         Ok(())
     }
@@ -70,6 +84,13 @@ mod tests {
                     ..Replica::default()
                 },
                 "replica.cache_bytes",
+            ),
+            (
+                Replica {
+                    offline_seconds: MAX_OFFLINE + 1,
+                    ..Replica::default()
+                },
+                "replica.offline_seconds",
             ),
         ] {
             let error = replica.validate().unwrap_err().to_string();

@@ -28,6 +28,9 @@ pub struct BoardState {
     pub(super) generation: u64,
     /// Whether it is being pulled as a whole.
     pub(super) is_resetting: bool,
+    /// Of a session board: whether it is in the middle of what has come, and so at no
+    /// position.
+    pub(super) is_partial: bool,
     /// Whether it is being removed.
     pub(super) is_dropped: bool,
 }
@@ -63,11 +66,18 @@ pub(super) struct StoredBoard {
     is_resetting: bool,
     #[prost(bool, tag = "5")]
     is_dropped: bool,
+    #[prost(bool, tag = "6")]
+    is_partial: bool,
 }
 
 impl BoardState {
-    /// Whether all of it is there.
+    /// Whether all of it is there, as of its position.
     pub fn is_ready(&self) -> bool {
+        self.is_resumable() && !self.is_partial
+    }
+
+    /// Whether all of it up to its position is there, and maybe more.
+    pub fn is_resumable(&self) -> bool {
         !self.is_resetting && self.position.is_some()
     }
 
@@ -81,6 +91,7 @@ impl BoardState {
             counts: Counts::default(),
             generation: 1,
             is_resetting: false,
+            is_partial: false,
             is_dropped: false,
         }
     }
@@ -110,6 +121,7 @@ impl BoardState {
             generation: self.generation,
             is_resetting: self.is_resetting,
             is_dropped: self.is_dropped,
+            is_partial: self.is_partial,
         }
     }
 
@@ -123,6 +135,7 @@ impl BoardState {
             generation: row.generation,
             is_resetting: row.is_resetting,
             is_dropped: row.is_dropped,
+            is_partial: row.is_partial,
             ..Self::new(name, terms, level)
         })
     }

@@ -286,7 +286,8 @@ impl Replica {
 
     /// Up to where it has each board. Those that are to be pulled as a whole are left out.
     pub fn positions(&self) -> Vec<pb::BoardPosition> {
-        let boards = self.boards().into_iter().filter(|board| board.is_ready());
+        let boards = self.boards().into_iter();
+        let boards = boards.filter(|board| board.is_resumable());
         let positions = boards.map(|board| pb::BoardPosition {
             board: board.name.to_string(),
             position: board.position,

@@ -146,7 +146,10 @@ impl Writing<'_> {
         if told.reset {
             board.generation += 1;
             board.is_resetting = true;
-            board.position = None;
+            // an eventual one is read meanwhile as it was
+            if level == Level::Session {
+                board.position = None;
+            }
         }
         self.change_board(board);
     }
@@ -235,6 +238,7 @@ impl Writing<'_> {
         let Some(board) = self.told_of(&name, Some(Level::Session)) else {
             return Ok(None);
         };
+        self.begin_part(&board);
         while self.work < MAX_WORK {
             let Some(entry) = entries.next() else {
                 return Ok(None);
@@ -265,6 +269,7 @@ impl Writing<'_> {
         let Some(board) = self.told_of(&name, Some(Level::Session)) else {
             return Ok(None);
         };
+        self.begin_part(&board);
         while self.work < MAX_WORK {
             let Some(key) = gone.next() else {
                 return Ok(None);
@@ -318,11 +323,22 @@ impl Writing<'_> {
         if board.is_resetting {
             return Some(Step::Sweep(name.clone(), rows_of(name), position));
         }
-        if board.position != Some(position) {
+        if board.position != Some(position) || board.is_partial {
             board.position = Some(position);
+            board.is_partial = false;
             self.change_board(board);
         }
         None
+    }
+
+    /// From now on, until all of it is here, a session board is at no position.
+    fn begin_part(&mut self, board: &BoardState) {
+        if !board.is_partial {
+            self.change_board(BoardState {
+                is_partial: true,
+                ..board.clone()
+            });
+        }
     }
 
     fn sweep(&mut self, name: BoardName, from: &[u8], position: Position) -> Result<Option<Step>> {
@@ -362,6 +378,7 @@ impl Writing<'_> {
         // what was done to its counts in between
         board = self.told_of(&name, None).unwrap_or(board);
         board.is_resetting = false;
+        board.is_partial = false;
         board.position = Some(position);
         self.change_board(board);
         Ok(None)

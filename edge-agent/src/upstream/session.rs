@@ -36,6 +36,10 @@ const SWEEP_ABOVE: usize = 1024;
 /// How long a session that cannot be confirmed waits for another one.
 const CONFIRMATION: Duration = Duration::from_secs(1);
 
+/// How long nobody is asked to confirm sessions after that was in vain: whoever works
+/// offline does not wait for it with every call.
+const IN_VAIN: Duration = Duration::from_secs(10);
+
 /// What the control plane said about a key at this machine.
 pub struct Session {
     /// Which session; renewals keep it.
@@ -130,11 +134,21 @@ pub struct Sessions {
     pending: Mutex<HashMap<Presented, Exchange>>,
     /// Counts revocations: a session that was asked for before one is not kept.
     revocations: AtomicU64,
+    /// Since boot, in milliseconds: when somebody was asked in vain, from 1.
+    asked_in_vain: AtomicU64,
+    /// How long after their end sessions of keys go on while nobody answers.
+    offline: Duration,
 }
 
 impl Sessions {
-    /// None yet; it has to follow the feed that fills `freshness`.
-    pub fn new(channel: Channel, ambient: Ambient, freshness: Arc<Freshness>) -> Arc<Self> {
+    /// None yet; it has to follow the feed that fills `freshness`. For `offline` after
+    /// its end the session of a key goes on here, where nobody answers.
+    pub fn new(
+        channel: Channel,
+        ambient: Ambient,
+        freshness: Arc<Freshness>,
+        offline: Duration,
+    ) -> Arc<Self> {
         Arc::new(Self {
             channel,
             ambient,
@@ -144,13 +158,29 @@ impl Sessions {
             latest: papaya::HashMap::new(),
             pending: Mutex::new(HashMap::new()),
             revocations: AtomicU64::new(0),
+            asked_in_vain: AtomicU64::new(0),
+            offline,
         })
     }
 
+    /// Whether somebody was asked in vain just now.
+    fn is_in_vain(&self) -> bool {
+        let asked = self.asked_in_vain.load(Ordering::Relaxed);
+        let asked = Duration::from_millis(asked);
+        !asked.is_zero() && self.ambient.clock.since_boot() < asked + IN_VAIN
+    }
+
+    fn was_in_vain(&self) {
+        let now = self.ambient.clock.since_boot().as_millis();
+        let now = u64::try_from(now).unwrap_or(u64::MAX).max(1);
+        self.asked_in_vain.store(now, Ordering::Relaxed);
+    }
+
     /// The session of a key: the kept one, else a fresh one. While the control
-    /// plane cannot be reached the kept one goes on without being confirmed:
-    /// what is forwarded with it is checked there, and what is answered here
-    /// is bounded by its own staleness.
+    /// plane cannot be reached the kept one goes on without being confirmed, for a
+    /// while also after its end: what is forwarded with it is checked there, and what is
+    /// answered here is bounded by its own staleness, or is handed over later and
+    /// checked then.
     ///
     /// # Errors
     /// `API_KEY_…`, `SIGNATURE_INVALID` of a key that is not right, and
@@ -165,14 +195,15 @@ impl Sessions {
             key_hash: key.hash(),
             zone,
         };
-        let Some(session) = self.kept(presented) else {
-            return self.exchange(presented, key.clone(), client).await;
-        };
-        if self.freshness.is_fresh() {
-            return Ok(session);
+        let asking = self.exchange(presented, key.clone(), client);
+        match self.kept(presented) {
+            Some(session) if self.freshness.is_fresh() => Ok(session),
+            Some(session) => self.confirmed(session, asking).await,
+            None => match self.ended(presented) {
+                Some(session) => self.confirmed(session, asking).await,
+                None => asking.await,
+            },
         }
-        let exchange = self.exchange(presented, key.clone(), client);
-        confirmed(session, exchange).await
     }
 
     /// The session of a presented token: the kept one, else what the control
@@ -190,7 +221,7 @@ impl Sessions {
         let session = match self.kept_token(token) {
             None => self.look_up(token).await?,
             Some(session) if self.freshness.is_fresh() => session,
-            Some(session) => confirmed(session, self.look_up(token)).await?,
+            Some(session) => self.confirmed(session, self.look_up(token)).await?,
         };
         session.check_zone(zone)?;
         Ok(session)
@@ -307,6 +338,32 @@ impl Sessions {
         (self.ambient.clock.since_boot() < session.usable_until).then(|| session.clone())
     }
 
+    /// A session that has ended by itself, not longer ago than it goes on offline.
+    fn ended(&self, presented: Presented) -> Option<Arc<Session>> {
+        let known = self.known.pin();
+        let session = known.get(&presented)?;
+        let goes_on = self.ambient.clock.since_boot() < session.ends + self.offline;
+        goes_on.then(|| session.clone())
+    }
+
+    /// A session that goes on when nobody can confirm it in time.
+    async fn confirmed(
+        &self,
+        session: Arc<Session>,
+        asking: impl Future<Output = Result<Arc<Session>, Problem>>,
+    ) -> Result<Arc<Session>, Problem> {
+        if self.is_in_vain() {
+            return Ok(session);
+        }
+        match tokio::time::timeout(CONFIRMATION, asking).await {
+            Ok(Err(problem)) if problem.reason == Reason::Unavailable => {}
+            Ok(outcome) => return outcome,
+            Err(_) => {}
+        }
+        self.was_in_vain();
+        Ok(session)
+    }
+
     /// Joins the exchange that is under way for this key, or begins one. It
     /// runs to its end even when nobody waits any more, so that the key is
     /// wiped.
@@ -380,18 +437,6 @@ impl Sessions {
     }
 }
 
-/// A session that goes on when nobody can confirm it in time.
-async fn confirmed(
-    session: Arc<Session>,
-    asking: impl Future<Output = Result<Arc<Session>, Problem>>,
-) -> Result<Arc<Session>, Problem> {
-    match tokio::time::timeout(CONFIRMATION, asking).await {
-        Ok(Err(problem)) if problem.reason == Reason::Unavailable => Ok(session),
-        Ok(outcome) => outcome,
-        Err(_) => Ok(session),
-    }
-}
-
 impl Follower for Sessions {
     fn follow(&self, change: &Change) {
         match change {
@@ -416,7 +461,8 @@ mod tests {
         let (clock, ambient) = ManualClock::ambient();
         let freshness = Freshness::new(ambient.clock.clone());
         let channel = crate::dial::nobody();
-        let sessions = Sessions::new(channel, ambient, freshness.clone());
+        let offline = Duration::from_mins(1);
+        let sessions = Sessions::new(channel, ambient, freshness.clone(), offline);
         (clock, freshness, sessions)
     }
 
@@ -469,7 +515,24 @@ mod tests {
         assert!(!freshness.is_fresh());
         assert!(Arc::ptr_eq(&of().await.unwrap(), &kept), "nobody answers");
         clock.advance(Duration::from_secs(4));
+        assert!(Arc::ptr_eq(&of().await.unwrap(), &kept), "it has ended");
+        clock.advance(Duration::from_mins(1));
         assert_eq!(of().await.unwrap_err().reason, Reason::Unavailable);
+    }
+
+    #[tokio::test]
+    async fn after_asking_in_vain_nobody_is_asked_for_a_while() {
+        let (clock, _, sessions) = sessions();
+        let kept = session(&sessions);
+        sessions.keep(PRESENTED, kept.clone(), 0);
+        let refused = || async { Err(Problem::new(Reason::ApiKeyRevoked, "x")) };
+        let asked = async || sessions.confirmed(kept.clone(), refused()).await.is_err();
+        assert!(asked().await);
+        let away = async { Err(Problem::new(Reason::Unavailable, "x")) };
+        assert!(sessions.confirmed(kept.clone(), away).await.is_ok());
+        assert!(!asked().await);
+        clock.advance(IN_VAIN);
+        assert!(asked().await);
     }
 
     #[tokio::test]

@@ -32,6 +32,7 @@ mod outage;
 mod proxy;
 mod registry;
 mod renewal;
+mod replicas;
 mod rig;
 mod secrets;
 mod stdio;

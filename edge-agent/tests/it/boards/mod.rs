@@ -71,7 +71,11 @@ impl Way {
     }
 }
 
-async fn through_rest(client: &RestClient, tool: &str, arguments: &str) -> (StatusCode, Value) {
+pub(crate) async fn through_rest(
+    client: &RestClient,
+    tool: &str,
+    arguments: &str,
+) -> (StatusCode, Value) {
     let request = client
         .post(tool)
         .header(header::CONTENT_TYPE, "application/json")

@@ -67,10 +67,16 @@ impl Here {
         })
     }
 
-    /// A board of this level that is here as a whole.
+    /// A board of this level that is answered for here: an eventual one from when it
+    /// was here as a whole for the first time, a session one while it is.
     fn board(&self, name: &str, level: Level) -> Option<Arc<BoardState>> {
         let board = self.replica.board(&name.parse().ok()?)?;
-        (board.is_ready() && board.level == level).then_some(board)
+        let is_here = match board.level {
+            Level::Eventual => board.position.is_some(),
+            Level::Session => board.is_ready(),
+            Level::Strong => false,
+        };
+        (is_here && board.level == level).then_some(board)
     }
 
     /// As whom a caller may do something: as the agent that it names, else as the
