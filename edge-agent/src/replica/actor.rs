@@ -69,7 +69,7 @@ impl Lives {
         };
         self.current = Some(incarnation);
         let life = self.of(incarnation);
-        life.written += 1;
+        life.written = life.written.saturating_add(1);
         let counter = life.written;
         Dot {
             actor: Actor {
@@ -85,7 +85,7 @@ impl Lives {
     pub(super) fn is_outgoing(&self, dot: Dot) -> bool {
         let life = self.get(dot.actor.incarnation);
         dot.actor.machine == self.machine
-            && life.is_some_and(|life| (life.handed + 1..=life.written).contains(&dot.counter))
+            && life.is_some_and(|life| life.handed < dot.counter && dot.counter <= life.written)
     }
 
     /// Forgets lives that nothing is to be known of any more.

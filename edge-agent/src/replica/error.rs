@@ -58,10 +58,7 @@ pub enum Failed {
 
 impl From<redb::Error> for Failed {
     fn from(error: redb::Error) -> Self {
-        match error {
-            redb::Error::DatabaseClosed => Self::Closed,
-            error => Self::Storage(Arc::new(error)),
-        }
+        Self::Storage(Arc::new(error))
     }
 }
 

@@ -15,6 +15,7 @@
 mod actor;
 mod board;
 mod change;
+mod clear;
 mod error;
 mod local;
 mod outgoing;
@@ -23,18 +24,19 @@ mod record;
 mod store;
 mod take;
 mod watch;
+mod watchers;
 mod writer;
 
 #[cfg(test)]
 mod tests;
 
 use std::{
-    collections::VecDeque,
     path::Path,
     sync::{
         Arc,
         atomic::{AtomicU64, AtomicUsize, Ordering},
     },
+    time::Duration,
 };
 
 use arc_swap::{ArcSwap, Guard};
@@ -57,9 +59,8 @@ pub use watch::{Change, ChangeKind, Filter, News, Watch};
 
 use crate::clock::Ambient;
 use local::LocalWrite;
-use store::{Snapshot, Store, bytes_on_disk};
-use take::Step;
-use watch::Watchers;
+use store::{Home, Snapshot};
+use watchers::Watchers;
 use writer::{Request, Shared, Sync, Taking, Writer};
 
 /// How much a replica may take.
@@ -119,46 +120,43 @@ impl Replica {
         limits: Limits,
         ambient: Ambient,
     ) -> Result<Self, OpenError> {
-        let (store, state) = Store::open(dir, machine, &limits, &ambient)?;
-        let path = dir.join(store::FILE);
-        let unreadable = |source| OpenError::Unreadable {
-            path: path.clone(),
-            source,
+        let home = Home {
+            dir: dir.to_owned(),
+            machine,
+            cache_bytes: limits.cache_bytes,
+            ambient: ambient.clone(),
         };
-        let io = |source| OpenError::Io {
-            path: path.clone(),
-            source,
-        };
-        let snapshot = store.snapshot(state.clone()).map_err(unreadable)?;
-        let waiting = snapshot.waiting().map_err(unreadable)?;
-        let file = store.file().map_err(io)?;
+        let (store, state) = home.open()?;
+        let snapshot = store.snapshot(state.clone());
+        let snapshot = snapshot.map_err(|error| home.refused(error))?;
+        let waiting = snapshot.waiting().map_err(|error| home.refused(error))?;
         let shared = Arc::new(Shared {
             snapshot: ArcSwap::from_pointee(snapshot),
             watchers: Watchers::default(),
             queued_bytes: AtomicUsize::new(0),
             waiting: latest::Sender::new(waiting),
             committed: latest::Sender::new(0),
-            file_bytes: AtomicU64::new(bytes_on_disk(&file)),
+            file_bytes: AtomicU64::new(store.bytes()),
         });
         let (requests, receiver) = mpsc::channel(limits.queue);
-        // what was being removed when the last process ended
-        let dropped = state.boards.values().filter(|board| board.is_dropped);
-        let steps: VecDeque<Step> = dropped
-            .map(|board| Step::Erase(board.name.clone()))
-            .collect();
-        let taking = (!steps.is_empty()).then_some(Taking { steps, reply: None });
         let writer = Writer {
-            store,
-            file,
+            home,
+            store: Some(store),
+            // the last process may have ended before it was done with it
+            taking: Taking::of_dropped(&state),
             state,
-            limits,
-            ambient: ambient.clone(),
+            max_bytes: limits.max_bytes,
             requests: receiver,
             shared: shared.clone(),
-            taking: taking.into_iter().collect(),
+            has_failed: false,
+            opens_at: Duration::ZERO,
         };
         let thread = std::thread::Builder::new().name("replica".to_owned());
-        thread.spawn(move || writer.run()).map_err(io)?;
+        let spawned = thread.spawn(move || writer.run());
+        spawned.map_err(|source| OpenError::Io {
+            path: dir.to_owned(),
+            source,
+        })?;
         Ok(Self {
             shared,
             requests,
@@ -242,7 +240,9 @@ impl Replica {
     /// # Errors
     /// [`Failed`].
     pub fn outgoing(&self, limit: usize) -> Result<Vec<OutgoingWrite>, Failed> {
-        Ok(self.snapshot().outgoing(limit)?)
+        self.snapshot()
+            .outgoing(limit)
+            .map_err(|error| self.failed(error))
     }
 
     /// How many writes wait to be handed over, as that changes.
@@ -337,6 +337,11 @@ impl Replica {
             return Err(Failed::Closed);
         }
         Ok(())
+    }
+
+    /// What a read that failed is told as.
+    fn failed(&self, error: redb::Error) -> Failed {
+        self.check_open().err().unwrap_or_else(|| error.into())
     }
 
     /// Milliseconds since 1970.

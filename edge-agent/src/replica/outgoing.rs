@@ -173,7 +173,8 @@ impl Writing<'_> {
                     new.hear(version, revision);
                 }
                 _ => {
-                    tracing::warn!(board = %place.board, "a version of a refused write's key cannot be read");
+                    let (board, key) = (&place.board, &place.key);
+                    tracing::warn!(%board, %key, "a version is left out");
                 }
             }
         }
@@ -195,7 +196,7 @@ impl Writing<'_> {
         lives.current = Some(incarnation);
         let life = lives.of(incarnation);
         life.written = life.written.max(received);
-        let lost = received + 1..=life.handed;
+        let lost = received.saturating_add(1)..=life.handed;
         life.handed = received;
         lives.tidy();
         self.drop_handed(incarnation, received)?;

@@ -50,7 +50,8 @@ impl Replica {
         if snapshot.board(board).is_none() {
             return Ok(None);
         }
-        let record = snapshot.record(board, key)?;
+        let record = snapshot.record(board, key);
+        let record = record.map_err(|error| self.failed(error))?;
         Ok(record.and_then(|record| record.found(self.now())))
     }
 
@@ -63,7 +64,9 @@ impl Replica {
         if snapshot.board(board).is_none() {
             return Ok(Vec::new());
         }
-        Ok(siblings(&snapshot.record(board, key)?.unwrap_or_default()))
+        let record = snapshot.record(board, key);
+        let record = record.map_err(|error| self.failed(error))?;
+        Ok(siblings(&record.unwrap_or_default()))
     }
 
     /// Lists keys of a prefix. `keys_only`: without their values.
@@ -77,14 +80,15 @@ impl Replica {
         keys_only: bool,
     ) -> Result<Page<Found>, Failed> {
         let (snapshot, now) = (self.snapshot(), self.now());
-        snapshot.page(board, range, false, |key, record| {
+        let page = snapshot.page(board, range, false, |key, record| {
             let mut found = record.found(now)?;
             if keys_only {
                 found.clear();
             }
             let bytes = key.as_str().len() + found.bytes();
             Some((found, bytes))
-        })
+        });
+        page.map_err(|error| self.failed(error))
     }
 
     /// Lists keys of a prefix that have more than one value, with all their versions.
@@ -97,11 +101,12 @@ impl Replica {
         range: &Range,
     ) -> Result<Page<Vec<Sibling>>, Failed> {
         let (snapshot, now) = (self.snapshot(), self.now());
-        snapshot.page(board, range, true, |key, record| {
+        let page = snapshot.page(board, range, true, |key, record| {
             let values = record.values(now).count();
             let bytes = key.as_str().len() + record.bytes();
             (values > 1).then(|| (siblings(&record), bytes))
-        })
+        });
+        page.map_err(|error| self.failed(error))
     }
 
     /// A board; `None`: there is no replica of it.
@@ -131,7 +136,7 @@ impl Snapshot {
         range: &Range,
         is_of_conflicts: bool,
         read: impl Fn(&Key, Record) -> Option<(T, usize)>,
-    ) -> Result<Page<T>, Failed> {
+    ) -> Result<Page<T>> {
         let mut page = Page {
             entries: Vec::new(),
             next: None,
@@ -151,7 +156,7 @@ impl Snapshot {
                 break;
             }
             let record = match row {
-                Some(row) => Some(Record::decode(&key, row.value()).map_err(Failed::from)?),
+                Some(row) => Some(Record::decode(&key, row.value())?),
                 None => self.record(board, &key)?,
             };
             last = Some(key.clone());

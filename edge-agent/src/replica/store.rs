@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     fs::{File, OpenOptions},
-    io::{self, ErrorKind},
+    io::ErrorKind,
     os::unix::fs::{MetadataExt, OpenOptionsExt},
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
@@ -16,11 +16,14 @@ use authguardian_proto::{
     ids::{BoardName, MachineId},
 };
 use prost::Message;
+#[cfg(not(test))]
+use redb::backends::FileBackend as Backend;
 use redb::{Builder, Database, ReadOnlyTable, ReadableDatabase, ReadableTable, TableDefinition};
 use uuid::Uuid;
 
+#[cfg(test)]
+use super::tests::disk::Backend;
 use super::{
-    Limits,
     actor::{Life, Lives},
     board::{BoardState, Counts, StoredBoard},
     error::{OpenError, Result, corrupted},
@@ -92,10 +95,19 @@ struct StoredMeta {
     lives: Vec<Life>,
 }
 
+/// Where a replica is, and whose it is.
+pub(super) struct Home {
+    pub(super) dir: PathBuf,
+    pub(super) machine: MachineId,
+    pub(super) cache_bytes: usize,
+    pub(super) ambient: Ambient,
+}
+
 /// The open file.
 pub(super) struct Store {
     pub(super) database: Database,
-    path: PathBuf,
+    /// Another handle on it, to ask how large it is.
+    file: File,
 }
 
 /// All as of one commit. Holding one keeps the file from using again what it shows, so it
@@ -108,39 +120,48 @@ pub(super) struct Snapshot {
     pub(super) state: State,
 }
 
-impl Store {
-    /// Opens the replica of a machine, or makes one.
-    pub(super) fn open(
-        dir: &Path,
-        machine: MachineId,
-        limits: &Limits,
-        ambient: &Ambient,
-    ) -> Result<(Self, State), OpenError> {
-        let path = dir.join(FILE);
+impl Home {
+    /// Opens the replica, or makes one.
+    pub(super) fn open(&self) -> Result<(Store, State), OpenError> {
+        let path = self.dir.join(FILE);
         let io = |source| OpenError::Io {
             path: path.clone(),
             source,
         };
-        // redb makes files that all may read
+        // what redb makes itself, all may read
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false);
-        options.mode(0o600).open(&path).map_err(io)?;
+        let file = options.mode(0o600).open(&path).map_err(io)?;
+        // its name lasts as what is in it does
+        let dir = File::open(&self.dir).and_then(|dir| dir.sync_all());
+        dir.map_err(io)?;
+        let handle = file.try_clone().map_err(io)?;
         // what was damaged after it was written may make redb panic
         let opened = catch_unwind(AssertUnwindSafe(|| {
             let mut builder = Builder::new();
-            let database = builder.set_cache_size(limits.cache_bytes).create(&path)?;
-            let state = load(&database, machine, ambient)?;
+            let backend = Backend::new(handle)?;
+            let database = builder
+                .set_cache_size(self.cache_bytes)
+                .create_with_backend(backend)?;
+            let state = load(&database, self.machine, &self.ambient)?;
             Ok((database, state))
         }));
         let opened = opened.unwrap_or_else(|_| Err(corrupted("a file that was not damaged")));
         let (database, state) = opened.map_err(|error| refused(&path, error))?;
-        if state.lives.machine != machine {
+        if state.lives.machine != self.machine {
             let machine = state.lives.machine;
             return Err(OpenError::OtherMachine { path, machine });
         }
-        Ok((Self { database, path }, state))
+        Ok((Store { database, file }, state))
     }
 
+    /// What redb says of its file.
+    pub(super) fn refused(&self, error: redb::Error) -> OpenError {
+        refused(&self.dir.join(FILE), error)
+    }
+}
+
+impl Store {
     /// All as of now.
     pub(super) fn snapshot(&self, state: State) -> Result<Snapshot> {
         let read = self.database.begin_read()?;
@@ -153,16 +174,11 @@ impl Store {
         })
     }
 
-    /// Another handle on the file, to ask how large it is.
-    pub(super) fn file(&self) -> io::Result<File> {
-        File::open(&self.path)
+    /// How many bytes it has on disk.
+    pub(super) fn bytes(&self) -> u64 {
+        let metadata = self.file.metadata();
+        metadata.map_or(0, |metadata| metadata.blocks() * 512)
     }
-}
-
-/// How many bytes a file has on disk.
-pub(super) fn bytes_on_disk(file: &File) -> u64 {
-    file.metadata()
-        .map_or(0, |metadata| metadata.blocks() * 512)
 }
 
 impl Snapshot {

@@ -3,6 +3,13 @@
 
 use std::{collections::VecDeque, iter::Peekable, vec};
 
+use super::{
+    board::BoardState,
+    change::{Place, Writing},
+    error::Result,
+    record::{Ended, Record},
+    store::rows_of,
+};
 use authguardian_proto::{
     blackboard::v1::{self as pb, follow_response::About},
     board::{Key, Level},
@@ -10,21 +17,9 @@ use authguardian_proto::{
     crdt::{Version, Write},
     ids::BoardName,
 };
-use redb::ReadableTable;
-
-use super::{
-    board::BoardState,
-    change::{Place, Writing},
-    error::Result,
-    record::{Ended, Record},
-    store::{read_key, rows_after, rows_of},
-};
 
 /// About how many rows one transaction touches for what is told.
 pub(super) const MAX_WORK: usize = 4_096;
-
-/// Bytes of rows that are looked at in one go.
-const MAX_SWEPT: usize = 4 * 1024 * 1024;
 
 /// Something that is to be done.
 pub(super) enum Step {
@@ -155,7 +150,7 @@ impl Writing<'_> {
     }
 
     /// The board that something is told of.
-    fn told_of(&self, name: &BoardName, level: Option<Level>) -> Option<BoardState> {
+    pub(super) fn told_of(&self, name: &BoardName, level: Option<Level>) -> Option<BoardState> {
         let board = self.board(name);
         let board = board.filter(|board| level.is_none_or(|level| board.level == level));
         if board.is_none() {
@@ -215,13 +210,13 @@ impl Writing<'_> {
         self.settle(&place, &old, new)
     }
 
-    fn keep_outgoing(&self, record: &mut Record) {
+    pub(super) fn keep_outgoing(&self, record: &mut Record) {
         record.keep(|dot| self.state.lives.is_outgoing(dot));
         record.entry = None;
     }
 
     /// Puts a record in another's place, as little as there is to it.
-    fn settle(&mut self, place: &Place, old: &Record, new: Record) -> Result<()> {
+    pub(super) fn settle(&mut self, place: &Place, old: &Record, new: Record) -> Result<()> {
         if !new.says_the_same(old) {
             self.put(place, old, new)?;
         } else if new != *old && old.revision > 0 {
@@ -288,7 +283,7 @@ impl Writing<'_> {
     }
 
     /// Nothing is in a key any more; watches are to be told.
-    fn end(&mut self, place: &Place, old: &Record, generation: u64) -> Result<()> {
+    pub(super) fn end(&mut self, place: &Place, old: &Record, generation: u64) -> Result<()> {
         let gone = Record {
             generation,
             ..Record::default()
@@ -339,92 +334,5 @@ impl Writing<'_> {
                 ..board.clone()
             });
         }
-    }
-
-    fn sweep(&mut self, name: BoardName, from: &[u8], position: Position) -> Result<Option<Step>> {
-        let Some(mut board) = self.told_of(&name, None) else {
-            return Ok(None);
-        };
-        let (mut old, mut bytes, mut next) = (Vec::new(), 0, None);
-        for row in self.keys.range(from..rows_after(&name).as_slice())? {
-            let (at, row) = row?;
-            if old.len() >= MAX_WORK || bytes >= MAX_SWEPT || self.work >= MAX_WORK {
-                next = Some(at.value().to_vec());
-                break;
-            }
-            let key = read_key(&at.value()[name.as_str().len() + 1..])?;
-            let record = Record::decode(&key, row.value())?;
-            bytes += row.value().len();
-            self.work += 1;
-            if record.generation < board.generation && !record.is_gone() {
-                old.push((Place::new(&name, key), record));
-            }
-        }
-        for (place, record) in old {
-            let mut new = record.clone();
-            self.keep_outgoing(&mut new);
-            new.generation = board.generation;
-            if !new.is_gone() {
-                self.settle(&place, &record, new)?;
-            } else if record.has_value() {
-                self.end(&place, &record, board.generation)?;
-            } else {
-                self.forget(&place, &record)?;
-            }
-        }
-        if let Some(next) = next {
-            return Ok(Some(Step::Sweep(name, next, position)));
-        }
-        // what was done to its counts in between
-        board = self.told_of(&name, None).unwrap_or(board);
-        board.is_resetting = false;
-        board.is_partial = false;
-        board.position = Some(position);
-        self.change_board(board);
-        Ok(None)
-    }
-
-    fn drop_board(&mut self, name: BoardName) -> Option<Step> {
-        let mut board = (*self.board(&name)?).clone();
-        board.is_dropped = true;
-        self.change_board(board);
-        self.dropped.push(name.clone());
-        Some(Step::Erase(name))
-    }
-
-    /// Removes a part of the rows of a board. Its outgoing writes stay: they have to be handed
-    /// over, and refused, for those after them to be taken.
-    fn erase(&mut self, name: BoardName) -> Result<Option<Step>> {
-        let (from, to) = (rows_of(&name), rows_after(&name));
-        let (from, to) = (from.as_slice(), to.as_slice());
-        let most = MAX_WORK.saturating_sub(self.work).max(1);
-        let (mut removed, mut payload) = (0, 0);
-        for row in self.keys.extract_from_if(from..to, |_, _| true)?.take(most) {
-            let (at, row) = row?;
-            payload += Self::payload(at.value().len(), row.value().len());
-            removed += 1;
-        }
-        for row in self
-            .revisions
-            .extract_from_if(from..to, |_, _| true)?
-            .take(most)
-        {
-            row?;
-            removed += 1;
-        }
-        for rows in [&mut self.conflicts, &mut self.ended] {
-            for row in rows.extract_from_if(from..to, |_, ()| true)?.take(most) {
-                row?;
-                removed += 1;
-            }
-        }
-        self.state.payload = self.state.payload.saturating_sub(payload);
-        if removed > 0 {
-            self.touch(0);
-            self.work += removed;
-            return Ok(Some(Step::Erase(name)));
-        }
-        self.forget_board(&name);
-        Ok(None)
     }
 }

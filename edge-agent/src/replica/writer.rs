@@ -3,11 +3,12 @@
 
 use std::{
     collections::VecDeque,
-    fs::File,
     sync::{
         Arc,
         atomic::{AtomicU64, AtomicUsize, Ordering},
     },
+    time::Duration,
+    vec,
 };
 
 use arc_swap::ArcSwap;
@@ -16,20 +17,21 @@ use redb::WriteTransaction;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{
-    Limits,
     change::{Made, Writing},
     error::{Failed, Result, WriteError},
     local::{Acknowledged, LocalWrite},
-    store::{Snapshot, State, Store, bytes_on_disk},
+    store::{Home, Snapshot, State, Store},
     take::{Step, steps},
-    watch::Watchers,
+    watchers::Watchers,
 };
-use crate::clock::Ambient;
 
 /// Most requests of one transaction.
 const MAX_REQUESTS: usize = 512;
 /// About how many bytes of values one transaction writes.
 const MAX_BYTES: usize = 8 * 1024 * 1024;
+
+/// Between attempts to open the file again: each may read all of it.
+const REOPENING: Duration = Duration::from_secs(1);
 
 /// What came of a write.
 pub(super) type Written = Result<Option<Acknowledged>, WriteError>;
@@ -74,21 +76,35 @@ pub(super) struct Shared {
 
 /// The thread.
 pub(super) struct Writer {
-    pub(super) store: Store,
-    pub(super) file: File,
+    pub(super) home: Home,
+    /// `None`: it has failed, and could not be opened again yet.
+    pub(super) store: Option<Store>,
     pub(super) state: State,
-    pub(super) limits: Limits,
-    pub(super) ambient: Ambient,
+    pub(super) max_bytes: u64,
     pub(super) requests: mpsc::Receiver<Request>,
     pub(super) shared: Arc<Shared>,
     /// What the control plane told and is not done yet, each with who waits for it.
     pub(super) taking: VecDeque<Taking>,
+    /// Whether the last transaction did.
+    pub(super) has_failed: bool,
+    /// When the file may be opened again, if it has to be; since boot.
+    pub(super) opens_at: Duration,
 }
 
 /// Something told that takes more than one transaction, maybe.
 pub(super) struct Taking {
     pub(super) steps: VecDeque<Step>,
     pub(super) reply: Option<oneshot::Sender<Result<(), Failed>>>,
+}
+
+impl Taking {
+    /// What is left to do of boards that are not here any more.
+    pub(super) fn of_dropped(state: &State) -> VecDeque<Self> {
+        let dropped = state.boards.values().filter(|board| board.is_dropped);
+        let steps = dropped.map(|board| Step::Erase(board.name.clone()));
+        let steps = steps.collect();
+        VecDeque::from([Self { steps, reply: None }])
+    }
 }
 
 /// Answers that wait for the commit.
@@ -101,50 +117,46 @@ struct Answers {
 impl Writer {
     /// Until nobody asks any more, or it is closed.
     pub(super) fn run(mut self) {
-        let closing = loop {
-            let (batch, closing) = self.next_batch();
-            if batch.is_empty() && self.taking.is_empty() {
-                break closing;
-            }
+        let mut closing = None;
+        while closing.is_none()
+            && let Some(batch) = self.next_batch(&mut closing)
+        {
             self.commit(batch);
-            if closing.is_some() {
-                break closing;
-            }
-        };
+        }
         self.requests.close();
-        self.shared.watchers.close();
-        if let Err(error) = self.store.database.close() {
+        if let Some(Err(error)) = self.store.take().map(|store| store.database.close()) {
             tracing::warn!(%error, "the replica's file was not closed cleanly; it will be repaired");
         }
+        // also its watches have ended when whoever closed it goes on
+        drop(self);
         if let Some(closing) = closing {
             let _ = closing.send(());
         }
     }
 
     /// All that waits, up to a bound; waits for something where there is nothing to do.
-    fn next_batch(&mut self) -> (Vec<Request>, Option<oneshot::Sender<()>>) {
+    /// `None`: nobody asks any more.
+    fn next_batch(&mut self, closing: &mut Option<oneshot::Sender<()>>) -> Option<Vec<Request>> {
         let (mut batch, mut bytes) = (Vec::new(), 0);
-        if self.taking.is_empty() {
-            match self.requests.blocking_recv() {
-                Some(Request::Close(closing)) => return (batch, Some(closing)),
-                Some(first) => {
-                    bytes += self.took(&first);
-                    batch.push(first);
-                }
-                None => return (batch, None),
+        // what has failed is not done over and over again
+        let mut next = if self.taking.is_empty() || self.has_failed {
+            Some(self.requests.blocking_recv()?)
+        } else {
+            self.requests.try_recv().ok()
+        };
+        while let Some(request) = next {
+            if let Request::Close(reply) = request {
+                *closing = Some(reply);
+                break;
             }
-        }
-        while batch.len() < MAX_REQUESTS && bytes < MAX_BYTES {
-            match self.requests.try_recv() {
-                Ok(Request::Close(closing)) => return (batch, Some(closing)),
-                Ok(request) => {
-                    bytes += self.took(&request);
-                    batch.push(request);
-                }
-                Err(_) => break,
+            bytes += self.took(&request);
+            batch.push(request);
+            if batch.len() >= MAX_REQUESTS || bytes >= MAX_BYTES {
+                break;
             }
+            next = self.requests.try_recv().ok();
         }
-        (batch, None)
+        Some(batch)
     }
 
     /// A request does not wait any more. Returns its bytes.
@@ -160,24 +172,73 @@ impl Writer {
     /// Makes one transaction of a batch, and answers.
     fn commit(&mut self, batch: Vec<Request>) {
         let mut answers = Answers::default();
-        match self.transact(batch, &mut answers) {
-            Ok(()) => answers.send(),
-            Err(error) => {
-                tracing::error!(%error, "the replica's file cannot be written");
-                let failed = Failed::from(error);
-                let told = std::mem::take(&mut self.taking);
-                answers
-                    .syncs
-                    .extend(told.into_iter().filter_map(|taking| taking.reply));
-                answers.fail(&failed);
+        let mut batch = batch.into_iter();
+        let done = self.transact(&mut batch, &mut answers);
+        self.has_failed = done.is_err();
+        let Err(error) = done else {
+            return answers.send();
+        };
+        for request in batch {
+            match request {
+                Request::Write(_, reply) => answers.writes.push((reply, Ok(None))),
+                Request::Sync(_, reply) => answers.syncs.push(reply),
+                Request::Close(_) => {}
             }
         }
+        if self.store.is_some() {
+            tracing::error!(%error, "the replica's file cannot be read or written");
+        }
+        let told = std::mem::take(&mut self.taking);
+        let told = told.into_iter().filter_map(|taking| taking.reply);
+        answers.syncs.extend(told);
+        answers.fail(&Failed::from(error));
+        // of a disk that was full, or away, reads are to be possible again at once
+        let _ = self.begin();
+        self.taking = Taking::of_dropped(&self.state);
     }
 
-    fn transact(&mut self, batch: Vec<Request>, answers: &mut Answers) -> Result<()> {
+    /// Begins a transaction. After an error of the disk redb takes no more: the file is
+    /// opened again.
+    fn begin(&mut self) -> Result<WriteTransaction> {
+        if let Some(store) = &self.store {
+            match store.database.begin_write() {
+                Ok(transaction) => return Ok(transaction),
+                Err(error) => tracing::debug!(%error, "the replica's file is to be opened again"),
+            }
+        }
+        // the lock goes with it
+        if let Some(store) = self.store.take() {
+            let _ = store.database.close();
+        }
+        let now = self.home.ambient.clock.since_boot();
+        if now < self.opens_at {
+            return Err(redb::Error::PreviousIo);
+        }
+        self.opens_at = now + REOPENING;
+        let (store, mut state) = self.home.open().map_err(|error| {
+            tracing::debug!(%error, "the replica's file cannot be opened again yet");
+            redb::Error::PreviousIo
+        })?;
+        state.lives.current = self.state.lives.current;
+        let snapshot = Arc::new(store.snapshot(state.clone())?);
+        let waiting = snapshot.waiting()?;
+        // what was being written may be there, and nobody was told of it
+        self.shared.watchers.lag();
+        self.shared.show(snapshot, waiting);
+        let transaction = store.database.begin_write()?;
+        (self.store, self.state) = (Some(store), state);
+        tracing::info!("the replica's file was opened again");
+        Ok(transaction)
+    }
+
+    fn transact(
+        &mut self,
+        batch: &mut vec::IntoIter<Request>,
+        answers: &mut Answers,
+    ) -> Result<()> {
+        let transaction = self.begin()?;
         let full = self.full();
-        let transaction = self.store.database.begin_write()?;
-        let mut writing = Writing::begin(&transaction, self.state.clone(), &self.ambient)?;
+        let mut writing = Writing::begin(&transaction, self.state.clone(), &self.home.ambient)?;
         for request in batch {
             match request {
                 Request::Write(write, reply) => {
@@ -221,29 +282,45 @@ impl Writer {
         }
         transaction.commit()?;
         self.state = made.state;
-        let snapshot = Arc::new(self.store.snapshot(self.state.clone())?);
+        let Some(store) = &self.store else {
+            return Err(redb::Error::DatabaseClosed);
+        };
+        let snapshot = Arc::new(store.snapshot(self.state.clone())?);
         let (waiting, position) = (snapshot.waiting()?, snapshot.position());
-        let shared = &self.shared;
-        shared.snapshot.store(snapshot);
-        shared.committed.send_modify(|commits| *commits += 1);
-        shared.watchers.tell(&made.told, position);
-        shared.watchers.end(&made.dropped);
-        shared.waiting.send_if_modified(|known| {
-            let is_new = *known != waiting;
-            *known = waiting;
-            is_new
-        });
+        self.shared.show(snapshot, waiting);
+        self.shared.watchers.tell(&made.told, position);
+        self.shared.watchers.end(&made.dropped);
         Ok(())
     }
 
     /// The bound of the file, where values are not taken any more: it has reached it, and
     /// what is in it fills it. Deleting makes room in the file, but does not make it smaller.
     fn full(&self) -> Option<u64> {
-        let bytes = bytes_on_disk(&self.file);
+        let bytes = self.store.as_ref().map_or(0, Store::bytes);
         self.shared.file_bytes.store(bytes, Ordering::Relaxed);
-        let max = self.limits.max_bytes;
+        let max = self.max_bytes;
         let is_filled = self.state.payload.saturating_mul(2) >= max;
         (bytes >= max && is_filled).then_some(max)
+    }
+}
+
+impl Drop for Writer {
+    /// Also where it panicked: nobody is to wait for what does not come.
+    fn drop(&mut self) {
+        self.shared.watchers.close();
+    }
+}
+
+impl Shared {
+    /// Lets readers see a commit.
+    fn show(&self, snapshot: Arc<Snapshot>, waiting: u64) {
+        self.snapshot.store(snapshot);
+        self.committed.send_modify(|commits| *commits += 1);
+        self.waiting.send_if_modified(|known| {
+            let is_new = *known != waiting;
+            *known = waiting;
+            is_new
+        });
     }
 }
 

@@ -190,7 +190,7 @@ async fn no_page_that_is_damaged_ends_the_process() {
         if bytes.iter().all(|byte| *byte == 0) {
             continue;
         }
-        bytes.iter_mut().for_each(|byte| *byte ^= 0xFF);
+        bytes = bytes.map(|byte| !byte);
         file.seek(SeekFrom::Start(page as u64 * 4096)).unwrap();
         file.write_all(&bytes).unwrap();
         let opened = Replica::open(dir.path(), rig.machine, rig.limits, rig.ambient.clone());

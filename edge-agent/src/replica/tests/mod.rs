@@ -2,7 +2,9 @@
 
 mod bounds;
 mod converge;
+pub(super) mod disk;
 mod durable;
+mod faults;
 mod handing;
 mod model;
 mod session;

@@ -79,19 +79,15 @@ async fn the_replica_answers_who_has_been_told_and_others_are_forwarded() {
     let list = json!({"board": BOARD});
     let list = site.client.call("blackboard_list", list).await;
     assert_eq!(list["entries"].as_array().unwrap().len(), 1);
-    // nobody here knows what this one has seen
-    assert_eq!(
-        other.refusal("blackboard_read", read("k")).await,
-        "UNAVAILABLE"
-    );
-    // nor can the replica have come so far
     let mut ahead = read("k");
     ahead["after_revision"] = json!(format!("{}.{}", told["epoch"], 1_000));
-    assert_eq!(
-        site.client.refusal("blackboard_read", ahead).await,
-        "UNAVAILABLE"
+    let (unknown, ahead, refused) = tokio::join!(
+        other.refusal("blackboard_read", read("k")),
+        site.client.refusal("blackboard_read", ahead),
+        site.client.refusal("blackboard_write", write("k", 2)),
     );
-    let refused = site.client.refusal("blackboard_write", write("k", 2)).await;
+    // nobody here knows what this one has seen, and the replica has not come so far
+    assert_eq!([&*unknown, &*ahead], ["UNAVAILABLE"; 2]);
     assert!(
         ["UNAVAILABLE", "OUTCOME_UNKNOWN"].contains(&&*refused),
         "{refused}"
