@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-const FILES: [&str; 18] = [
+const FILES: [&str; 19] = [
     "common/v1/common.proto",
     "identity/v1/enrolment.proto",
     "identity/v1/session.proto",
@@ -20,6 +20,7 @@ const FILES: [&str; 18] = [
     "events/v1/event.proto",
     "blackboard/v1/blackboard.proto",
     "blackboard/v1/replica.proto",
+    "blackboard/v1/version.proto",
     "status/v1/status.proto",
 ];
 

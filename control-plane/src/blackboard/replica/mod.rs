@@ -3,6 +3,7 @@
 //! that what the control plane has had once can be known by counters alone.
 
 mod collect;
+mod conflict;
 mod delta;
 mod follow;
 mod open;

@@ -135,7 +135,7 @@ pub(in crate::blackboard) async fn list(
 
 /// The least text that is after all that begin with `prefix`; `None`: there is
 /// none, or the prefix is empty.
-fn end_of(prefix: &str) -> Option<String> {
+pub(super) fn end_of(prefix: &str) -> Option<String> {
     let mut end = prefix.to_owned();
     while let Some(last) = end.pop() {
         let next = match last {
@@ -153,7 +153,7 @@ fn end_of(prefix: &str) -> Option<String> {
 }
 
 /// A text after every key.
-fn after_all() -> String {
+pub(super) fn after_all() -> String {
     char::MAX.to_string().repeat(MAX_KEY_BYTES / 4 + 1)
 }
 

@@ -11,7 +11,11 @@ use sqlx::PgConnection;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::{board_name, count, key, stored, unreadable};
+use super::{
+    board_name, count,
+    entry::{after_all, end_of},
+    key, stored, unreadable,
+};
 use crate::{
     blackboard::{replica::Taken, write::Plan},
     error::{Error, Result},
@@ -286,6 +290,30 @@ pub(in crate::blackboard) async fn versions_after(
     let is_all = there < limit && there == i64::try_from(rows.len()).unwrap_or(i64::MAX);
     let taken = rows.into_iter().map(Taken::try_from);
     Ok((taken.collect::<Result<_>>()?, is_all))
+}
+
+/// Keys of a board that begin so and have more than one value, after a key, in byte
+/// order.
+pub(in crate::blackboard) async fn conflicts(
+    connection: &mut PgConnection,
+    board: &BoardName,
+    prefix: &str,
+    after: &str,
+    limit: i64,
+) -> Result<Vec<Key>> {
+    let rows = sqlx::query_scalar!(
+        "SELECT key FROM board_version
+         WHERE board = $1 AND value IS NOT NULL AND key > $2 AND key >= $3 AND key < $4
+         GROUP BY key HAVING count(*) > 1 ORDER BY key LIMIT $5",
+        board.as_str(),
+        after,
+        prefix,
+        end_of(prefix).unwrap_or_else(after_all),
+        limit,
+    )
+    .fetch_all(connection)
+    .await?;
+    rows.iter().map(|text| key(text)).collect()
 }
 
 /// All versions of one key.

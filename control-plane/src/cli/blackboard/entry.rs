@@ -34,7 +34,7 @@ impl Json {
         })
     }
 
-    fn text(&self) -> &str {
+    pub(super) fn text(&self) -> &str {
         match self {
             Self::Raw(raw) => raw.get(),
             Self::Text(text) => text,
@@ -77,11 +77,7 @@ impl EntryView {
 
     /// The value, cut to what a table has room for.
     pub(super) fn short_value(&self) -> String {
-        let text = self.value.as_ref().map_or("", Json::text);
-        match text.char_indices().nth(WIDTH) {
-            Some((end, _)) => format!("{}…", &text[..end]),
-            None => text.to_owned(),
-        }
+        short(self.value.as_ref().map_or("", Json::text))
     }
 
     pub(super) fn key(&self) -> &str {
@@ -90,6 +86,14 @@ impl EntryView {
 
     pub(super) fn writer(&self) -> &str {
         &self.writer
+    }
+}
+
+/// A value, cut to what a table has room for.
+pub(super) fn short(text: &str) -> String {
+    match text.char_indices().nth(WIDTH) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
     }
 }
 

@@ -1,6 +1,9 @@
 //! `blackboard`: what is on boards.
 
+mod conflicts;
 mod entry;
+mod export;
+mod import;
 mod transaction;
 mod watch;
 
@@ -18,7 +21,10 @@ use authguardian_proto::{
 use clap::{Args, Subcommand};
 use serde::Serialize;
 
-use self::{entry::EntryView, transaction::TransactionArgs, watch::WatchArgs};
+use self::{
+    conflicts::ConflictsArgs, entry::EntryView, export::ExportArgs, import::ImportArgs,
+    transaction::TransactionArgs, watch::WatchArgs,
+};
 use super::{
     client::{Authenticated, ClientArgs, RequestIdArgs, change, read},
     failure::Failure,
@@ -39,6 +45,9 @@ Examples:
   control-plane blackboard watch --board strong --prefix plans/ --previous
   control-plane blackboard watch --board strong --after 1.1042 -o json
   control-plane blackboard transaction --board strong < transfer.json
+  control-plane blackboard conflicts --board eventual
+  control-plane blackboard export --board strong --prefix plans/ > plans.jsonl
+  control-plane blackboard import --board archive < plans.jsonl
 
 Values are JSON: quote a text as '\"text\"'. `-` reads the value from stdin.
 
@@ -67,6 +76,12 @@ enum Verb {
     Delete(DeleteArgs),
     /// List keys by prefix, in byte order
     List(ListArgs),
+    /// List keys of an eventual board with several values that have not seen each other
+    Conflicts(ConflictsArgs),
+    /// Write a board, or a part of it, to stdout as JSON lines
+    Export(ExportArgs),
+    /// Write what `export` has written, read from stdin, to a board
+    Import(ImportArgs),
     /// Print what becomes of keys until interrupted
     Watch(WatchArgs),
     /// Compare, and do all of one list or all of another
@@ -153,6 +168,9 @@ impl BlackboardArgs {
             Verb::Put(args) => put(client, args, output).await,
             Verb::Delete(args) => delete(client, args, output).await,
             Verb::List(args) => list(client, args, output).await,
+            Verb::Conflicts(args) => args.run(client, output).await,
+            Verb::Export(args) => args.run(client).await,
+            Verb::Import(args) => args.run(client, output).await,
             Verb::Watch(args) => args.run(client, output).await,
             Verb::Transaction(args) => args.run(client, output).await,
         }

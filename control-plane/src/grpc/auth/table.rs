@@ -381,6 +381,10 @@ pub const TABLE: &[(&str, Access)] = &[
         Access::Role(Role::Operator),
     ),
     (
+        "/authguardian.blackboard.v1.BlackboardAdminService/ListConflicts",
+        Access::Role(Role::Viewer),
+    ),
+    (
         "/authguardian.blackboard.v1.BlackboardAdminService/Watch",
         Access::Role(Role::Viewer),
     ),

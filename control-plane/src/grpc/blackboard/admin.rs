@@ -2,29 +2,30 @@
 
 use authguardian_proto::{
     blackboard::v1::{
-        Board as PbBoard, CreateBoardRequest, CreateBoardResponse, DeleteRequest, DeleteResponse,
-        GetBoardRequest, GetBoardResponse, GetRequest, GetResponse, ListBoardsRequest,
-        ListBoardsResponse, ListRequest, ListResponse, PutRequest, PutResponse, TransactRequest,
+        Board as PbBoard, Conflict, CreateBoardRequest, CreateBoardResponse, DeleteRequest,
+        DeleteResponse, GetBoardRequest, GetBoardResponse, GetRequest, GetResponse,
+        ListBoardsRequest, ListBoardsResponse, ListConflictsRequest, ListConflictsResponse,
+        ListRequest, ListResponse, PutRequest, PutResponse, Siblings, TransactRequest,
         TransactResponse, UpdateBoardRequest, UpdateBoardResponse, WatchRequest,
         blackboard_admin_service_server::BlackboardAdminService,
     },
-    board::Level,
+    board::{Key, Level},
     ids::BoardName,
 };
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
 use super::{
-    act, message,
+    act, message, replica,
     stream::{WatchStream, watch},
 };
 use crate::{
     audit::{Actor, Context},
-    blackboard::{Blackboard, BoardUpdate, NewBoard, Who},
+    blackboard::{Blackboard, BoardUpdate, NewBoard, Taken, Who},
     error::{Error, Result},
     grpc::{
         auth,
-        convert::{page_size, parse, parse_optional},
+        convert::{next_page_token, page_size, parse, parse_optional},
     },
 };
 
@@ -35,6 +36,15 @@ pub struct BlackboardAdmin {
     pub blackboard: Blackboard,
     /// Ends watches.
     pub stop: CancellationToken,
+}
+
+fn conflict((key, versions): (Key, Vec<Taken>)) -> Conflict {
+    Conflict {
+        key: key.to_string(),
+        siblings: Some(Siblings {
+            versions: versions.iter().map(replica::taken).collect(),
+        }),
+    }
 }
 
 fn operator(context: &Context) -> Who {
@@ -166,6 +176,25 @@ impl BlackboardAdminService for BlackboardAdmin {
         let who = operator(&context);
         let written = self.blackboard.write(context, who, board, act).await?;
         Ok(Response::new(message::transacted(written)))
+    }
+
+    async fn list_conflicts(
+        &self,
+        request: Request<ListConflictsRequest>,
+    ) -> std::result::Result<Response<ListConflictsResponse>, Status> {
+        let message = request.into_inner();
+        let board: BoardName = parse("board", &message.board)?;
+        let prefix = message::prefix_of(message.prefix)?;
+        let size = page_size(message.page_size)?;
+        let after: Option<Key> = parse_optional("page_token", &message.page_token)?;
+        let found = self
+            .blackboard
+            .conflicts(&board, &prefix, after.as_ref(), i64::from(size))
+            .await?;
+        Ok(Response::new(ListConflictsResponse {
+            next_page_token: next_page_token(&found, size, |(key, _)| key.to_string()),
+            conflicts: found.into_iter().map(conflict).collect(),
+        }))
     }
 
     async fn watch(

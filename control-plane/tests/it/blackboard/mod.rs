@@ -5,6 +5,7 @@ mod boards;
 mod locks;
 mod replicas;
 mod transactions;
+mod verbs;
 mod watches;
 mod writes;
 

@@ -28,7 +28,7 @@ use crate::{
 const EVENTUAL: &str = "eventual";
 
 /// A replica as the tests play it.
-struct Replica {
+pub(super) struct Replica {
     machine: MachineId,
     actor: Actor,
     written: u64,
@@ -45,7 +45,7 @@ struct Copy {
 }
 
 impl Replica {
-    async fn of(rig: &Rig, machine: &str) -> Self {
+    pub(super) async fn of(rig: &Rig, machine: &str) -> Self {
         Self::of_machine(rig, rig.machine(machine).await).await
     }
 
@@ -119,7 +119,7 @@ impl Replica {
     }
 
     /// Writes and hands it over.
-    async fn put(&mut self, rig: &Rig, at: &str, value: Option<&str>, millis: u64) {
+    pub(super) async fn put(&mut self, rig: &Rig, at: &str, value: Option<&str>, millis: u64) {
         let write = self.write(at, value, millis);
         assert_eq!(self.push(rig, vec![write]).await, []);
     }
