@@ -67,6 +67,7 @@ async fn a_disk_that_was_full_is_used_again() {
     let replica = Replica::open(dir.path(), machine(1), Limits::default(), ambient).unwrap();
     let terms = terms("plans", pb::Level::Eventual);
     replica.take(vec![told(terms, false)]).await.unwrap();
+    replica.confirm(3, 0).await.unwrap();
     replica.put(put("a", "1")).await.unwrap();
     let all = Filter::Prefix("".into());
     let mut watch = replica.watch(&board(), all.clone(), None).unwrap();
@@ -82,7 +83,8 @@ async fn a_disk_that_was_full_is_used_again() {
     disk.lock().unwrap().is_full = false;
     clock.advance(Duration::from_secs(1));
     replica.put(put("b", "3")).await.unwrap();
-    assert_eq!(&*value_in(&replica, "b").unwrap().value, "3");
+    let told = value_in(&replica, "b").unwrap();
+    assert_eq!((&*told.value, told.dot.actor.incarnation), ("3", 3));
     assert!(value_in(&replica, "a").is_some());
     // nobody knows whether it was told all: it goes on after what it was told
     let position = watch.position();

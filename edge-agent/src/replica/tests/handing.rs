@@ -1,6 +1,6 @@
 //! Writes are handed over, refused, asked for again.
 
-use super::{Model, Rig, contents, key};
+use super::{Model, Rig, board, contents, key};
 use crate::replica::OutgoingWrite;
 
 #[tokio::test]
@@ -149,6 +149,7 @@ async fn a_snapshot_leaves_only_what_was_not_handed_over() {
     let rig = Rig::new().await;
     model.write(key("a"), Some("1"), 1);
     model.write(key("b"), Some("1"), 1);
+    model.write(key("y"), Some("1"), 1);
     rig.pull(&model).await;
     rig.greet(&mut model).await;
     rig.put("b", "2").await;
@@ -158,7 +159,7 @@ async fn a_snapshot_leaves_only_what_was_not_handed_over() {
     rig.put("b", "3").await;
     // all that was there is forgotten, and something else is
     let mut other = Model::default();
-    for at in ["x", "x", "b"] {
+    for at in ["y", "x", "x", "b"] {
         other.write(key(at), Some("8"), 1);
     }
     other.floor = 100;
@@ -168,9 +169,53 @@ async fn a_snapshot_leaves_only_what_was_not_handed_over() {
         .iter()
         .map(|(key, value)| (key.as_str(), value.siblings))
         .collect();
-    assert_eq!(told, [("b", 2), ("d", 1), ("x", 1)]);
+    assert_eq!(told, [("b", 2), ("d", 1), ("x", 1), ("y", 1)]);
+    assert_eq!(rig.text("y"), Some("8".to_owned()));
     assert_eq!(counters(&rig.replica.outgoing(10).unwrap()), [3, 4]);
     rig.check();
+}
+
+#[tokio::test]
+async fn what_is_written_and_handed_over_while_a_board_is_pulled_stays() {
+    let mut model = Model::default();
+    let rig = Rig::new().await;
+    rig.pull(&model).await;
+    rig.greet(&mut model).await;
+    rig.put("a", "1").await;
+    rig.sync(&mut model).await;
+    model.floor = 100;
+    let mut pulled = model.follow(&rig.replica.positions());
+    let rest = pulled.split_off(1);
+    rig.replica.take(pulled).await.unwrap();
+    rig.put("a", "2").await;
+    rig.put("b", "2").await;
+    rig.push(&mut model, 10).await;
+    // what was pulled is of before
+    rig.replica.take(rest).await.unwrap();
+    assert_eq!(rig.text("a"), Some("2".to_owned()));
+    assert_eq!(rig.text("b"), Some("2".to_owned()));
+    rig.check();
+}
+
+#[tokio::test]
+async fn a_tombstone_is_kept_until_it_is_handed_over() {
+    let mut model = Model::default();
+    let rig = Rig::new().await;
+    rig.pull(&model).await;
+    rig.greet(&mut model).await;
+    rig.put("a", "1").await;
+    rig.delete("a").await.unwrap();
+    let writes = rig.replica.outgoing(10).unwrap();
+    let pushed = writes.into_iter().map(|write| write.pushed).collect();
+    model.push(rig.machine, 1, pushed);
+    // the answer is lost, and the tombstone comes back before it
+    model.collected = model.position().revision;
+    rig.pull(&model).await;
+    let versions = || rig.replica.siblings(&board(), &key("a")).unwrap().len();
+    assert_eq!(versions(), 1);
+    rig.sync(&mut model).await;
+    rig.pull(&model).await;
+    assert_eq!(versions(), 0);
 }
 
 fn counters(writes: &[OutgoingWrite]) -> Vec<u64> {

@@ -254,6 +254,45 @@ async fn a_copy_of_the_file_is_no_other_replica_to_watches() {
     other.close().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_missed_or_told_twice_while_others_write() {
+    let rig = Rig::new().await;
+    let replica = rig.replica.clone();
+    let writing = tokio::spawn(async move {
+        let writes = (0..400).map(|number| replica.put(put(&format!("k{number:03}"), "1")));
+        futures::future::join_all(writes).await
+    });
+    let mut watches = Vec::new();
+    while !writing.is_finished() && watches.len() < 50 {
+        let after = at(rig.replica.position().epoch, 0);
+        watches.push(rig.replica.watch(&board(), all(), Some(after)).unwrap());
+        tokio::task::yield_now().await;
+    }
+    writing.await.unwrap();
+    let end = rig.replica.position();
+    for mut watch in watches {
+        let mut heard = Vec::new();
+        while watch.position() != end {
+            let news = next(&mut watch).await;
+            heard.extend(news.changes.iter().map(|change| change.revision));
+        }
+        assert!(heard.into_iter().eq(1..=400));
+    }
+}
+
+#[tokio::test]
+async fn what_was_read_as_missed_is_not_told_again_as_new() {
+    let rig = Rig::new().await;
+    let after = rig.replica.position();
+    rig.put("a", "1").await;
+    let mut watch = rig.replica.watch(&board(), all(), Some(after)).unwrap();
+    // a reader that came between a commit and the telling of it
+    let change = next(&mut watch).await.changes[0].clone();
+    let told = [(board(), change)];
+    rig.replica.watchers().tell(&told, rig.replica.position());
+    assert!(is_silent(&mut watch).await);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 12, ..ProptestConfig::default() })]
 
