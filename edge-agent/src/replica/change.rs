@@ -199,6 +199,21 @@ impl<'t> Writing<'t> {
         Ok(())
     }
 
+    /// Leaves nothing of a key that had a value. Only watches that are open are told.
+    pub(super) fn vanish(&mut self, place: &Place, old: &Record) -> Result<()> {
+        self.state.head += 1;
+        let mut gone = Record {
+            revision: self.state.head,
+            ..Record::default()
+        };
+        gone.has_expired = gone.comes_of_expiry(old, self.now);
+        let change = Change::of(place.key.clone(), &gone, None);
+        self.told.push((place.board.clone(), Arc::new(change)));
+        self.forget(place, old)?;
+        self.change_counts(&place.board, |board| board.counts.floor = gone.revision);
+        Ok(())
+    }
+
     fn unmark_revision(&mut self, place: &Place, old: &Record) -> Result<()> {
         if old.revision > 0 {
             let row = revision_row(&place.board, old.revision);

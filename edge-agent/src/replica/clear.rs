@@ -47,10 +47,13 @@ impl Writing<'_> {
             new.generation = board.generation;
             if !new.is_gone() {
                 self.settle(&place, &record, new)?;
-            } else if record.has_value() {
-                self.sweep_away(&place, &record, board.generation)?;
-            } else {
+            } else if !record.has_value() {
                 self.forget(&place, &record)?;
+            } else if self.gone(&name) < MAX_GONE {
+                self.end(&place, &record, board.generation)?;
+            } else {
+                // there is too much of it to tell it to watches that go on after a break
+                self.vanish(&place, &record)?;
             }
         }
         if let Some(next) = next {
@@ -65,18 +68,9 @@ impl Writing<'_> {
         Ok(None)
     }
 
-    /// Nothing is left of a key. Where this befalls many, watches that go on after a break have
-    /// to begin anew.
-    fn sweep_away(&mut self, place: &Place, old: &Record, generation: u64) -> Result<()> {
-        let gone = self
-            .board(&place.board)
-            .map_or(0, |board| board.counts.gone);
-        self.end(place, old, generation)?;
-        if gone >= MAX_GONE {
-            let gone = self.record(place)?;
-            self.forget(place, &gone)?;
-        }
-        Ok(())
+    /// How many keys are kept that are gone.
+    fn gone(&self, name: &BoardName) -> u64 {
+        self.board(name).map_or(0, |board| board.counts.gone)
     }
 
     /// A board may no longer be here.

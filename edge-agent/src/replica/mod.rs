@@ -2,11 +2,10 @@
 //! acknowledged, also where the control plane is away, and what others wrote is here to
 //! be read.
 //!
-//! All is in one file (redb). One thread writes it ([`writer`]): it makes one transaction of
+//! All is in one file (redb). One thread writes it (`writer`): it makes one transaction of
 //! all that waits. Readers each see one commit, and never wait. What happens to keys is
-//! decided in [`change`], for local writes ([`local`]) as for what the control plane tells
-//! ([`take`]); what is to be told to it waits in [`outgoing`], under the actor that
-//! [`actor`] allows.
+//! decided in `change`, for local writes (`local`) as for what the control plane tells
+//! (`take`); what is to be told to it waits in `outgoing`, under the actor that `actor` allows.
 //!
 //! A replica has revisions of its own, one for each change of a key, under an epoch of its
 //! own: watches and answers name those. Of the control plane's it knows for each version

@@ -19,7 +19,7 @@ use authguardian_proto::{
 };
 
 /// About how many rows one transaction touches for what is told.
-pub(super) const MAX_WORK: usize = 4_096;
+pub(super) const MAX_WORK: usize = 2_048;
 
 /// Something that is to be done.
 pub(super) enum Step {
