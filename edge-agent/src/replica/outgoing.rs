@@ -199,7 +199,9 @@ impl Writing<'_> {
         let lost = received.saturating_add(1)..=life.handed;
         life.handed = received;
         lives.tidy();
-        self.drop_handed(incarnation, received)?;
+        self.touch(0);
+        // what it has had is handed over again all the same: the answer may have been lost that
+        // some of it was refused
         if lost.is_empty() {
             return Ok(());
         }

@@ -308,7 +308,7 @@ async fn deleted_stays_deleted_when_a_replica_comes_back_after_its_lease() {
     assert_eq!(blackboard.collect_tombstones().await.unwrap(), 1);
     assert_eq!(blackboard.collect_tombstones().await.unwrap(), 0);
     // what it hands over again is known by its counter, and its copy is read anew
-    assert_eq!(b.push(&rig, vec![early]).await, []);
+    assert_eq!(b.push(&rig, vec![early]).await.len(), 1);
     assert_eq!(value(&rig, "k").await, None);
     a.put(&rig, "l", Some("1"), 2500).await;
     b.catch_up(&rig).await;
@@ -394,7 +394,8 @@ async fn what_a_board_is_not_for_is_refused_for_good_and_told_with_what_is_there
     assert_eq!(refused[0].problem.reason, Reason::AgentMismatch);
     assert_eq!((refused[0].counter, refused[0].siblings.len()), (1, 1));
     assert_eq!(value(&rig, "k").await.unwrap(), "1");
-    assert_eq!(narrow.push(&rig, vec![foreign]).await, [], "it is known");
+    let again = narrow.push(&rig, vec![foreign]).await;
+    assert_eq!(again.len(), 1, "the answer may have been lost");
 
     let mut a = Replica::of(&rig, "a").await;
     let suspended = SuspensionTarget::Agent("data_analyst".parse().unwrap());

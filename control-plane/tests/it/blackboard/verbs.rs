@@ -29,7 +29,7 @@ async fn a_key_is_written_read_listed_and_deleted() {
     assert_eq!(told.stdout, "[1.10, -0]\n");
     let if_not_there = verb(&["put", "a b", "1", "--if-revision", "0"]);
     assert_eq!(operator.refused(&if_not_there).await.1, "REVISION_CONFLICT");
-    assert_eq!(operator.refused(&verb(&["put", "a", "{a: 1}"])).await.0, 1);
+    assert_eq!(operator.refused(&verb(&["put", "a", "{a: 1}"])).await.0, 2);
     let listed = operator.json(&verb(&["list", "--prefix", "a"])).await;
     assert_eq!(listed["items"].as_array().unwrap().len(), 1);
     assert_eq!(
@@ -124,7 +124,7 @@ async fn a_line_that_cannot_be_imported_is_named() {
     ] {
         let import = ["blackboard", "import", "--board", "strong"];
         let told = with_input(&operator, &import, &format!("{good}{bad}")).await;
-        assert_eq!(told.code, 1, "{bad}");
+        assert_eq!(told.code, 2, "{bad}");
         assert!(told.stderr.contains("line 2: "), "{}", told.stderr);
         assert!(told.stderr.contains(expected), "{}", told.stderr);
     }

@@ -7,6 +7,7 @@ use authguardian_proto::{
     board::{Key, Level},
     crdt::{Actor, Dot, HybridClock, HybridTime, Siblings, VectorClock, Version, Write},
     ids::{AgentId, BoardName, MachineId},
+    reason::{Problem, Reason},
 };
 use time::OffsetDateTime;
 
@@ -27,7 +28,7 @@ const CONTROL_PLANE: MachineId = MachineId::from_uuid(uuid::Uuid::nil());
 
 impl Plan {
     /// Takes writes of a replica in order, but those that the board has had; what
-    /// `lets` refuses is left out and told.
+    /// `lets` refuses is left out and told, each time that it is handed over.
     pub(super) fn merge(
         &mut self,
         name: &BoardName,
@@ -43,6 +44,15 @@ impl Plan {
             let counter = write.version.dot.counter;
             let known = (name.clone(), actor);
             if self.heard.get(&known).or(self.received.get(&known)) >= Some(&counter) {
+                // the answer may have been lost that it was refused
+                let seen = self.siblings_of(name, &write.key).clock();
+                if !seen.has(write.version.dot) {
+                    refused.push(RefusedWrite {
+                        key: write.key.clone(),
+                        counter,
+                        problem: gone(),
+                    });
+                }
                 continue;
             }
             self.heard.insert(known, counter);
@@ -259,6 +269,14 @@ impl Plan {
             })
         })
     }
+}
+
+/// A write that the board has had, and of which nothing is left.
+fn gone() -> Problem {
+    Problem::new(
+        Reason::PermissionDenied,
+        "the write was refused before, or what it wrote has been deleted since",
+    )
 }
 
 pub(super) fn dots(siblings: &Siblings<Write>) -> HashSet<Dot> {
