@@ -147,6 +147,11 @@ impl Record {
     /// Hears of a version; `revision`: the control plane's that took it, 0: none.
     pub(super) fn hear(&mut self, version: Version<Write>, revision: u64) {
         let dot = version.dot;
+        let is_other = |one: &Version<Write>| one.dot == dot && *one != version;
+        if revision > 0 && self.siblings.versions().iter().any(is_other) {
+            // what it takes it takes for all: with no more seen, and no later, than it knows of
+            self.keep(|known| known != dot);
+        }
         if self.siblings.hear(version) {
             let versions = self.siblings.versions();
             self.taken

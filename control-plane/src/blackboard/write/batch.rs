@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use authguardian_proto::{
     board::{Key, Level},
+    crdt::VectorClock,
     ids::{AgentId, BoardName},
     reason::{Problem, Reason},
 };
@@ -208,8 +209,11 @@ async fn plan(
     let merged: BTreeSet<_> = merged.collect();
     let mut actors = BTreeSet::new();
     for request in requests {
-        if let Act::Merge { actor, .. } = &request.act {
+        if let Act::Merge { actor, writes } = &request.act {
             actors.insert((&request.board, *actor));
+            let clocks = writes.iter().map(|write| &write.version.clock);
+            let seen = clocks.flat_map(VectorClock::iter);
+            actors.extend(seen.map(|(actor, _)| (&request.board, actor)));
         }
     }
     let mut found = FoundState {

@@ -29,6 +29,9 @@ use crate::{
 /// Most writes that are handed over at once.
 const MAX_WRITES: usize = 512;
 
+/// Most actors that the clock of a write names.
+const MAX_ACTORS: usize = 10_000;
+
 /// Most boards that a replica has.
 const MAX_BOARDS: usize = 100_000;
 
@@ -161,6 +164,12 @@ fn pushed(actor: Actor, writes: Vec<Pushed>) -> Result<Vec<PushedWrite>> {
         for (_, seen) in version.clock.iter() {
             counter(&field("version.clock"), seen)?;
         }
+        if version.clock.len() > MAX_ACTORS || version.clock.of(actor) != dot.counter {
+            return Err(Error::invalid(
+                &field("version.clock"),
+                format!("expected at most {MAX_ACTORS} actors, and of its own just this write"),
+            ));
+        }
         let content = &version.content;
         if content
             .expires_at_millis
@@ -230,4 +239,84 @@ fn told(news: News) -> FollowResponse {
         News::Alive => About::Alive(Alive {}),
     };
     FollowResponse { about: Some(about) }
+}
+
+#[cfg(test)]
+mod tests {
+    use authguardian_proto::{
+        crdt::{Dot, HybridTime, Write},
+        reason::Reason,
+    };
+    use uuid::Uuid;
+
+    use super::*;
+
+    fn actor(number: u128) -> Actor {
+        Actor {
+            machine: MachineId::from_uuid(Uuid::from_u128(number)),
+            incarnation: 1,
+        }
+    }
+
+    fn write(counter: u64) -> Version<Write> {
+        let dot = Dot {
+            actor: actor(7),
+            counter,
+        };
+        Version {
+            dot,
+            clock: [(dot.actor, counter)].into_iter().collect(),
+            time: HybridTime::new(1, 0),
+            content: Write {
+                value: Some("1".into()),
+                writer: "agent:scout".into(),
+                expires_at_millis: None,
+            },
+        }
+    }
+
+    fn push(versions: &[Version<Write>]) -> Result<Vec<PushedWrite>> {
+        let key = "k".parse().unwrap();
+        let writes = versions.iter().map(|version| Pushed {
+            board: "eventual".to_owned(),
+            version: Some(version.to_proto(&key, 0)),
+        });
+        pushed(actor(7), writes.collect())
+    }
+
+    #[test]
+    fn writes_are_of_the_machine_itself_in_their_order_and_well_formed() {
+        assert_eq!(push(&[write(1), write(5)]).unwrap().len(), 2);
+        assert!(push(&[]).is_err());
+        let field = |versions: &[Version<Write>]| {
+            let error = push(versions).unwrap_err();
+            assert_eq!(error.reason(), Reason::InvalidArgument);
+            error.problem().field.clone().unwrap()
+        };
+        assert_eq!(field(&[write(2), write(2)]), "writes[1].version.dot");
+        let mut foreign = write(1);
+        foreign.dot.actor = actor(8);
+        foreign.clock.see(foreign.dot);
+        assert_eq!(field(&[foreign]), "writes[0].version.dot");
+        let mut ahead = write(1);
+        ahead.clock.see(Dot {
+            actor: actor(7),
+            counter: 2,
+        });
+        assert_eq!(field(&[ahead]), "writes[0].version.clock");
+        let mut late = write(1);
+        late.time = HybridTime::from_u64(u64::MAX);
+        assert_eq!(field(&[late]), "writes[0].version.time");
+        let mut ends = write(1);
+        ends.content.expires_at_millis = Some(u64::MAX);
+        assert_eq!(field(&[ends]), "writes[0].version.expires_at_millis");
+        let mut rubbish = write(1);
+        rubbish.content.value = Some("{a: 1}".into());
+        assert_eq!(field(&[rubbish]), "writes[0].version.value");
+        for writer in ["admin:adm_1", "agent:", "agent:a b"] {
+            let mut named = write(1);
+            named.content.writer = writer.into();
+            assert_eq!(field(&[named]), "writes[0].version.writer");
+        }
+    }
 }

@@ -285,6 +285,35 @@ async fn a_write_is_taken_once_however_often_it_is_handed_over() {
 }
 
 #[tokio::test]
+async fn a_write_counts_for_no_more_than_the_board_knows_of() {
+    let rig = Rig::open().await;
+    let (mut a, mut b) = (Replica::of(&rig, "a").await, Replica::of(&rig, "b").await);
+    b.put(&rig, "k", Some("\"first\""), 1000).await;
+    // it claims to have seen all that b will ever write, and to come from the far future
+    let mut lie = a.write("k", Some("\"lie\""), 1000);
+    let future = Dot {
+        actor: b.actor,
+        counter: 1 << 40,
+    };
+    lie.version.clock.see(future);
+    lie.version.time = HybridTime::new(1 << 46, 0);
+    assert_eq!(a.push(&rig, vec![lie]).await, []);
+    a.catch_up(&rig).await;
+    b.catch_up(&rig).await;
+    assert_eq!(
+        b.values("k"),
+        ["\"lie\""],
+        "b's first write it may have seen"
+    );
+    let now = u64::try_from(rig.app.ambient.clock.now().unix_timestamp()).unwrap() * 1000;
+    b.put(&rig, "k", Some("\"second\""), now + 3_600_000).await;
+    assert_eq!(value(&rig, "k").await.unwrap(), "\"second\"");
+    let mut c = Replica::of(&rig, "c").await;
+    c.catch_up(&rig).await;
+    assert_eq!(c.values("k"), ["\"second\""]);
+}
+
+#[tokio::test]
 async fn deleted_stays_deleted_when_a_replica_comes_back_after_its_lease() {
     let rig = Rig::open_now().await;
     let (mut a, mut b) = (Replica::of(&rig, "a").await, Replica::of(&rig, "b").await);

@@ -64,8 +64,8 @@ impl Plan {
                 });
                 continue;
             }
-            let kind = ChangeKind::Delete;
-            if self.hear(name, &write.key, write.version.clone(), kind, None)? {
+            let version = self.bounded(name, &write.version)?;
+            if self.hear(name, &write.key, version, ChangeKind::Delete, None)? {
                 merged.push((write.key.clone(), write.agent.clone()));
             }
         }
@@ -94,6 +94,30 @@ impl Plan {
             self.hear(name, &key, version, kind, Some(writer))?;
         }
         Ok(())
+    }
+
+    /// A replica's write with no more seen than the board has had, and not later than a
+    /// little after now: else a machine that lies, or whose clock is wrong, could hide what
+    /// others will write, or win for good. The replica takes it over as it is here.
+    fn bounded(&self, name: &BoardName, version: &Version<Write>) -> Result<Version<Write>> {
+        let revision = self.board(name)?.position.revision;
+        let revision = u64::try_from(revision).map_err(Error::internal)?;
+        let had = |actor: Actor| {
+            if actor.machine == CONTROL_PLANE {
+                return revision;
+            }
+            let known = (name.clone(), actor);
+            let counter = self.heard.get(&known).or(self.received.get(&known));
+            counter.copied().unwrap_or(0)
+        };
+        let seen = version.clock.iter();
+        let clock = seen.map(|(actor, counter)| (actor, counter.min(had(actor))));
+        let latest = millis(self.now).saturating_add(HybridClock::MAX_AHEAD_MILLIS);
+        Ok(Version {
+            clock: clock.collect(),
+            time: version.time.min(HybridTime::new(latest, 0)),
+            ..version.clone()
+        })
     }
 
     fn siblings_of(&self, name: &BoardName, key: &Key) -> Siblings<Write> {
