@@ -6,7 +6,7 @@ use authguardian_proto::{
     blackboard::v1 as pb,
     board::{Key, Level, MAX_VALUE_BYTES},
     common::v1::Position,
-    crdt::{VectorClock, Write},
+    crdt::{Dot, VectorClock, Write},
     ids::BoardName,
 };
 
@@ -45,6 +45,8 @@ pub struct Delete {
 /// A write that is on disk.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Acknowledged {
+    /// Which write it is.
+    pub dot: Dot,
     /// The replica's revision of it.
     pub position: Position,
     /// The replica's revision of what was there before; 0: nothing was.
@@ -170,6 +172,7 @@ impl Writing<'_> {
         self.append(dot, &pushed)?;
         let revision = self.put(place, old, new.clone())?;
         Ok(Acknowledged {
+            dot,
             position: Position {
                 epoch: self.state.epoch,
                 revision,

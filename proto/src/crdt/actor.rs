@@ -36,6 +36,12 @@ impl fmt::Display for Actor {
     }
 }
 
+impl fmt::Display for Dot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.actor, self.counter)
+    }
+}
+
 impl FromStr for Actor {
     type Err = ParseIdError;
 

@@ -74,6 +74,8 @@ pub struct SiblingResult {
     /// When, RFC 3339 in UTC, by the writer's clock.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub written_at: Option<String>,
+    /// Which write it is, as an actor and its how-manyth.
+    pub version: String,
     /// What it had seen, as `vector_clock` of the entry.
     pub vector_clock: BTreeMap<String, u64>,
 }
@@ -88,6 +90,7 @@ impl SiblingResult {
             writer: writer(version.content.writer.to_string()),
             machine_id: machine(version.dot),
             written_at: moment(version.time.millis()),
+            version: version.dot.to_string(),
             vector_clock: told_clock(&version.clock),
         }))
     }

@@ -50,6 +50,9 @@ pub struct BlackboardWriteResult {
     /// When it ends by itself, RFC 3339 in UTC; missing: never.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<String>,
+    /// Where the board is eventual: which write it is, as an actor and its how-manyth.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
     /// Where the board is eventual: by actor (a machine and its incarnation), how many of its writes this key has seen.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub vector_clock: Option<BTreeMap<String, u64>>,
@@ -86,6 +89,7 @@ impl Core {
         self.mark(caller, &board, answer.position);
         let position = told(answer.position)?;
         Ok(BlackboardWriteResult {
+            version: None,
             vector_clock: None,
             board,
             key,

@@ -6,6 +6,7 @@
 //! names some of them (`EtcdKilled,Switchover`).
 
 mod alone;
+mod beside;
 mod client;
 mod contended;
 mod dice;
@@ -107,13 +108,19 @@ fn summary(all: &[Figures]) -> String {
     let back: Vec<u128> = outages.map(|outage| outage.late().as_millis()).collect();
     format!(
         "{} rounds {rounds:?}: {} operations, {} acknowledged, {} refused, {} unknown for good, {} watch messages; \
-         no violation, no acknowledged write lost; strong work back {} ms after PostgreSQL and Patroni at most ({} failovers)",
+         beside them {} calls of sessions and {} writes that merged; no violation, no acknowledged write lost; strong work back {} ms after PostgreSQL and Patroni at most ({} failovers)",
         all.len(),
         sum(|report| report.operations),
         sum(|report| report.acknowledged),
         sum(|report| report.refused),
         sum(|report| report.unknown),
         sum(|report| report.messages),
+        all.iter()
+            .map(|figures| figures.beside.sessions)
+            .sum::<usize>(),
+        all.iter()
+            .map(|figures| figures.beside.merged)
+            .sum::<usize>(),
         back.iter().max().unwrap_or(&0),
         back.len(),
     )

@@ -6,6 +6,7 @@ use std::{fmt, path::PathBuf, time::Duration};
 use authguardian_history::check::Report;
 
 use super::{
+    beside::{Beside, Judged},
     dice::Dice,
     fault::{BACK_WITHIN, Fault},
     load::{Load, cleared, now},
@@ -41,6 +42,7 @@ pub(super) struct Figures {
     pub(super) resolved: usize,
     pub(super) outage: Option<Outage>,
     pub(super) took: Duration,
+    pub(super) beside: Judged,
     /// Where the history of one that was away for too long is.
     kept: Option<PathBuf>,
 }
@@ -56,6 +58,7 @@ pub(super) async fn run(system: &mut System, fault: Fault, name: &str, dice: &mu
         position,
         dice,
     );
+    let beside = Beside::start(system, name);
     load.progress.writes(WRITES).await;
 
     let which = usize::try_from(dice.below(6)).unwrap();
@@ -73,11 +76,13 @@ pub(super) async fn run(system: &mut System, fault: Fault, name: &str, dice: &mu
     load.progress.writes(WRITES).await;
     system.cluster.until_whole().await;
 
+    let beside = beside.judge().await;
     let told = load.end(&Way::Grpc(system.grpc())).await;
     let kept = outage
         .filter(|outage| outage.late() > BACK_WITHIN)
         .map(|_| told.keep(name));
     Figures {
+        beside,
         kept,
         fault,
         report: told.judge(name),
@@ -129,6 +134,11 @@ impl fmt::Display for Figures {
                 outage.back.as_millis()
             )?;
         }
+        let Judged { sessions, merged } = self.beside;
+        write!(
+            f,
+            "; beside it {sessions} calls of sessions, {merged} writes that merged"
+        )?;
         write!(f, "; {} s in all", self.took.as_secs())?;
         self.kept
             .as_ref()

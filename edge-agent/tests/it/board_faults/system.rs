@@ -23,6 +23,7 @@ use tempfile::TempDir;
 use super::{grpc::Grpc, load::WATCHED_BY_ALL, rest::Rest, watcher::Watcher, way::Way};
 use crate::{
     cluster::Cluster,
+    edge::RestClient,
     faults::daemon::{ControlPlane, Edge},
     proxy::Proxy,
 };
@@ -90,6 +91,13 @@ impl System {
     /// The REST face of an edge, for its agent.
     pub(super) fn rest(&self, edge: usize) -> Rest {
         Rest::new(&self.edges[edge].url, AGENTS[edge], &self.api_keys[edge])
+    }
+
+    /// Clients of all edges for one agent.
+    pub(super) fn clients(&self) -> (&'static str, Vec<RestClient>) {
+        let edges = self.edges.iter();
+        let clients = edges.map(|edge| RestClient::at(&edge.url, &self.api_keys[0]));
+        (AGENTS[0], clients.collect())
     }
 
     /// The control planes themselves.

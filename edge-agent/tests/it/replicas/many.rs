@@ -1,16 +1,19 @@
 //! Edges that were cut off for long, and come back in every order.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use authguardian_history::{
     check,
-    eventual::{Clock, Dot, Fate, Merged, Replica, Siblings, Stamp, Version, Write},
+    eventual::{Fate, Merged, Write},
 };
 use futures::{StreamExt, stream};
-use serde_json::{Value, json};
-use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+use serde_json::json;
 
-use super::{Site, open};
+use super::{
+    Site,
+    merging::{replica, stamp},
+    open,
+};
 
 /// Of each edge, all orders together.
 const WRITES: usize = 10_000;
@@ -61,7 +64,8 @@ async fn three_edges_come_to_the_same_in_whatever_order_they_come_back() {
     }
     let mut replicas = Vec::new();
     for (number, site) in sites.iter().enumerate() {
-        replicas.push(replica(site, number).await);
+        let keys = (0..KEYS).map(|number| format!("k{number}"));
+        replicas.push(replica(&site.client, &format!("{number}"), keys).await);
     }
     let siblings = replicas[0].keys.values().map(|key| key.versions.len());
     assert!(siblings.max().unwrap() > 1, "conflicts are told");
@@ -85,55 +89,11 @@ async fn write_many(site: &Site, round: usize, number: usize) -> Vec<Write> {
             key,
             value: Some(value.to_string()),
             fate: Fate::Acknowledged,
-            stamp: Some(stamp(&told["vector_clock"], &site.machine)),
+            stamp: Some(stamp(&told)),
             start,
             end: Some(site.since.elapsed()),
             may_end: false,
         }
     });
     stream::iter(calls).buffer_unordered(16).collect().await
-}
-
-/// What an edge has in all keys.
-async fn replica(site: &Site, number: usize) -> Replica {
-    let mut keys = BTreeMap::new();
-    for number in 0..KEYS {
-        let key = format!("k{number}");
-        let told = site.read(&key).await.unwrap();
-        let versions = told["values"].as_array().unwrap().iter().map(version);
-        let siblings = Siblings {
-            versions: versions.collect(),
-            winner: Some(told["value"].to_string()),
-        };
-        keys.insert(key, siblings);
-    }
-    Replica {
-        name: format!("{number}"),
-        keys,
-    }
-}
-
-fn version(told: &Value) -> Version {
-    let Stamp { dot, clock } = stamp(&told["vector_clock"], told["machine_id"].as_str().unwrap());
-    let at = OffsetDateTime::parse(told["written_at"].as_str().unwrap(), &Rfc3339).unwrap();
-    Version {
-        dot,
-        clock,
-        time: u64::try_from(at.unix_timestamp_nanos() / 1_000_000).unwrap(),
-        value: Some(told["value"].to_string()),
-    }
-}
-
-/// Which write of a machine it is that has seen this, and what it has seen.
-fn stamp(clock: &Value, machine: &str) -> Stamp {
-    let seen = clock.as_object().unwrap().iter();
-    let seen: Vec<_> = seen
-        .map(|(actor, counter)| (actor.clone(), counter.as_u64().unwrap()))
-        .collect();
-    let own = seen.iter().find(|(actor, _)| actor.starts_with(machine));
-    let (actor, counter) = own.unwrap().clone();
-    Stamp {
-        dot: Dot { actor, counter },
-        clock: seen.into_iter().collect::<Clock>(),
-    }
 }

@@ -2,29 +2,40 @@
 
 mod disks;
 mod many;
+pub(crate) mod merging;
 mod offline;
 mod sessions;
+pub(crate) mod wanderer;
 mod watches;
-
-use std::time::Instant;
 
 use reqwest::StatusCode;
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 use crate::{
     boards::through_rest,
-    edge::{Edge, Launch, RestClient, http, read},
+    edge::{Edge, Launch, RestClient},
     proxy::Proxy,
     rig::ControlPlane,
     wait::until_async,
 };
+
+/// The board of tests about sessions.
+const SESSION: &str = "session";
+
+fn write_session(key: &str, value: impl Into<Value>) -> Value {
+    json!({"board": SESSION, "key": key, "value": value.into()})
+}
+
+fn read_session(key: &str) -> Value {
+    json!({"board": SESSION, "key": key})
+}
 
 /// An edge that can be cut off from the control plane.
 struct Site {
     edge: Edge,
     way: Proxy,
     client: RestClient,
-    machine: String,
     since: Instant,
 }
 
@@ -36,13 +47,10 @@ impl Site {
         let client = edge.client(api_key);
         // what is kept of the key is good while the edge is cut off
         client.resource("grants://active").await;
-        let ready = http().get(format!("{}/readyz", edge.url)).send().await;
-        let (_, ready) = read(ready.unwrap()).await;
         Self {
             edge,
             way,
             client,
-            machine: ready["machine_id"].as_str().unwrap().to_owned(),
             since: Instant::now(),
         }
     }

@@ -1,28 +1,18 @@
 //! Session boards: nobody is shown anything older than what he has seen.
 
-use std::{sync::Arc, time::Instant};
+use std::sync::Arc;
 
-use authguardian_history::{
-    Answer, Call, Entry, History, Outcome, Position, Recorder, Refusal, check,
+use authguardian_history::{History, Position, Recorder, check};
+use serde_json::json;
+use tokio::time::Instant;
+
+use super::{
+    SESSION as BOARD, Site, open, read_session as read, wanderer::Wanderer, write_session as write,
 };
-use reqwest::StatusCode;
-use serde_json::{Value, json};
-
-use super::{Site, open};
 use crate::{
-    edge::{Edge, Launch, RestClient},
+    edge::{Edge, Launch},
     faces::speaker::{Face, Speaker},
 };
-
-const BOARD: &str = "session";
-
-fn write(key: &str, value: impl Into<Value>) -> Value {
-    json!({"board": BOARD, "key": key, "value": value.into()})
-}
-
-fn read(key: &str) -> Value {
-    json!({"board": BOARD, "key": key})
-}
 
 #[tokio::test]
 async fn a_write_is_read_on_every_face_and_out_of_the_replica_once_it_is_there() {
@@ -94,135 +84,6 @@ async fn the_replica_answers_who_has_been_told_and_others_are_forwarded() {
     );
 }
 
-/// A client that goes from edge to edge with what it was told last.
-struct Wanderer {
-    name: String,
-    clients: Vec<RestClient>,
-    seen: Option<Position>,
-    recorder: Arc<Recorder>,
-}
-
-impl Wanderer {
-    /// Does something at an edge, and writes it down.
-    async fn act(&mut self, at: usize, call: Call) {
-        let (tool, mut arguments) = match &call {
-            Call::Get { key } => ("blackboard_read", read(key)),
-            Call::Put { key, value, .. } => {
-                let value: Value = serde_json::from_str(value).unwrap();
-                ("blackboard_write", write(key, value))
-            }
-            Call::Delete { key, .. } => ("blackboard_delete", read(key)),
-            Call::List { prefix, .. } => {
-                let list = json!({"board": BOARD, "prefix": prefix, "limit": 1000});
-                ("blackboard_list", list)
-            }
-            Call::Transact { .. } | Call::Lock { .. } => panic!("not on this board"),
-        };
-        if let (Some(seen), Call::Get { .. } | Call::List { .. }) = (self.seen, &call) {
-            let Position { epoch, revision } = seen;
-            arguments["after_revision"] = json!(format!("{epoch}.{revision}"));
-        }
-        let pending = self
-            .recorder
-            .begin(&self.name, "data_analyst", call.clone());
-        let client = &self.clients[at % self.clients.len()];
-        let (status, body) = client.try_call(tool, arguments).await;
-        let outcome = outcome(&call, status, &body);
-        if let Outcome::Done(answer) = &outcome {
-            let at = answer.position();
-            self.seen = Some(self.seen.map_or(at, |seen| seen.max(at)));
-        }
-        self.recorder.end(&pending, outcome);
-    }
-}
-
-fn outcome(call: &Call, status: StatusCode, body: &Value) -> Outcome {
-    if !status.is_success() {
-        return match body["reason"].as_str().unwrap_or_default() {
-            "KEY_NOT_FOUND" => Outcome::Done(Answer::Absent {
-                position: as_of(body["detail"].as_str().unwrap()),
-            }),
-            "OUTCOME_UNKNOWN" => Outcome::Unknown,
-            other => Outcome::Refused(Refusal::Other(other.to_owned())),
-        };
-    }
-    let number = |name: &str| body[name].as_u64().unwrap();
-    let position = |name: &str| Position {
-        epoch: number("epoch"),
-        revision: number(name),
-    };
-    Outcome::Done(match call {
-        Call::Get { .. } => Answer::Found {
-            entry: entry(body),
-            position: position("board_revision"),
-        },
-        Call::Put { .. } => Answer::Written {
-            position: position("revision"),
-            previous_revision: number("previous_revision"),
-        },
-        Call::Delete { .. } => Answer::Deleted {
-            deleted: body["deleted"] == true,
-            position: position("revision"),
-            previous_revision: number("previous_revision"),
-        },
-        Call::List { .. } => Answer::Listed {
-            entries: body["entries"]
-                .as_array()
-                .unwrap()
-                .iter()
-                .map(entry)
-                .collect(),
-            more: body.get("next_cursor").is_some(),
-            position: position("revision"),
-        },
-        Call::Transact { .. } | Call::Lock { .. } => panic!("not on this board"),
-    })
-}
-
-fn entry(told: &Value) -> Entry {
-    Entry {
-        key: told["key"].as_str().unwrap().to_owned(),
-        value: told.get("value").map(Value::to_string),
-        revision: told["revision"].as_u64().unwrap(),
-        created_revision: told["created_revision"].as_u64().unwrap(),
-        writer: told["writer"].as_str().unwrap().to_owned(),
-        is_lock: false,
-    }
-}
-
-/// The position at the end of a sentence.
-fn as_of(detail: &str) -> Position {
-    let (epoch, revision) = detail.rsplit_once(' ').unwrap().1.split_once('.').unwrap();
-    Position {
-        epoch: epoch.parse().unwrap(),
-        revision: revision.parse().unwrap(),
-    }
-}
-
-/// What a wanderer does as its `number`th.
-fn deed(name: usize, number: usize) -> Call {
-    let key = format!("k{}", (name + number / 3) % 5);
-    match (name + number) % 7 {
-        0 | 3 => Call::Put {
-            key,
-            value: format!("\"{name}-{number}\""),
-            if_revision: None,
-            if_lock: None,
-            ttl: None,
-        },
-        5 => Call::Delete {
-            key,
-            if_revision: None,
-            if_lock: None,
-        },
-        6 => Call::List {
-            prefix: "k".to_owned(),
-            after: None,
-        },
-        _ => Call::Get { key },
-    }
-}
-
 #[tokio::test]
 async fn whoever_goes_from_edge_to_edge_reads_nothing_older_while_control_planes_come_and_go() {
     const WANDERERS: usize = 6;
@@ -241,14 +102,15 @@ async fn whoever_goes_from_edge_to_edge_reads_nothing_older_while_control_planes
         .map(|name| {
             let mut wanderer = Wanderer {
                 name: format!("wanderer-{name}"),
+                prefix: String::new(),
+                agent: "data_analyst".to_owned(),
                 clients: edges.iter().map(|edge| edge.client(&api_key)).collect(),
                 seen: None,
                 recorder: recorder.clone(),
             };
             tokio::spawn(async move {
                 for number in 0..CALLS {
-                    // now and then to another edge
-                    wanderer.act(name + number / 2, deed(name, number)).await;
+                    wanderer.go_on(name, number).await;
                 }
             })
         })

@@ -185,6 +185,7 @@ impl Here {
             previous_revision: done.previous_revision,
             epoch: done.position.epoch,
             expires_at: done.expires_at_millis.and_then(moment),
+            version: Some(done.dot.to_string()),
             vector_clock: Some(told_clock(&done.clock)),
             copies: 0,
         })
