@@ -220,6 +220,12 @@ impl Replica {
         (lives.confirmed, written)
     }
 
+    /// Whether it is settled as whom it writes: as the control plane has said, or as one that
+    /// it has made up.
+    pub fn has_actor(&self) -> bool {
+        self.snapshot().state.lives.current.is_some()
+    }
+
     /// The control plane has said as which incarnation the replica writes from now on, and the
     /// highest counter of it that it has had.
     ///

@@ -55,6 +55,43 @@ impl Replica {
         Ok(record.and_then(|record| record.found(self.now())))
     }
 
+    /// As [`Replica::get`], with the control plane's position that the board had then;
+    /// `None`: it was at none.
+    ///
+    /// # Errors
+    /// [`Failed`].
+    pub fn get_as_of(
+        &self,
+        board: &BoardName,
+        key: &Key,
+    ) -> Result<(Option<Found>, Option<Position>), Failed> {
+        let snapshot = self.snapshot();
+        let Some(position) = snapshot.stands_at(board) else {
+            return Ok((None, None));
+        };
+        let record = snapshot.record(board, key);
+        let record = record.map_err(|error| self.failed(error))?;
+        let found = record.and_then(|record| record.found(self.now()));
+        Ok((found, Some(position)))
+    }
+
+    /// As [`Replica::list`], with the control plane's position that the board had then;
+    /// `None`: it was at none.
+    ///
+    /// # Errors
+    /// [`Failed`].
+    pub fn list_as_of(
+        &self,
+        board: &BoardName,
+        range: &Range,
+        keys_only: bool,
+    ) -> Result<(Page<Found>, Option<Position>), Failed> {
+        let (snapshot, now) = (self.snapshot(), self.now());
+        let page = snapshot.found(board, range, keys_only, now);
+        let page = page.map_err(|error| self.failed(error))?;
+        Ok((page, snapshot.stands_at(board)))
+    }
+
     /// All versions of a key, deletions among them, in the order of their dots.
     ///
     /// # Errors
@@ -80,14 +117,7 @@ impl Replica {
         keys_only: bool,
     ) -> Result<Page<Found>, Failed> {
         let (snapshot, now) = (self.snapshot(), self.now());
-        let page = snapshot.page(board, range, false, |key, record| {
-            let mut found = record.found(now)?;
-            if keys_only {
-                found.clear();
-            }
-            let bytes = key.as_str().len() + found.bytes();
-            Some((found, bytes))
-        });
+        let page = snapshot.found(board, range, keys_only, now);
         page.map_err(|error| self.failed(error))
     }
 
@@ -128,6 +158,29 @@ impl Replica {
 }
 
 impl Snapshot {
+    /// Where the control plane's board was, where all of that is here.
+    fn stands_at(&self, board: &BoardName) -> Option<Position> {
+        let board = self.board(board).filter(|board| board.is_ready());
+        board.and_then(|board| board.position)
+    }
+
+    fn found(
+        &self,
+        board: &BoardName,
+        range: &Range,
+        keys_only: bool,
+        now: u64,
+    ) -> Result<Page<Found>> {
+        self.page(board, range, false, |key, record| {
+            let mut found = record.found(now)?;
+            if keys_only {
+                found.clear();
+            }
+            let bytes = key.as_str().len() + found.bytes();
+            Some((found, bytes))
+        })
+    }
+
     /// One page of a board, or of its conflicts. `read` tells what a record is on the page, and
     /// its bytes; `None`: nothing.
     fn page<T>(

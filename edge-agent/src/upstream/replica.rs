@@ -54,12 +54,14 @@ impl Upstream {
     pub async fn push_writes(
         &self,
         incarnation: u32,
+        epoch: u64,
         writes: Vec<Pushed>,
     ) -> Result<PushResponse, Problem> {
         let mut client = client(self.channel.clone());
         let request = PushRequest {
             incarnation,
             writes,
+            epoch,
         };
         in_time(client.push(bounded(request))).await
     }

@@ -199,7 +199,7 @@ impl Sessions {
         match self.kept(presented) {
             Some(session) if self.freshness.is_fresh() => Ok(session),
             Some(session) => self.confirmed(session, asking).await,
-            None => match self.ended(presented) {
+            None => match self.ended(presented).filter(|_| !self.freshness.is_fresh()) {
                 Some(session) => self.confirmed(session, asking).await,
                 None => asking.await,
             },

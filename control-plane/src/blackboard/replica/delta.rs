@@ -62,7 +62,7 @@ pub(super) enum Next {
 type Cell = Arc<OnceCell<Arc<Next>>>;
 
 /// By where a reader is and where the board was heard to be.
-type Asked = (Position, Position);
+type Asked = (Position, Position, bool);
 
 /// Reads for replicas, shared.
 #[derive(Debug)]
@@ -79,16 +79,18 @@ impl Deltas {
         }
     }
 
-    /// What comes after a position, of a board that was heard to be at `head`.
+    /// What comes after a position, of a board that was heard to be at `head`;
+    /// `begins`: for a reader that has nothing yet.
     pub(super) async fn after(
         &self,
         board: &BoardName,
         after: Position,
         head: Position,
+        begins: bool,
     ) -> Result<Arc<Next>> {
-        let cell = self.cell(board, (after, head));
+        let cell = self.cell(board, (after, head, begins));
         let read = cell.get_or_try_init(|| async {
-            let read = self.read(board, after);
+            let read = self.read(board, after, begins);
             self.db.unless_lost(read).await.map(Arc::new)
         });
         read.await.cloned()
@@ -108,13 +110,13 @@ impl Deltas {
         cell
     }
 
-    async fn read(&self, name: &BoardName, after: Position) -> Result<Next> {
+    async fn read(&self, name: &BoardName, after: Position, begins: bool) -> Result<Next> {
         let mut connection = self.db.read().await?;
         let mut snapshot = connection
             .begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY")
             .await?;
         let board = board(&mut snapshot, name).await?;
-        let next = next(&mut snapshot, &board, after).await?;
+        let next = next(&mut snapshot, &board, after, begins).await?;
         self.db.end_proved(snapshot).await?;
         Ok(next)
     }
@@ -151,13 +153,17 @@ async fn board(connection: &mut PgConnection, name: &BoardName) -> Result<Board>
     boards.remove(name).ok_or_else(|| not_found(name))
 }
 
-async fn next(connection: &mut PgConnection, board: &Board, after: Position) -> Result<Next> {
+async fn next(
+    connection: &mut PgConnection,
+    board: &Board,
+    after: Position,
+    begins: bool,
+) -> Result<Next> {
     let Some(revision) = stands_for(connection, board, after).await? else {
         return Ok(Next::Gone);
     };
     let (delta, last) = if board.level == Level::Eventual {
-        // nothing is older than what a board begins with
-        if revision < board.collected && revision > 0 {
+        if revision < board.collected && !begins {
             return Ok(Next::Gone);
         }
         versions(connection, board, revision).await?
@@ -202,10 +208,21 @@ async fn entries(
     after: i64,
 ) -> Result<(Delta, Option<i64>)> {
     let head = board.position.revision;
-    let changed = store::changed_keys(connection, &board.name, after, head, PAGE).await?;
-    let last = changed.last().map(|(_, revision)| *revision);
-    let is_all = i64::try_from(changed.len()).unwrap_or(i64::MAX) < PAGE;
-    let keys: BTreeSet<Key> = changed.into_iter().map(|(key, _)| key).collect();
+    let mut changed = store::changed_keys(connection, &board.name, after, head, PAGE).await?;
+    let mut is_all = i64::try_from(changed.len()).unwrap_or(i64::MAX) < PAGE;
+    let mut bytes = 0;
+    let fits = changed.iter().take_while(|change| {
+        bytes += change.bytes;
+        bytes <= PAGE_BYTES
+    });
+    // one at least, however large
+    let fits = fits.count().max(1);
+    if fits < changed.len() {
+        changed.truncate(fits);
+        is_all = false;
+    }
+    let last = changed.last().map(|change| change.revision);
+    let keys: BTreeSet<Key> = changed.into_iter().map(|change| change.key).collect();
     let places = keys.iter().map(|key| ((&board.name, key), true));
     let places = places.collect();
     let mut found = store::entries(connection, &places).await?;

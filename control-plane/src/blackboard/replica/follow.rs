@@ -26,6 +26,9 @@ use crate::{
 /// the interval of signs of life.
 const LOOK: Duration = Duration::from_secs(1);
 
+/// Most parts of boards that wait to be told.
+const PARTS: usize = 8;
+
 /// What a replica is told.
 #[derive(Debug, Clone)]
 pub enum News {
@@ -295,6 +298,10 @@ impl Follow {
             let (stage, news) = read_on(&self.blackboard, cursor, *head).await?;
             cursor.stage = stage;
             self.ready.extend(news);
+            // each may be a megabyte: first these
+            if self.ready.len() >= PARTS {
+                break;
+            }
         }
         Ok(())
     }
@@ -336,7 +343,11 @@ async fn read_on(
     if !anew && !claimed && position >= head {
         return Ok((cursor.stage.clone(), None));
     }
-    let next = blackboard.deltas.after(name, position, head).await?;
+    let begins = anew && position.revision == 0;
+    let next = blackboard
+        .deltas
+        .after(name, position, head, begins)
+        .await?;
     let Next::Delta { up_to, is_all, .. } = &*next else {
         let news = News::Board {
             board: Box::new(cursor.board.clone()),

@@ -1,12 +1,16 @@
 //! Who a replica writes as, and how long it is waited for.
 
+use std::collections::BTreeMap;
+
 use authguardian_proto::ids::{BoardName, MachineId};
+use sqlx::PgConnection;
 use time::OffsetDateTime;
 
 use crate::{
-    blackboard::{Blackboard, store},
+    blackboard::{Blackboard, access::is_replicated, store},
     error::Result,
     events::Position,
+    identity,
 };
 
 /// How long what a replica has not heard of is kept for it.
@@ -32,6 +36,8 @@ pub struct Opened {
     pub counter: u64,
     /// When its lease ends.
     pub leased_until: OffsetDateTime,
+    /// The epoch of the database.
+    pub epoch: i64,
 }
 
 impl Blackboard {
@@ -53,20 +59,48 @@ impl Blackboard {
         let (incarnation, counter) = if is_whole && is_known {
             (asked, received.unwrap_or(0))
         } else {
-            (store::next_incarnation(&mut tx, machine).await?, 0)
+            (store::next_incarnation(&mut tx, machine, asked).await?, 0)
         };
-        let mut have = Vec::with_capacity(opening.have.len());
+        // what it does not have yet is kept for it from the beginning
+        let replicated = replicated(&mut tx, machine).await?;
+        let mut have: BTreeMap<BoardName, i64> =
+            replicated.into_iter().map(|name| (name, 0)).collect();
         for (board, position) in &opening.have {
             if let Some(revision) = self.stands_for(&mut tx, board, *position).await? {
-                have.push((board.clone(), revision));
+                have.insert(board.clone(), revision);
             }
         }
+        let have: Vec<_> = have.into_iter().collect();
         store::acknowledge(&mut tx, machine, &have).await?;
+        let epoch = store::epoch(&mut tx).await?;
         self.db.quorum.commit(tx).await?;
         Ok(Opened {
             incarnation,
             counter,
             leased_until,
+            epoch,
         })
+    }
+}
+
+/// The boards that a machine may have replicas of.
+pub(super) async fn replicated(
+    connection: &mut PgConnection,
+    machine: MachineId,
+) -> Result<Vec<BoardName>> {
+    let found = identity::machine::machines(connection, &[machine]).await?;
+    let Some(machine) = found.first() else {
+        return Ok(Vec::new());
+    };
+    let mut names = Vec::new();
+    let mut after: Option<BoardName> = None;
+    loop {
+        let page = store::list_boards(connection, after.as_ref(), 1000).await?;
+        let Some(last) = page.last() else {
+            return Ok(names);
+        };
+        after = Some(last.name.clone());
+        let theirs = page.into_iter().filter(|one| is_replicated(one, machine));
+        names.extend(theirs.map(|board| board.name));
     }
 }

@@ -17,6 +17,9 @@ use crate::{
     error::{Error, Result},
 };
 
+/// Most incarnations that a replica makes up while it is cut off.
+const MADE_UP: i64 = 1000;
+
 /// A write that a replica hands over.
 #[derive(Debug, Clone)]
 pub struct PushedWrite {
@@ -57,8 +60,10 @@ impl Blackboard {
         &self,
         context: Context,
         actor: Actor,
+        epoch: i64,
         writes: Vec<PushedWrite>,
     ) -> Result<Vec<Refusal>> {
+        self.check_incarnation(actor).await?;
         let mut boards: Vec<(BoardName, Vec<MergedWrite>)> = Vec::new();
         for write in writes {
             let merged = MergedWrite {
@@ -71,17 +76,34 @@ impl Blackboard {
                 None => boards.push((write.board, vec![merged])),
             }
         }
-        let mut refused = Vec::new();
-        for (board, writes) in boards {
-            refused.extend(self.push_to(context.clone(), actor, board, writes).await?);
+        // at once: they may share a transaction
+        let pushing = boards
+            .into_iter()
+            .map(|(board, writes)| self.push_to(context.clone(), actor, epoch, board, writes));
+        let refused = futures::future::join_all(pushing).await;
+        let refused: Vec<Vec<Refusal>> = refused.into_iter().collect::<Result<_>>()?;
+        Ok(refused.into_iter().flatten().collect())
+    }
+
+    async fn check_incarnation(&self, actor: Actor) -> Result<()> {
+        let mut connection = self.db.read().await?;
+        let (machine, incarnation) = (actor.machine, actor.incarnation);
+        let known =
+            store::is_known_incarnation(&mut connection, machine, incarnation, MADE_UP).await?;
+        if known {
+            return Ok(());
         }
-        Ok(refused)
+        Err(Error::new(
+            Reason::ResourceExhausted,
+            format!("expected an incarnation that was given, or one of {MADE_UP} made up"),
+        ))
     }
 
     async fn push_to(
         &self,
         context: Context,
         actor: Actor,
+        epoch: i64,
         board: BoardName,
         writes: Vec<MergedWrite>,
     ) -> Result<Vec<Refusal>> {
@@ -90,7 +112,11 @@ impl Blackboard {
             .iter()
             .map(|write| (write.key.clone(), write.version.dot.counter))
             .collect();
-        let act = Act::Merge { actor, writes };
+        let act = Act::Merge {
+            actor,
+            epoch,
+            writes,
+        };
         let refused = match self.write(context, who, board.clone(), act).await {
             Ok(written) => match written.outcome {
                 Outcome::Merge { refused, .. } => refused
@@ -113,10 +139,21 @@ impl Blackboard {
             Err(error) => return Err(error),
         };
         let mut told = Vec::with_capacity(refused.len());
+        if refused.is_empty() {
+            return Ok(told);
+        }
+        let mut connection = self.db.read().await?;
+        // what a machine may have no replica of it is not told on the way of a refusal
+        let replicated = super::open::replicated(&mut connection, actor.machine).await?;
+        let may_have = replicated.contains(&board);
         for (key, counter, problem) in refused {
-            let mut connection = self.db.read().await?;
+            let siblings = if may_have {
+                store::versions_of(&mut connection, &board, &key).await?
+            } else {
+                Vec::new()
+            };
             told.push(Refusal {
-                siblings: store::versions_of(&mut connection, &board, &key).await?,
+                siblings,
                 board: board.clone(),
                 key,
                 counter,

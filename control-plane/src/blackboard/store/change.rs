@@ -246,23 +246,29 @@ pub(in crate::blackboard) async fn changes(
     rows.into_iter().map(Change::try_from).collect()
 }
 
-/// Which keys have changed in `(after, up_to]`, and when last in the order, up to
-/// `limit` changes; those of a revision are never parted.
+/// A change of a key, as replicas have to hear of it.
+pub(in crate::blackboard) struct ChangedKey {
+    pub(in crate::blackboard) key: Key,
+    pub(in crate::blackboard) revision: i64,
+    /// Of what is in it now.
+    pub(in crate::blackboard) bytes: i64,
+}
+
+/// Which keys have changed in `(after, up_to]`, in order, up to `limit` changes.
 pub(in crate::blackboard) async fn changed_keys(
     connection: &mut PgConnection,
     board: &BoardName,
     after: i64,
     up_to: i64,
     limit: i64,
-) -> Result<Vec<(Key, i64)>> {
+) -> Result<Vec<ChangedKey>> {
     let rows = sqlx::query!(
-        "SELECT key, revision FROM board_change
-         WHERE board = $1 AND revision > $2
-               AND revision <= least($3, (
-                   SELECT max(revision) FROM (
-                       SELECT revision FROM board_change WHERE board = $1 AND revision > $2 AND revision <= $3
-                       ORDER BY revision, number LIMIT $4) AS page))
-         ORDER BY revision, number",
+        r#"SELECT change.key AS "key!", change.revision AS "revision!",
+                  coalesce(octet_length(entry.value), 0)::bigint AS "bytes!"
+           FROM (SELECT key, revision FROM board_change WHERE board = $1 AND revision > $2 AND revision <= $3
+                 ORDER BY revision LIMIT $4) AS change
+           LEFT JOIN board_entry AS entry ON entry.board = $1 AND entry.key = change.key
+           ORDER BY change.revision"#,
         board.as_str(),
         after,
         up_to,
@@ -271,7 +277,13 @@ pub(in crate::blackboard) async fn changed_keys(
     .fetch_all(connection)
     .await?;
     rows.into_iter()
-        .map(|row| Ok((key(&row.key)?, row.revision)))
+        .map(|row| {
+            Ok(ChangedKey {
+                key: key(&row.key)?,
+                revision: row.revision,
+                bytes: row.bytes,
+            })
+        })
         .collect()
 }
 

@@ -29,16 +29,51 @@ pub(in crate::blackboard) async fn lease_replica(
     u32::try_from(last).map_err(Error::internal)
 }
 
-/// Another incarnation for a replica.
+/// The epoch of the database.
+pub(in crate::blackboard) async fn epoch(connection: &mut PgConnection) -> Result<i64> {
+    Ok(sqlx::query_scalar!("SELECT epoch FROM installation")
+        .fetch_one(connection)
+        .await?)
+}
+
+/// Whether a replica writes as one that it was given, or as one of not too many that
+/// it has made up.
+pub(in crate::blackboard) async fn is_known_incarnation(
+    connection: &mut PgConnection,
+    machine: MachineId,
+    incarnation: u32,
+    most: i64,
+) -> Result<bool> {
+    let known = sqlx::query_scalar!(
+        r#"SELECT CASE WHEN $2::bigint < $3::bigint
+                  THEN EXISTS (SELECT FROM replica WHERE machine_id = $1 AND incarnation >= $2)
+                  ELSE (SELECT count(DISTINCT incarnation) FROM board_actor
+                        WHERE machine_id = $1 AND incarnation >= $3 AND incarnation <> $2) < $4::bigint
+                  END AS "known!""#,
+        machine.as_uuid(),
+        i64::from(incarnation),
+        MADE_UP,
+        most,
+    )
+    .fetch_one(connection)
+    .await?;
+    Ok(known)
+}
+
+/// Another incarnation for a replica, above that which it says it has.
 pub(in crate::blackboard) async fn next_incarnation(
     connection: &mut PgConnection,
     machine: MachineId,
+    asked: u32,
 ) -> Result<u32> {
+    // a restored database may know of fewer than there were
+    let least = Some(i64::from(asked)).filter(|asked| *asked < MADE_UP);
     let next = sqlx::query_scalar!(
-        "UPDATE replica SET incarnation = incarnation + 1 WHERE machine_id = $1 AND incarnation + 1 < $2
+        "UPDATE replica SET incarnation = greatest(incarnation, $3) + 1 WHERE machine_id = $1 AND incarnation + 1 < $2
          RETURNING incarnation",
         machine.as_uuid(),
         MADE_UP,
+        least.unwrap_or(0),
     )
     .fetch_one(connection)
     .await?;

@@ -100,6 +100,8 @@ pub enum Act {
     Merge {
         /// Whose.
         actor: Actor,
+        /// Of the database that the replica was opened with.
+        epoch: i64,
         /// In the order of their counters.
         writes: Vec<MergedWrite>,
     },

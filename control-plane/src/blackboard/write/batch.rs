@@ -14,7 +14,7 @@ use sqlx::PgConnection;
 use time::OffsetDateTime;
 
 use super::{
-    Act, METHOD, Outcome, Written,
+    Act, METHOD, Outcome, RefusedWrite, Written,
     plan::{FoundState, Plan},
 };
 use crate::{
@@ -209,7 +209,7 @@ async fn plan(
     let merged: BTreeSet<_> = merged.collect();
     let mut actors = BTreeSet::new();
     for request in requests {
-        if let Act::Merge { actor, writes } = &request.act {
+        if let Act::Merge { actor, writes, .. } = &request.act {
             actors.insert((&request.board, *actor));
             let clocks = writes.iter().map(|write| &write.version.clock);
             let seen = clocks.flat_map(VectorClock::iter);
@@ -270,8 +270,10 @@ impl Open {
             outcome,
             position: self.plan.board(&request.board)?.position,
         };
-        if let Ok(Outcome::Merge { merged, .. }) = &kept.outcome {
+        if let Ok(Outcome::Merge { merged, refused }) = &kept.outcome {
             let entries = merged.iter().map(|write| merged_entry(request, write));
+            self.entries.extend(entries);
+            let entries = refused.iter().map(|write| refused_entry(request, write));
             self.entries.extend(entries);
         } else if request.keeps_outcome() {
             if kept.outcome.is_ok() {
@@ -334,6 +336,13 @@ fn entry(request: &Request, writer: &Writer) -> Entry {
 fn merged_entry(request: &Request, (key, agent): &(Key, AgentId)) -> Entry {
     let subject = format!("{}/{key}", request.board);
     Entry::ok(request.context.clone(), request.act.action(), subject).about(agent.clone())
+}
+
+/// As [`merged_entry`], of one that was not taken.
+fn refused_entry(request: &Request, refused: &RefusedWrite) -> Entry {
+    let subject = format!("{}/{}", request.board, refused.key);
+    Entry::ok(request.context.clone(), request.act.action(), subject)
+        .not_ok(audit::Outcome::Refused, Some(refused.problem.reason))
 }
 
 /// Outcomes of requests that were served before.

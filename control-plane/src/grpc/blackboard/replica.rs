@@ -29,9 +29,6 @@ use crate::{
 /// Most writes that are handed over at once.
 const MAX_WRITES: usize = 512;
 
-/// Most actors that the clock of a write names.
-const MAX_ACTORS: usize = 10_000;
-
 /// Most boards that a replica has.
 const MAX_BOARDS: usize = 100_000;
 
@@ -68,6 +65,7 @@ impl ReplicaService for ReplicaFace {
             incarnation: opened.incarnation,
             counter: opened.counter,
             leased_until: Some(timestamp(opened.leased_until)),
+            epoch: opened.epoch.unsigned_abs(), // they count from 1
         }))
     }
 
@@ -82,9 +80,11 @@ impl ReplicaService for ReplicaFace {
             machine,
             incarnation: message.incarnation,
         };
+        let epoch = i64::try_from(message.epoch)
+            .map_err(|_| Error::invalid("epoch", "expected the epoch that Open told"))?;
         let writes = pushed(actor, message.writes)?;
         let counter = writes.last().map_or(0, |write| write.version.dot.counter);
-        let refused = self.blackboard.push(context, actor, writes).await?;
+        let refused = self.blackboard.push(context, actor, epoch, writes).await?;
         Ok(Response::new(PushResponse {
             counter,
             refused: refused.into_iter().map(refusal).collect(),
@@ -164,10 +164,10 @@ fn pushed(actor: Actor, writes: Vec<Pushed>) -> Result<Vec<PushedWrite>> {
         for (_, seen) in version.clock.iter() {
             counter(&field("version.clock"), seen)?;
         }
-        if version.clock.len() > MAX_ACTORS || version.clock.of(actor) != dot.counter {
+        if version.clock.of(actor) != dot.counter {
             return Err(Error::invalid(
                 &field("version.clock"),
-                format!("expected at most {MAX_ACTORS} actors, and of its own just this write"),
+                "expected to have seen of its own actor just this write",
             ));
         }
         let content = &version.content;

@@ -31,6 +31,7 @@ const EVENTUAL: &str = "eventual";
 pub(super) struct Replica {
     machine: MachineId,
     actor: Actor,
+    epoch: i64,
     written: u64,
     boards: BTreeMap<BoardName, Copy>,
     suspended: Option<Suspended>,
@@ -56,12 +57,14 @@ impl Replica {
                 machine,
                 incarnation: 0,
             },
+            epoch: 0,
             written: 0,
             boards: BTreeMap::new(),
             suspended: None,
         };
         let opened = replica.open(rig).await;
         replica.actor.incarnation = opened.incarnation;
+        replica.epoch = opened.epoch;
         replica
     }
 
@@ -115,7 +118,10 @@ impl Replica {
             machine_id: Some(self.machine),
             ..Context::system()
         };
-        rig.app.blackboard.push(context, self.actor, writes).await
+        let blackboard = &rig.app.blackboard;
+        blackboard
+            .push(context, self.actor, self.epoch, writes)
+            .await
     }
 
     /// Writes and hands it over.
@@ -370,6 +376,13 @@ async fn tombstones_go_once_every_leased_replica_has_heard_of_them() {
     b.catch_up(&rig).await;
     assert_eq!(collect().await.unwrap(), 0, "it has not said so");
     b.open(&rig).await;
+    assert_eq!(
+        collect().await.unwrap(),
+        0,
+        "a has yet to read the board at all"
+    );
+    a.catch_up(&rig).await;
+    a.open(&rig).await;
     assert_eq!(collect().await.unwrap(), 1);
     assert_eq!(value(&rig, "l").await.unwrap(), "1");
     // a replica that never had the board hears of the rest
@@ -425,6 +438,26 @@ async fn what_a_board_is_not_for_is_refused_for_good_and_told_with_what_is_there
     assert_eq!(value(&rig, "k").await.unwrap(), "1");
     let again = narrow.push(&rig, vec![foreign]).await;
     assert_eq!(again.len(), 1, "the answer may have been lost");
+
+    // what the machine may have no replica of is not told on the way
+    let secrets = BoardUpdate {
+        requires_grant: Some(true),
+        ..BoardUpdate::default()
+    };
+    rig.new_board("secrets", Level::Eventual, secrets).await;
+    let secret = rig.app.blackboard.write(
+        Context::system(),
+        Who::Operator(None),
+        board("secrets"),
+        write("k", "\"secret\""),
+    );
+    secret.await.unwrap();
+    let probe = PushedWrite {
+        board: board("secrets"),
+        ..narrow.write("k", Some("1"), 1000)
+    };
+    let refused = narrow.push(&rig, vec![probe]).await;
+    assert_eq!((refused.len(), &refused[0].siblings[..]), (1, &[][..]));
 
     let mut a = Replica::of(&rig, "a").await;
     let suspended = SuspensionTarget::Agent("data_analyst".parse().unwrap());
@@ -531,6 +564,75 @@ async fn of_siblings_only_those_end_whose_time_is_over() {
         (a.values("k"), a.values("l").len()),
         (vec!["\"stays\"".to_owned()], 0)
     );
+}
+
+#[tokio::test]
+async fn what_is_handed_over_in_another_epoch_is_not_taken() {
+    let rig = Rig::open().await;
+    let mut a = Replica::of(&rig, "a").await;
+    a.epoch -= 1;
+    let writes = vec![a.write("k", Some("1"), 1000)];
+    let refused = a.try_push(&rig, writes.clone()).await.unwrap_err();
+    assert_eq!(refused.reason(), Reason::Compacted);
+    assert_eq!(value(&rig, "k").await, None);
+    a.epoch = a.open(&rig).await.epoch;
+    assert_eq!(a.push(&rig, writes).await, []);
+    assert_eq!(value(&rig, "k").await.unwrap(), "1");
+}
+
+#[tokio::test]
+async fn incarnations_that_nobody_gave_are_few() {
+    let rig = Rig::open().await;
+    let mut a = Replica::of(&rig, "a").await;
+    a.actor.incarnation = 2;
+    let writes = vec![a.write("k", Some("1"), 1000)];
+    let refused = a.try_push(&rig, writes).await.unwrap_err();
+    assert_eq!(refused.reason(), Reason::ResourceExhausted);
+    let mut tx = rig.app.db.begin().await.unwrap();
+    sqlx::query(
+        "INSERT INTO board_actor (board, machine_id, incarnation, received)
+         SELECT 'eventual', $1, (1::bigint << 31) + number, 1 FROM generate_series(1, 1000) AS number",
+    )
+    .bind(a.machine.as_uuid())
+    .execute(&mut *tx)
+    .await
+    .unwrap();
+    tx.commit().await.unwrap();
+    a.actor.incarnation = (1 << 31) + 5;
+    let writes = vec![a.write("k", Some("1"), 1000)];
+    assert_eq!(a.push(&rig, writes).await, [], "it is known");
+    a.actor.incarnation = (1 << 31) + 5000;
+    let writes = vec![a.write("k", Some("1"), 1000)];
+    assert!(a.try_push(&rig, writes).await.is_err());
+}
+
+#[tokio::test]
+async fn large_values_of_a_session_board_come_in_parts() {
+    let rig = Rig::open().await;
+    let session = rig.analyst().await;
+    let mut a = Replica::of(&rig, "a").await;
+    a.catch_up(&rig).await;
+    let large = format!("\"{}\"", "x".repeat(250_000));
+    for number in 0..12 {
+        let act = write(&format!("k{number}"), &large);
+        rig.write(&session, "session", act).await.unwrap();
+    }
+    let mut follow = rig.app.blackboard.follow(a.machine, a.have());
+    let mut parts = 0;
+    loop {
+        match follow.next().await.unwrap() {
+            News::Part { part, position, .. } if !part.entries().is_empty() => {
+                parts += 1;
+                assert!(part.entries().len() <= 4, "about a megabyte");
+                assert_eq!(position.is_some(), parts == 3, "only with the last");
+            }
+            News::Alive => break,
+            _ => {}
+        }
+    }
+    assert_eq!(parts, 3);
+    a.catch_up(&rig).await;
+    assert_eq!(a.boards[&board("session")].entries.len(), 12);
 }
 
 #[tokio::test]

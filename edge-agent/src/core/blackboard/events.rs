@@ -235,7 +235,7 @@ impl Telling {
         match self.follow.next().await {
             BoardNews::Changes { changes, up_to } => {
                 let board = self.board.as_str();
-                self.core.mark(&self.caller, board, Some(up_to));
+                self.core.mark_told(&self.caller, board, up_to);
                 let events = changes.into_iter();
                 let events = events.map(|change| event(&self.board, up_to.epoch, change));
                 match events.collect::<Result<Vec<_>, _>>() {

@@ -8,6 +8,7 @@ use std::{
 
 use authguardian_proto::{
     blackboard::v1::WatchRequest,
+    common::v1::Position,
     ids::{ApiKeyId, SessionId},
     reason::Problem,
     zone::Zone,
@@ -147,9 +148,11 @@ impl Core {
         let follow = self.follow_board(caller, request).await?;
         let (tell, changes) = watch::channel(0);
         let (core, caller) = (self.clone(), caller.without_key());
+        let board = uri.board.to_string();
         let task = tokio::spawn(async move {
+            let told = |up_to| core.mark_told(&caller, &board, up_to);
             tokio::select! {
-                () = tell_changes(follow, tell) => {}
+                () = tell_changes(follow, told, tell) => {}
                 () = core.credential_ended(&caller) => {}
             }
         });
@@ -163,11 +166,13 @@ impl Core {
 }
 
 /// Tells of every change, until there are no more; a gap is one.
-async fn tell_changes(mut follow: BoardStream, tell: watch::Sender<u64>) {
+async fn tell_changes(mut follow: BoardStream, told: impl Fn(Position), tell: watch::Sender<u64>) {
     loop {
         match follow.next().await {
             BoardNews::Changes { changes, .. } if changes.is_empty() => {}
-            BoardNews::Changes { .. } | BoardNews::Compacted { .. } => {
+            BoardNews::Changes { up_to, .. } | BoardNews::Compacted { up_to } => {
+                // who reads then is shown it
+                told(up_to);
                 tell.send_modify(|count| *count = count.wrapping_add(1));
             }
             BoardNews::Lagged { .. } => {}

@@ -117,7 +117,14 @@ impl Plan {
         lets: impl Fn(&AgentId) -> Result<()>,
     ) -> Result<Outcome> {
         match act {
-            Act::Merge { actor, writes } => self.merge(name, *actor, writes, lets),
+            Act::Merge {
+                actor,
+                epoch,
+                writes,
+            } => {
+                self.check_epoch(name, *epoch)?;
+                self.merge(name, *actor, writes, lets)
+            }
             Act::Deed {
                 key,
                 deed,

@@ -72,6 +72,16 @@ impl Plan {
         Ok(Outcome::Merge { merged, refused })
     }
 
+    /// What a replica hands over is in order only after what it has handed over
+    /// before, which a restored database may have lost.
+    pub(super) fn check_epoch(&self, name: &BoardName, epoch: i64) -> Result<()> {
+        if self.board(name)?.position.epoch == epoch {
+            return Ok(());
+        }
+        let detail = "the database is of another epoch: open the replica anew";
+        Err(Error::new(Reason::Compacted, detail))
+    }
+
     /// Makes versions of what the control plane itself writes.
     pub(super) fn write_versions(
         &mut self,

@@ -153,12 +153,12 @@ impl Here {
         caller: &Caller,
         request: &PutRequest,
     ) -> Result<BlackboardWriteResult, Problem> {
+        let agent = self.judge(board, caller, &request.agent_id, Want::Write)?;
         check_level(
             board,
             request.if_revision.is_some(),
             request.if_lock.is_some(),
         )?;
-        let agent = self.judge(board, caller, &request.agent_id, Want::Write)?;
         let what = (
             "put",
             &request.board,
@@ -197,12 +197,12 @@ impl Here {
         caller: &Caller,
         request: &DeleteRequest,
     ) -> Result<BlackboardDeleteResult, Problem> {
+        let agent = self.judge(board, caller, &request.agent_id, Want::Write)?;
         check_level(
             board,
             request.if_revision.is_some(),
             request.if_lock.is_some(),
         )?;
-        let agent = self.judge(board, caller, &request.agent_id, Want::Write)?;
         let what = ("delete", &request.board, &request.key, &agent);
         let delete = self.replica.delete(Delete {
             board: board.name.clone(),
@@ -237,9 +237,11 @@ impl Here {
         if let Some(done) = self.repeats.find(who, request_id, digest)? {
             return Ok(done);
         }
-        let mut is_opened = self.is_opened.subscribe();
-        // in vain: the replica makes an actor up
-        let _ = tokio::time::timeout(OPENING, is_opened.wait_for(|opened| *opened)).await;
+        if !self.replica.has_actor() {
+            let mut opened_in = self.opened_in.subscribe();
+            // in vain: the replica makes an actor up
+            let _ = tokio::time::timeout(OPENING, opened_in.wait_for(Option::is_some)).await;
+        }
         let done = write.await.map_err(|error| refused(&error))?;
         self.repeats.keep(who, request_id, digest, done.clone());
         Ok(done)

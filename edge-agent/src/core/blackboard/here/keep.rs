@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 
 use authguardian_proto::{
     blackboard::v1::{FollowResponse, OpenRequest, follow_response::About},
-    reason::Problem,
+    reason::{Problem, Reason},
 };
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -98,12 +98,17 @@ impl Here {
             let until = Instant::now() + OPEN_EVERY;
             let mut follow = upstream.follow_boards(self.replica.positions()).await?;
             while Instant::now() < until {
-                self.hear_next(&mut follow).await?;
+                tokio::select! {
+                    heard = self.hear_next(&mut follow) => heard?,
+                    () = self.to_be_opened.notified() => break,
+                }
             }
         }
     }
 
     async fn open(&self, upstream: &Upstream) -> Result<(), Broken> {
+        // what is handed over meanwhile would be known to the control plane, and not here
+        let _turn = self.turn.lock().await;
         let (incarnation, counter) = self.replica.last_actor();
         let request = OpenRequest {
             incarnation,
@@ -119,7 +124,7 @@ impl Here {
         }
         let (incarnation, counter) = (opened.incarnation, opened.counter);
         self.replica.confirm(incarnation, counter).await?;
-        self.is_opened.send_replace(true);
+        self.opened_in.send_replace(Some(opened.epoch));
         Ok(())
     }
 
@@ -145,10 +150,6 @@ impl Here {
     /// Hands writes over as they come, in their order.
     async fn hand_over(&self, core: &Core) {
         let mut waiting = self.replica.waiting();
-        let mut is_opened = self.is_opened.subscribe();
-        if is_opened.wait_for(|opened| *opened).await.is_err() {
-            return;
-        }
         let mut retry = RETRY_MIN;
         while waiting.wait_for(|count| *count > 0).await.is_ok() {
             match self.try_to_hand_over(core.upstream()).await {
@@ -165,13 +166,28 @@ impl Here {
     }
 
     async fn try_to_hand_over(&self, upstream: &Upstream) -> Result<(), Broken> {
+        let mut opened_in = self.opened_in.subscribe();
+        // the sender lives as long as this
+        let _ = opened_in.wait_for(Option::is_some).await;
+        let _turn = self.turn.lock().await;
+        let Some(epoch) = *self.opened_in.borrow() else {
+            return Ok(());
+        };
         let outgoing = self.replica.outgoing(WRITES)?;
         let Some(first) = outgoing.first() else {
             return Ok(());
         };
         let incarnation = first.incarnation;
         let writes = outgoing.into_iter().map(|write| write.pushed).collect();
-        let answer = upstream.push_writes(incarnation, writes).await?;
+        let answer = match upstream.push_writes(incarnation, epoch, writes).await {
+            Err(problem) if problem.reason == Reason::Compacted => {
+                // a restored database may have lost what was handed over before
+                self.opened_in.send_replace(None);
+                self.to_be_opened.notify_one();
+                return Err(problem.into());
+            }
+            answer => answer?,
+        };
         for refused in &answer.refused {
             tracing::warn!(
                 board = refused.board,

@@ -36,6 +36,23 @@ impl Marks {
     }
 }
 
+impl Marks {
+    /// As [`Marks::raise`], only of what has a mark: what a stream tells is a part of what
+    /// a principal may have seen before this edge began.
+    pub(super) fn raise_known(&self, who: ApiKeyId, board: &BoardName, seen: Position) {
+        let mut marks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(mark) = marks.get_mut(&(who, board.clone())) {
+            *mark = later(*mark, seen);
+        }
+    }
+
+    /// Forgets what a principal has seen, of a board that no longer knows of it.
+    pub(super) fn forget(&self, who: ApiKeyId, board: &BoardName) {
+        let mut marks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        marks.remove(&(who, board.clone()));
+    }
+}
+
 /// The later of two positions; those of a later epoch are later.
 pub(super) fn later(a: Position, b: Position) -> Position {
     if (a.epoch, a.revision) < (b.epoch, b.revision) {
@@ -61,5 +78,11 @@ mod tests {
         }
         assert_eq!(marks.of(who, &board), Some(at(2, 1)));
         assert_eq!(marks.of(who, &other), None);
+        marks.raise_known(who, &board, at(2, 7));
+        marks.raise_known(who, &other, at(2, 7));
+        assert_eq!(marks.of(who, &board), Some(at(2, 7)));
+        assert_eq!(marks.of(who, &other), None, "nothing is known of before");
+        marks.forget(who, &board);
+        assert_eq!(marks.of(who, &board), None);
     }
 }

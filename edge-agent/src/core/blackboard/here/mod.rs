@@ -17,7 +17,7 @@ use authguardian_proto::{
     ids::{AgentId, BoardName},
     reason::{Problem, Reason},
 };
-use tokio::sync::watch as latest;
+use tokio::sync::{Mutex, Notify, watch as latest};
 
 pub(super) use eventual::told_clock;
 use marks::Marks;
@@ -41,8 +41,13 @@ pub struct Here {
     marks: Marks,
     /// What came of writes that may be asked for again.
     repeats: Repeats,
-    /// Whether the control plane has said as whom this replica writes.
-    is_opened: latest::Sender<bool>,
+    /// In which epoch of the database the control plane has said as whom this replica
+    /// writes; `None`: it is to say so first.
+    opened_in: latest::Sender<Option<u64>>,
+    /// Asks for that.
+    to_be_opened: Notify,
+    /// Of opening and handing over: one at a time.
+    turn: Mutex<()>,
     /// Whether the replica has once had all that there was.
     has_caught_up: latest::Sender<bool>,
 }
@@ -62,7 +67,9 @@ impl Here {
             suspended: ArcSwap::default(),
             marks: Marks::default(),
             repeats: Repeats::default(),
-            is_opened: latest::Sender::new(false),
+            opened_in: latest::Sender::new(None),
+            to_be_opened: Notify::new(),
+            turn: Mutex::new(()),
             has_caught_up: latest::Sender::new(false),
         })
     }

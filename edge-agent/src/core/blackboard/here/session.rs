@@ -35,20 +35,28 @@ impl Core {
         caller: &Caller,
         mut request: GetRequest,
     ) -> Result<GetResponse, Problem> {
+        let named = request.after;
         if let Some(here) = self.here()
             && !request.strong
-            && let Some((board, position)) = here
+            && let Some(board) = here
                 .session(caller, &request.board, &mut request.after)
                 .await
         {
             here.judge(&board, caller, &request.agent_id, Want::Read)?;
-            let answer = here.read_session(&board, &request, position)?;
+            let answer = here.read_session(&board, &request)?;
             self.mark(caller, &request.board, answer.position);
             return Ok(answer);
         }
         request.or_absent = true;
         let board = request.board.clone();
-        let answer = self.upstream.board_get(caller.login(), request).await?;
+        let forward = async |request| self.upstream.board_get(caller.login(), request).await;
+        let answer = match forward(request.clone()).await {
+            Err(problem) if self.forgets_mark(caller, &board, named.is_some(), &problem) => {
+                request.after = None;
+                forward(request).await?
+            }
+            answer => answer?,
+        };
         self.mark(caller, &board, answer.position);
         Ok(answer)
     }
@@ -59,19 +67,27 @@ impl Core {
         caller: &Caller,
         mut request: ListRequest,
     ) -> Result<ListResponse, Problem> {
+        let named = request.after;
         if let Some(here) = self.here()
             && !request.strong
-            && let Some((board, position)) = here
+            && let Some(board) = here
                 .session(caller, &request.board, &mut request.after)
                 .await
         {
             here.judge(&board, caller, &request.agent_id, Want::Read)?;
-            let answer = here.list_session(&board, &request, position)?;
+            let answer = here.list_session(&board, &request)?;
             self.mark(caller, &request.board, answer.position);
             return Ok(answer);
         }
         let board = request.board.clone();
-        let answer = self.upstream.board_list(caller.login(), request).await?;
+        let forward = async |request| self.upstream.board_list(caller.login(), request).await;
+        let answer = match forward(request.clone()).await {
+            Err(problem) if self.forgets_mark(caller, &board, named.is_some(), &problem) => {
+                request.after = None;
+                forward(request).await?
+            }
+            answer => answer?,
+        };
         self.mark(caller, &board, answer.position);
         Ok(answer)
     }
@@ -83,12 +99,40 @@ impl Core {
         board: &str,
         position: Option<Position>,
     ) {
-        if let (Some(here), Ok(board), Some(position)) =
-            (self.here(), board.parse::<BoardName>(), position)
-            && here.board(board.as_str(), Level::Session).is_some()
-        {
+        if let (Some((here, board)), Some(position)) = (self.ordered_here(board), position) {
             here.marks.raise(caller.api_key_id(), &board, position);
         }
+    }
+
+    /// A caller is told of changes of a board up to a position.
+    pub(in crate::core::blackboard) fn mark_told(
+        &self,
+        caller: &Caller,
+        board: &str,
+        position: Position,
+    ) {
+        if let Some((here, board)) = self.ordered_here(board) {
+            here.marks
+                .raise_known(caller.api_key_id(), &board, position);
+        }
+    }
+
+    /// A session board that there is a replica of, be it whole or not.
+    fn ordered_here(&self, board: &str) -> Option<(&Here, BoardName)> {
+        let (here, board) = (self.here()?, board.parse().ok()?);
+        let known = here.replica.board(&board)?;
+        (known.level == Level::Session).then_some((here, board))
+    }
+
+    /// Whether a forwarded read failed for what this edge has asked for and its caller has
+    /// not: then nobody knows of that position any more, and nothing is older.
+    fn forgets_mark(&self, caller: &Caller, board: &str, named: bool, problem: &Problem) -> bool {
+        let is_gone = matches!(problem.reason, Reason::Compacted | Reason::InvalidArgument);
+        let known = self.ordered_here(board).filter(|_| is_gone && !named);
+        if let Some((here, board)) = &known {
+            here.marks.forget(caller.api_key_id(), board);
+        }
+        known.is_some()
     }
 }
 
@@ -101,7 +145,7 @@ impl Here {
         caller: &Caller,
         name: &str,
         after: &mut Option<Position>,
-    ) -> Option<(std::sync::Arc<BoardState>, Position)> {
+    ) -> Option<std::sync::Arc<BoardState>> {
         let board = self.board(name, Level::Session)?;
         let mark = self.marks.of(caller.api_key_id(), &board.name)?;
         let named = after.map(|named| match named.epoch {
@@ -123,21 +167,20 @@ impl Here {
         }
         // as it is now: what is read after this is not older
         let board = self.board(name, Level::Session)?;
-        let position = board.position?;
-        (position.epoch == wanted.epoch).then_some((board, position))
+        (board.position?.epoch == wanted.epoch).then_some(board)
     }
 
     fn read_session(
         &self,
         board: &BoardState,
         request: &GetRequest,
-        position: Position,
     ) -> Result<GetResponse, Problem> {
         let key = key(&request.key)?;
-        let found = self
+        let (found, position) = self
             .replica
-            .get(&board.name, &key)
+            .get_as_of(&board.name, &key)
             .map_err(|failed| unreadable(&failed))?;
+        let position = position.ok_or_else(moved)?;
         let entry = match found.map(|found| found.content) {
             None => None,
             Some(Content::Session(entry)) => Some(entry),
@@ -157,12 +200,12 @@ impl Here {
         &self,
         board: &BoardState,
         request: &ListRequest,
-        position: Position,
     ) -> Result<ListResponse, Problem> {
-        let listed = self
+        let (listed, position) = self
             .replica
-            .list(&board.name, &range(request)?, request.keys_only)
+            .list_as_of(&board.name, &range(request)?, request.keys_only)
             .map_err(|failed| unreadable(&failed))?;
+        let position = position.ok_or_else(moved)?;
         let entries = listed.entries.into_iter().map(|(_, found)| match found {
             Found {
                 content: Content::Session(entry),
@@ -187,6 +230,14 @@ fn reached(position: Position, entry: Option<u64>) -> Position {
         revision: entry.map_or(position.revision, |entry| entry.max(position.revision)),
         ..position
     }
+}
+
+/// The replica has begun to take more of the board since it was looked at.
+fn moved() -> Problem {
+    Problem::new(
+        Reason::Unavailable,
+        "the replica of this board is at no position now; try again",
+    )
 }
 
 fn confused() -> Problem {

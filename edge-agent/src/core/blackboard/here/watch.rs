@@ -115,6 +115,13 @@ impl Followed {
                 up_to: self.watch.position(),
             };
         }
+        // also where something is always there to be told
+        if Instant::now() >= self.look_at {
+            self.look_at = Instant::now() + LOOK_EVERY;
+            if let Err(problem) = self.judge() {
+                return BoardNews::Over(problem);
+            }
+        }
         match tokio::time::timeout_at(self.look_at, self.watch.next()).await {
             Ok(Ok(News { changes, up_to })) => BoardNews::Changes {
                 changes: changes.iter().map(|change| told(change)).collect(),
@@ -134,16 +141,10 @@ impl Followed {
             }
             Ok(Err(WatchError::NoBoard(name))) => BoardNews::Over(not_found(&name)),
             Ok(Err(WatchError::Failed(failed))) => BoardNews::Over(unreadable(&failed)),
-            Err(_) => {
-                self.look_at = Instant::now() + LOOK_EVERY;
-                match self.judge() {
-                    Ok(()) => BoardNews::Changes {
-                        changes: Vec::new(),
-                        up_to: self.watch.position(),
-                    },
-                    Err(problem) => BoardNews::Over(problem),
-                }
-            }
+            Err(_) => BoardNews::Changes {
+                changes: Vec::new(),
+                up_to: self.watch.position(),
+            },
         }
     }
 }

@@ -43,7 +43,7 @@ impl<'a> Item<'a> {
         if let Some(unknown) = members.keys().find(|name| !known.contains(&name.as_str())) {
             let detail = format!("there is no such member; expected `{}`", known.join("`, `"));
             return Err(Problem::invalid(
-                format!("{at}.{}", shortened(unknown)),
+                shortened(&format!("{at}.{unknown}")),
                 detail,
             ));
         }
