@@ -62,6 +62,8 @@ pub(crate) enum Section {
     Registry,
     /// A strong board on a quorum cluster, against pgbench there and against etcd
     Blackboard,
+    /// An edge's replica of boards: by REST against a bare handler, among a million keys, and on 50 edges
+    Replica,
     /// What the gRPC framework alone can do
     Floor,
 }

@@ -1,6 +1,7 @@
 //! The two daemons as children of the bench, which the kernel kills with it.
 
 use std::{
+    io::ErrorKind,
     net::{Ipv4Addr, SocketAddr, TcpListener},
     path::{Path, PathBuf},
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
@@ -118,6 +119,11 @@ impl ControlPlane {
         Ok(format!("https://{}", self.edge_grpc).parse()?)
     }
 
+    /// The same, as an address.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.edge_grpc
+    }
+
     /// The process.
     pub(crate) fn part(&self) -> Part {
         self.daemon.part(cpu::CONTROL_PLANE)
@@ -164,13 +170,26 @@ impl Edge {
     /// Ends it and starts it on the same directory, as any later start is;
     /// tells how long that took from spawning it until it was ready.
     pub(crate) fn start_again(&mut self) -> Result<Duration> {
-        let _ = self.daemon.child.kill();
-        self.daemon.child.wait()?;
-        std::fs::remove_file(ready_file(self.dir.path()))?;
+        self.end()?;
         let began = Instant::now();
         (self.daemon, self.address) =
             Self::run(self.dir.path(), &self.server, None, self.settings)?;
         Ok(began.elapsed())
+    }
+
+    /// Ends it as a crash does.
+    pub(crate) fn end(&mut self) -> Result<()> {
+        let _ = self.daemon.child.kill();
+        self.daemon.child.wait()?;
+        match std::fs::remove_file(ready_file(self.dir.path())) {
+            Err(error) if error.kind() != ErrorKind::NotFound => Err(error.into()),
+            _ => Ok(()),
+        }
+    }
+
+    /// Where all that it keeps lies.
+    pub(crate) fn dir(&self) -> &Path {
+        self.dir.path()
     }
 
     /// A bridge on stdin and stdout to it.

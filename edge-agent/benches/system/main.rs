@@ -17,6 +17,7 @@ mod floor;
 mod footprint;
 mod grants;
 mod http;
+mod keys;
 mod load;
 mod machine;
 mod mcp;
@@ -24,6 +25,7 @@ mod memory;
 mod pgbench;
 mod postgres;
 mod registry;
+mod replica;
 mod report;
 mod revocation;
 mod rpc;
@@ -76,6 +78,7 @@ async fn bench(args: &Args) -> Result<()> {
             Section::Streams => streams::run(args).await?,
             Section::Registry => registry::run(args).await?,
             Section::Blackboard => blackboard::run(args).await?,
+            Section::Replica => replica::run(args).await?,
             Section::Floor => floor::run(args)?,
         });
     }

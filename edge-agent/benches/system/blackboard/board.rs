@@ -13,8 +13,8 @@ use edge_agent::{
 };
 use tonic::metadata::{Ascii, MetadataValue};
 
-use super::keys::Keys;
 use crate::{
+    keys::{Keys, VALUE},
     load::Client,
     machine::{log_in, next_request_id},
 };
@@ -89,7 +89,7 @@ impl Client for Asker {
                 let request = self.signed(PutRequest {
                     board,
                     key,
-                    value: super::VALUE.to_owned(),
+                    value: VALUE.to_owned(),
                     request_id: next_request_id(),
                     ..PutRequest::default()
                 });

@@ -11,8 +11,10 @@ use tonic::{
 };
 use tonic_prost::ProstCodec;
 
-use super::keys::Keys;
-use crate::load::Client;
+use crate::{
+    keys::{Keys, VALUE},
+    load::Client,
+};
 
 /// Where its leader listens.
 pub(super) struct Etcd {
@@ -149,7 +151,7 @@ impl Client for Asker {
 async fn put(channel: &Channel, key: String) -> Result<()> {
     let request = PutRequest {
         key: key.into_bytes(),
-        value: super::VALUE.as_bytes().to_vec(),
+        value: VALUE.as_bytes().to_vec(),
     };
     let _: PutResponse = call(channel, "/etcdserverpb.KV/Put", request).await?;
     Ok(())

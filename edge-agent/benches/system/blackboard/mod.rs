@@ -5,7 +5,6 @@
 mod board;
 mod cluster;
 mod etcd;
-mod keys;
 mod rows;
 
 use anyhow::Result;
@@ -13,6 +12,7 @@ use anyhow::Result;
 use crate::{
     args::Args,
     daemon::ControlPlane,
+    keys::{Keys, VALUE},
     load::{self, Outcome},
     progress,
     report::{Row, Section, Target},
@@ -21,12 +21,7 @@ use crate::{
 use board::{Does, Machine};
 use cluster::Cluster;
 use etcd::Etcd;
-use keys::Keys;
 use rows::{Figures, Rows};
-
-/// What every write writes: a small task, as agents would share it.
-const VALUE: &str =
-    r#"{"task":"reconcile","status":"running","owner":"data_analyst","progress": 42}"#;
 
 /// On the board of everything but the last rows.
 const FEW_KEYS: u64 = 100;

@@ -6,6 +6,7 @@ use std::{path::PathBuf, process::Command, time::Duration};
 use anyhow::{Context, Result, bail};
 
 use super::cluster::Cluster;
+use crate::keys::VALUE;
 
 /// A board of its own, so that it and the control plane do not meet.
 pub(super) const BOARD: &str = "baseline";
@@ -36,7 +37,7 @@ impl Rows {
     /// Writes the script; the tables are the control plane's.
     pub(super) async fn prepare(cluster: &Cluster) -> Result<Self> {
         let script = cluster.dir().join("rows.sql");
-        let value = format!("'{}'", super::VALUE);
+        let value = format!("'{VALUE}'");
         std::fs::write(&script, SCRIPT.replace("{value}", &value))?;
         Ok(Self {
             program: program(cluster)?,

@@ -2,7 +2,7 @@
 //! Host check, the same key exchanged for a session of the control plane, the
 //! same bounds on the body.
 
-use std::{path::Path, sync::Arc};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use anyhow::{Result, bail};
 use arc_swap::ArcSwap;
@@ -90,7 +90,9 @@ async fn core(server: &ServerAddress, join_token: &str, dir: &Path) -> Result<Ar
     let ambient = Ambient::system()?;
     let freshness = Freshness::new(ambient.clock.clone());
     let verifier = Verifier::new(freshness.clone());
-    let sessions = Sessions::new(channel.clone(), ambient.clone(), freshness.clone());
+    // no session goes on after its end
+    let offline = Duration::ZERO;
+    let sessions = Sessions::new(channel.clone(), ambient.clone(), freshness.clone(), offline);
     let followers: Vec<Arc<dyn Follower>> = vec![sessions.clone()];
     let feed = Feed::new(ambient.clone(), freshness, identity.machine_id, followers);
     let upstream = Upstream::new(channel.clone(), ambient.clone(), sessions, feed.clone());
@@ -105,6 +107,7 @@ async fn core(server: &ServerAddress, join_token: &str, dir: &Path) -> Result<Ar
         neighbours: Neighbours::new(machine, &identity.trust_domain, ambient.clock.clone()),
         endpoints: Arc::new(Endpoints::new(Networks::default())?),
         peers: Peers::new(trust, shown),
+        here: None,
     };
     Ok(Core::new(upstream, verifier, rooms, machine, ambient))
 }

@@ -20,6 +20,7 @@ use crate::{
     daemon::Daemon,
 };
 
+mod board;
 pub(crate) mod grpc;
 mod lines;
 mod mcp;
@@ -33,6 +34,8 @@ mod websocket;
 pub(crate) enum Kind {
     /// axum, JSON in and out
     Rest,
+    /// axum, JSON in and out as of a board
+    Board,
     /// rmcp, one tool behind the edge's own guard
     Mcp,
     /// tonic, one unary call over mutual TLS
@@ -77,6 +80,7 @@ impl AsServer {
     pub(crate) async fn run(&self, kind: Kind) -> Result<()> {
         match kind {
             Kind::Rest => rest::serve().await,
+            Kind::Board => board::serve().await,
             Kind::Grpc => grpc::serve().await,
             Kind::Sse => sse::serve().await,
             Kind::WebSocket => websocket::serve().await,

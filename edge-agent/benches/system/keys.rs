@@ -1,19 +1,23 @@
-//! Which keys are asked for.
+//! Which keys of a board are asked for, and what is in them.
+
+/// What every write writes: a small task, as agents would share it.
+pub(crate) const VALUE: &str =
+    r#"{"task":"reconcile","status":"running","owner":"data_analyst","progress": 42}"#;
 
 /// Keys of which each client takes one after the other in a random order.
 #[derive(Debug, Clone)]
-pub(super) struct Keys {
+pub(crate) struct Keys {
     count: u64,
     state: u64,
 }
 
 impl Keys {
-    pub(super) fn new(count: u64) -> Self {
+    pub(crate) fn new(count: u64) -> Self {
         Self { count, state: 1 }
     }
 
     /// The same keys, in another order.
-    pub(super) fn of_client(&self, number: usize) -> Self {
+    pub(crate) fn of_client(&self, number: usize) -> Self {
         Self {
             count: self.count,
             state: self
@@ -24,7 +28,7 @@ impl Keys {
     }
 
     /// SplitMix64.
-    pub(super) fn next(&mut self) -> String {
+    pub(crate) fn next(&mut self) -> String {
         self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.state;
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -32,7 +36,7 @@ impl Keys {
         key((mixed ^ (mixed >> 31)) % self.count)
     }
 
-    pub(super) fn all(&self) -> impl Iterator<Item = String> + use<> {
+    pub(crate) fn all(&self) -> impl Iterator<Item = String> + use<> {
         (0..self.count).map(key)
     }
 }
