@@ -93,6 +93,7 @@ const VALUES: &[(&str, &str)] = &[
         r#"[null, 0, -1.50, "", "x", [], {}, {"a": [null]}, false]"#,
     ),
     ("keys_only", r#"[null, true, false, 0, "yes"]"#),
+    ("siblings", r#"[null, true, false, 0, "yes"]"#),
     (
         "if_revision",
         r#"[null, 0, 1, 7.0, -1, 0.5, "0", 9223372036854775807, 9223372036854775808, []]"#,
