@@ -219,6 +219,9 @@ fn settings(options: &Options, socket_dir: &str) -> impl Iterator<Item = String>
         ("max_connections", options.max_connections.to_string()),
         ("timezone", "UTC".into()),
         ("log_timezone", "UTC".into()),
+        // two copies made at once each begin with a checkpoint, and without slots of their own
+        // the second one's would remove what the first has yet to stream
+        ("wal_keep_size", "256MB".into()),
     ]
     .into_iter()
     .chain(follows.into_iter().flatten())
