@@ -33,8 +33,9 @@ impl Blackboard {
             let eventual = page.iter().filter(|board| board.level == Level::Eventual);
             for board in eventual {
                 let mut tx = self.db.begin().await?;
-                let (up_to, gone) = store::collect(&mut tx, &board.name, now, LIMIT).await?;
-                if up_to > board.collected {
+                let after = board.collected;
+                let gone = store::collect(&mut tx, &board.name, after, now, LIMIT).await?;
+                if let Some(gone) = gone {
                     self.db.quorum.commit(tx).await?;
                     collected += gone;
                 }

@@ -13,12 +13,14 @@ use authguardian_proto::{
 };
 use tokio::{sync::watch, time::Instant};
 
-use super::delta::{Delta, Next, stands_for};
+use super::{
+    delta::{Delta, Next},
+    eligible,
+};
 use crate::{
-    blackboard::{Blackboard, access::is_replicated, board::Board, store},
-    error::{Error, Result},
+    blackboard::{Blackboard, board::Board},
+    error::Result,
     events::{BoardHeads, Position},
-    identity,
     policy::{self, Suspensions},
 };
 
@@ -170,20 +172,6 @@ impl Blackboard {
             blackboard: self.clone(),
         }
     }
-
-    /// The revision that a position of a board stands for now.
-    pub(super) async fn stands_for(
-        &self,
-        connection: &mut sqlx::PgConnection,
-        name: &BoardName,
-        position: Position,
-    ) -> Result<Option<i64>> {
-        let mut boards = store::boards(connection, [name].into()).await?;
-        match boards.remove(name) {
-            Some(board) => stands_for(connection, &board, position).await,
-            None => Ok(None),
-        }
-    }
 }
 
 impl Follow {
@@ -216,23 +204,9 @@ impl Follow {
     async fn look(&mut self) -> Result<()> {
         self.look_at = Instant::now() + LOOK;
         let mut connection = self.blackboard.db.read().await?;
-        let found = identity::machine::machines(&mut connection, &[self.machine]).await?;
-        let machine = found
-            .first()
-            .ok_or_else(|| Error::internal("a machine is gone"))?;
-        machine.state.check()?;
+        let machine = eligible::machine(&mut connection, self.machine).await?;
         let suspensions = policy::suspensions(&mut connection).await?;
-        let mut boards = BTreeMap::new();
-        let mut after: Option<BoardName> = None;
-        loop {
-            let page = store::list_boards(&mut connection, after.as_ref(), 1000).await?;
-            let Some(last) = page.last() else { break };
-            after = Some(last.name.clone());
-            let replicated = page
-                .into_iter()
-                .filter(|board| is_replicated(board, machine));
-            boards.extend(replicated.map(|board| (board.name.clone(), board)));
-        }
+        let boards = eligible::boards(&mut connection, &machine).await?;
         drop(connection);
         let suspended = Some(Suspended::of(&suspensions, self.machine));
         if self.suspended != suspended {

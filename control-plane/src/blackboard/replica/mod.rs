@@ -5,6 +5,7 @@
 mod collect;
 mod conflict;
 mod delta;
+mod eligible;
 mod follow;
 mod open;
 mod push;

@@ -3,14 +3,13 @@
 use std::collections::BTreeMap;
 
 use authguardian_proto::ids::{BoardName, MachineId};
-use sqlx::PgConnection;
 use time::OffsetDateTime;
 
+use super::{delta::stands_for, eligible};
 use crate::{
-    blackboard::{Blackboard, access::is_replicated, store},
+    blackboard::{Blackboard, store},
     error::Result,
     events::Position,
-    identity,
 };
 
 /// How long what a replica has not heard of is kept for it.
@@ -62,12 +61,15 @@ impl Blackboard {
             (store::next_incarnation(&mut tx, machine, asked).await?, 0)
         };
         // what it does not have yet is kept for it from the beginning
-        let replicated = replicated(&mut tx, machine).await?;
+        let served = eligible::machine(&mut tx, machine).await?;
+        let boards = eligible::boards(&mut tx, &served).await?;
         let mut have: BTreeMap<BoardName, i64> =
-            replicated.into_iter().map(|name| (name, 0)).collect();
-        for (board, position) in &opening.have {
-            if let Some(revision) = self.stands_for(&mut tx, board, *position).await? {
-                have.insert(board.clone(), revision);
+            boards.keys().map(|name| (name.clone(), 0)).collect();
+        for (name, position) in &opening.have {
+            if let Some(board) = boards.get(name)
+                && let Some(revision) = stands_for(&mut tx, board, *position).await?
+            {
+                have.insert(name.clone(), revision);
             }
         }
         let have: Vec<_> = have.into_iter().collect();
@@ -80,27 +82,5 @@ impl Blackboard {
             leased_until,
             epoch,
         })
-    }
-}
-
-/// The boards that a machine may have replicas of.
-pub(super) async fn replicated(
-    connection: &mut PgConnection,
-    machine: MachineId,
-) -> Result<Vec<BoardName>> {
-    let found = identity::machine::machines(connection, &[machine]).await?;
-    let Some(machine) = found.first() else {
-        return Ok(Vec::new());
-    };
-    let mut names = Vec::new();
-    let mut after: Option<BoardName> = None;
-    loop {
-        let page = store::list_boards(connection, after.as_ref(), 1000).await?;
-        let Some(last) = page.last() else {
-            return Ok(names);
-        };
-        after = Some(last.name.clone());
-        let theirs = page.into_iter().filter(|one| is_replicated(one, machine));
-        names.extend(theirs.map(|board| board.name));
     }
 }

@@ -7,7 +7,7 @@ use authguardian_proto::{
     reason::{Problem, Reason},
 };
 
-use super::Taken;
+use super::{Taken, eligible};
 use crate::{
     audit::Context,
     blackboard::{
@@ -144,8 +144,8 @@ impl Blackboard {
         }
         let mut connection = self.db.read().await?;
         // what a machine may have no replica of it is not told on the way of a refusal
-        let replicated = super::open::replicated(&mut connection, actor.machine).await?;
-        let may_have = replicated.contains(&board);
+        let machine = eligible::machine(&mut connection, actor.machine).await?;
+        let may_have = eligible::may_have(&mut connection, &machine, &board).await?;
         for (key, counter, problem) in refused {
             let siblings = if may_have {
                 store::versions_of(&mut connection, &board, &key).await?

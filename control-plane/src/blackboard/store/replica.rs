@@ -135,36 +135,38 @@ pub(in crate::blackboard) async fn forget_replicas(
     Ok(())
 }
 
-/// Forgets up to `limit` tombstones of a board's keys that have no value, and that
-/// all leased replicas which have the board have heard of; up to which revision,
-/// and how many.
+/// Forgets up to `limit` tombstones, after those that are forgotten, of a board's keys
+/// that have no value, and that all leased replicas have heard of; how many. `None`:
+/// there are none that could go, and nothing was touched.
 #[tracing::instrument(name = "db.board_version.collect", skip_all)]
 pub(in crate::blackboard) async fn collect(
     connection: &mut PgConnection,
     board: &BoardName,
+    after: i64,
     now: OffsetDateTime,
     limit: i64,
-) -> Result<(i64, u64)> {
-    // the head first: nobody writes to the board meanwhile
+) -> Result<Option<u64>> {
+    // from here on nobody writes to the board; tombstones that come until then are newer
     let collected = sqlx::query_scalar!(
-        r#"UPDATE board_head SET collected = greatest(collected, coalesce((
-               SELECT max(old.revision) FROM (
-                   SELECT revision FROM board_version
-                   WHERE board = $1 AND value IS NULL AND revision > board_head.collected
-                         AND revision <= coalesce((
-                             SELECT min(have.revision) FROM replica_board AS have JOIN replica USING (machine_id)
-                             WHERE have.board = $1 AND leased_until > $2), board_head.revision)
-                   ORDER BY revision LIMIT $3) AS old), 0))
-           WHERE board = $1
+        r#"UPDATE board_head SET collected = heard.up_to
+           FROM (SELECT max(old.revision) AS up_to FROM (
+                     SELECT revision FROM board_version
+                     WHERE board = $1 AND value IS NULL AND revision > $4
+                           AND revision <= coalesce((
+                               SELECT min(have.revision) FROM replica_board AS have JOIN replica USING (machine_id)
+                               WHERE have.board = $1 AND leased_until > $2), 9223372036854775807)
+                     ORDER BY revision LIMIT $3) AS old) AS heard
+           WHERE board = $1 AND heard.up_to > collected
            RETURNING collected"#,
         board.as_str(),
         now,
         limit,
+        after,
     )
     .fetch_optional(&mut *connection)
     .await?;
     let Some(collected) = collected else {
-        return Ok((0, 0));
+        return Ok(None);
     };
     let gone = sqlx::query!(
         "DELETE FROM board_version AS old
@@ -177,5 +179,5 @@ pub(in crate::blackboard) async fn collect(
     )
     .execute(connection)
     .await?;
-    Ok((collected, gone.rows_affected()))
+    Ok(Some(gone.rows_affected()))
 }

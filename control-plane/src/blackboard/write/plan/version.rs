@@ -101,7 +101,12 @@ impl Plan {
             if kind == ChangeKind::Put {
                 self.check_fits(name, &key, &version)?;
             }
-            self.hear(name, &key, version, kind, Some(writer))?;
+            // it has seen what is there, and nobody can have seen it
+            if !self.hear(name, &key, version, kind, Some(writer))? {
+                return Err(Error::internal(
+                    "a write of the control plane is nothing new",
+                ));
+            }
         }
         Ok(())
     }
