@@ -38,6 +38,7 @@ mod events;
 mod exchange;
 mod feed;
 mod held;
+mod in_time;
 mod login;
 mod rates;
 mod registry;

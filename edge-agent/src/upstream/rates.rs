@@ -6,10 +6,9 @@ use authguardian_proto::{
     identity::v1::{LeaseRatesRequest, RateShare, RateUse, rate_service_client::RateServiceClient},
     rate::{LimitId, Share, Use},
     reason::{Problem, Reason},
-    status::from_status,
 };
 
-use super::Upstream;
+use super::{Upstream, in_time::in_time};
 
 /// For an answer.
 const TIMEOUT: Duration = Duration::from_secs(2);
@@ -29,11 +28,7 @@ impl Upstream {
         });
         request.set_timeout(TIMEOUT);
         let mut client = RateServiceClient::new(self.channel.clone());
-        let answer = tokio::time::timeout(TIMEOUT, client.lease_rates(request))
-            .await
-            .map_err(|_| Problem::new(Reason::Unavailable, "no answer within two seconds"))?
-            .map_err(|status| from_status(&status))?;
-        let shares = answer.into_inner().shares;
+        let shares = in_time(TIMEOUT, client.lease_rates(request)).await?.shares;
         if shares.len() != uses.len() {
             let detail = "the control plane's answer cannot be understood by this edge";
             return Err(Problem::new(Reason::Internal, detail));

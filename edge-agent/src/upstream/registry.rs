@@ -4,15 +4,14 @@
 use std::time::Duration;
 
 use authguardian_proto::{
-    reason::{Problem, Reason},
+    reason::Problem,
     registry::v1::{
         BeginEdgeRequest, BeginEdgeResponse, HeartbeatRequest, HeartbeatResponse,
         Timing as TimingMessage, registry_service_client::RegistryServiceClient,
     },
-    status::from_status,
 };
 
-use super::Upstream;
+use super::{Upstream, in_time::in_time};
 
 /// For an answer.
 const TIMEOUT: Duration = Duration::from_secs(2);
@@ -73,7 +72,7 @@ impl Upstream {
         // it names all agents of the machine, of which there may be thousands
         let mut client =
             RegistryServiceClient::new(self.channel.clone()).max_decoding_message_size(MAX_BEGUN);
-        let begun = in_time(client.begin_edge(request)).await?;
+        let begun = in_time(TIMEOUT, client.begin_edge(request)).await?;
         let timing = Timing::read(begun.timing);
         Ok((begun, timing))
     }
@@ -89,18 +88,8 @@ impl Upstream {
         let mut request = tonic::Request::new(heartbeat);
         request.set_timeout(TIMEOUT);
         let mut client = RegistryServiceClient::new(self.channel.clone());
-        let heard = in_time(client.heartbeat(request)).await?;
+        let heard = in_time(TIMEOUT, client.heartbeat(request)).await?;
         let timing = Timing::read(heard.timing);
         Ok((heard, timing))
     }
-}
-
-async fn in_time<R>(
-    answer: impl Future<Output = Result<tonic::Response<R>, tonic::Status>>,
-) -> Result<R, Problem> {
-    tokio::time::timeout(TIMEOUT, answer)
-        .await
-        .map_err(|_| Problem::new(Reason::Unavailable, "no answer within two seconds"))?
-        .map(tonic::Response::into_inner)
-        .map_err(|status| from_status(&status))
 }

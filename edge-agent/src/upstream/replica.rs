@@ -1,7 +1,7 @@
 //! What a replica of boards and the control plane tell each other; on the
 //! machine's behalf, without a session.
 
-use std::{future::Future, time::Duration};
+use std::time::Duration;
 
 use authguardian_proto::{
     blackboard::v1::{
@@ -12,9 +12,9 @@ use authguardian_proto::{
     status::from_status,
 };
 use tokio::sync::watch;
-use tonic::{Request, Response, Status, Streaming};
+use tonic::{Request, Status, Streaming};
 
-use super::Upstream;
+use super::{Upstream, in_time::in_time};
 use crate::dial::Channel;
 
 /// For one try of a call.
@@ -44,7 +44,7 @@ impl Upstream {
     /// As the RPC; `UNAVAILABLE`.
     pub async fn open_replica(&self, request: OpenRequest) -> Result<OpenResponse, Problem> {
         let mut client = client(self.channel.clone());
-        in_time(client.open(bounded(request))).await
+        in_time(TIMEOUT, client.open(bounded(request))).await
     }
 
     /// Hands writes over.
@@ -63,7 +63,7 @@ impl Upstream {
             writes,
             epoch,
         };
-        in_time(client.push(bounded(request))).await
+        in_time(TIMEOUT, client.push(bounded(request))).await
     }
 
     /// Begins to follow all boards from where the replica has them.
@@ -74,7 +74,7 @@ impl Upstream {
         let mut replaced = self.channel.replacements();
         replaced.mark_unchanged();
         let mut client = client(self.channel.clone());
-        let stream = in_time(client.follow(Request::new(FollowRequest { have }))).await?;
+        let stream = in_time(TIMEOUT, client.follow(Request::new(FollowRequest { have }))).await?;
         Ok(ReplicaFollow { stream, replaced })
     }
 }
@@ -112,17 +112,6 @@ fn bounded<T>(message: T) -> Request<T> {
     let mut request = Request::new(message);
     request.set_timeout(TIMEOUT);
     request
-}
-
-async fn in_time<T>(call: impl Future<Output = Result<Response<T>, Status>>) -> Result<T, Problem> {
-    match tokio::time::timeout(TIMEOUT, call).await {
-        Ok(Ok(response)) => Ok(response.into_inner()),
-        Ok(Err(status)) => Err(from_status(&status)),
-        Err(_) => Err(Problem::new(
-            Reason::Unavailable,
-            "the control plane did not answer in time",
-        )),
-    }
 }
 
 fn read(message: Result<Option<FollowResponse>, Status>) -> Result<FollowResponse, Problem> {

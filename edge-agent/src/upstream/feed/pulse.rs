@@ -5,12 +5,11 @@ use std::time::Duration;
 use authguardian_proto::{
     events::v1::{GetHeadsRequest, event_service_client::EventServiceClient},
     reason::{Problem, Reason},
-    status::from_status,
 };
 use tokio_util::sync::CancellationToken;
 
 use super::{Feed, REFUSED, is_of_machine, position::PROVED};
-use crate::{dial::Channel, freshness::Proof};
+use crate::{dial::Channel, freshness::Proof, upstream::in_time::in_time};
 
 /// Between questions.
 const EVERY: Duration = Duration::from_secs(1);
@@ -54,11 +53,7 @@ impl Feed {
         });
         request.set_timeout(TIMEOUT);
         let asked_at = self.ambient.clock.since_boot();
-        let answer = tokio::time::timeout(TIMEOUT, client.get_heads(request))
-            .await
-            .map_err(|_| Problem::new(Reason::Unavailable, "no answer within two seconds"))?
-            .map_err(|status| from_status(&status))?
-            .into_inner();
+        let answer = in_time(TIMEOUT, client.get_heads(request)).await?;
         self.served(asked_at);
         let server_time = answer
             .server_time
