@@ -17,7 +17,8 @@ use crate::{
     upstream::BoardNews,
 };
 
-const ACTION: &str = "event.watch";
+/// What the audit log calls it to follow a board.
+pub(super) const ACTION: &str = "event.watch";
 
 /// What kind of event of a board.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

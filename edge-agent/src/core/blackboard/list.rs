@@ -98,7 +98,7 @@ impl Core {
             return answer.map(BlackboardListResult::tell);
         }
         let board = request.board.clone();
-        let answer = self.list_session(caller, request).await?;
+        let answer = self.read_ordered(caller, request).await?;
         let position = told(answer.position)?;
         let entries = answer.entries.into_iter().map(EntryResult::read);
         let result = BlackboardListResult {

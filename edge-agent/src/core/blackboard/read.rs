@@ -90,7 +90,7 @@ impl Core {
             return answer.map(BlackboardReadResult::tell);
         }
         let (board, key) = (request.board.clone(), request.key.clone());
-        let answer = self.read_session(caller, request).await?;
+        let answer = self.read_ordered(caller, request).await?;
         BlackboardReadResult::read(board, &key, answer).map(BlackboardReadResult::tell)
     }
 }

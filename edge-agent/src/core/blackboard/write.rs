@@ -78,7 +78,10 @@ impl Core {
             if_lock: form.lock_held("if_lock")?,
             agent_id: acting(caller, form)?,
         };
-        if let Some(answer) = self.write_eventual(caller, &request).await {
+        if let Some(answer) = self
+            .write_eventual(caller, &request, form.text("request_id"))
+            .await
+        {
             return answer.map_err(|problem| name_request_id(problem, &request_id));
         }
         let answer = self

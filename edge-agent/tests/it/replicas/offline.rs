@@ -197,6 +197,17 @@ async fn what_only_higher_levels_keep_and_boards_for_others_are_refused_here_too
         let refused = site.client.refusal(tool, arguments.clone()).await;
         assert_eq!(refused, reason, "{tool} {arguments}");
     }
+    // who was refused here is in the audit log as soon as that can be reached
+    site.mend();
+    until_async("the refusal is in the log", async || {
+        let noted = sqlx::query_scalar::<_, i64>(
+            "SELECT count(*) FROM audit_entry
+             WHERE action = 'tool.blackboard_write' AND outcome = 'refused' AND reason = 'PERMISSION_DENIED'",
+        );
+        let mut connection = control_plane.app.db.read().await.unwrap();
+        noted.fetch_one(&mut *connection).await.unwrap() == 1
+    })
+    .await;
 }
 
 #[tokio::test]

@@ -15,7 +15,7 @@ use authguardian_proto::{
 use super::{Here, Want, key_not_found, repeats::digest, unreadable};
 use crate::{
     core::{
-        Caller, Core,
+        Caller, Core, Tool,
         blackboard::{
             BlackboardDeleteResult, BlackboardListResult, BlackboardReadResult,
             BlackboardWriteResult, EntryResult,
@@ -49,7 +49,8 @@ impl Core {
         }
         let here = self.here()?;
         let board = here.board(&request.board, Level::Eventual)?;
-        Some(here.read_eventual(&board, caller, request, all))
+        let answer = here.read_eventual(&board, caller, request, all);
+        Some(self.note_here(caller, || Tool::BlackboardRead.action(), answer))
     }
 
     /// Lists keys, where their board is eventual and here.
@@ -63,29 +64,39 @@ impl Core {
         }
         let here = self.here()?;
         let board = here.board(&request.board, Level::Eventual)?;
-        Some(here.list_eventual(&board, caller, request))
+        let answer = here.list_eventual(&board, caller, request);
+        Some(self.note_here(caller, || Tool::BlackboardList.action(), answer))
     }
 
-    /// Writes a key, where its board is eventual and here.
+    /// Writes a key, where its board is eventual and here; once for each request id
+    /// that the caller has named.
     pub(in crate::core::blackboard) async fn write_eventual(
         &self,
         caller: &Caller,
         request: &PutRequest,
+        request_id: Option<&str>,
     ) -> Answer<BlackboardWriteResult> {
         let here = self.here()?;
         let board = here.board(&request.board, Level::Eventual)?;
-        Some(here.write_eventual(&board, caller, request).await)
+        let answer = here
+            .write_eventual(&board, caller, request, request_id)
+            .await;
+        Some(self.note_here(caller, || Tool::BlackboardWrite.action(), answer))
     }
 
-    /// Deletes a key, where its board is eventual and here.
+    /// As [`Core::write_eventual`], of deleting a key.
     pub(in crate::core::blackboard) async fn delete_eventual(
         &self,
         caller: &Caller,
         request: &DeleteRequest,
+        request_id: Option<&str>,
     ) -> Answer<BlackboardDeleteResult> {
         let here = self.here()?;
         let board = here.board(&request.board, Level::Eventual)?;
-        Some(here.delete_eventual(&board, caller, request).await)
+        let answer = here
+            .delete_eventual(&board, caller, request, request_id)
+            .await;
+        Some(self.note_here(caller, || Tool::BlackboardDelete.action(), answer))
     }
 }
 
@@ -152,13 +163,11 @@ impl Here {
         board: &BoardState,
         caller: &Caller,
         request: &PutRequest,
+        request_id: Option<&str>,
     ) -> Result<BlackboardWriteResult, Problem> {
         let agent = self.judge(board, caller, &request.agent_id, Want::Write)?;
-        check_level(
-            board,
-            request.if_revision.is_some(),
-            request.if_lock.is_some(),
-        )?;
+        let (if_revision, if_lock) = (request.if_revision, &request.if_lock);
+        check_level(board, if_revision.is_some(), if_lock.is_some())?;
         let what = (
             "put",
             &request.board,
@@ -174,7 +183,7 @@ impl Here {
             writer: writer(&agent),
             ttl_seconds: request.ttl_seconds,
         });
-        let done = self.once(caller, &request.request_id, digest(what), async {
+        let done = self.once(caller, request_id, digest(what), async {
             put.await.map(Some)
         });
         let done = done.await?.ok_or_else(|| unreadable(&Failed::Closed))?;
@@ -196,20 +205,18 @@ impl Here {
         board: &BoardState,
         caller: &Caller,
         request: &DeleteRequest,
+        request_id: Option<&str>,
     ) -> Result<BlackboardDeleteResult, Problem> {
         let agent = self.judge(board, caller, &request.agent_id, Want::Write)?;
-        check_level(
-            board,
-            request.if_revision.is_some(),
-            request.if_lock.is_some(),
-        )?;
+        let (if_revision, if_lock) = (request.if_revision, &request.if_lock);
+        check_level(board, if_revision.is_some(), if_lock.is_some())?;
         let what = ("delete", &request.board, &request.key, &agent);
         let delete = self.replica.delete(Delete {
             board: board.name.clone(),
             key: key(&request.key)?,
             writer: writer(&agent),
         });
-        let done = self.once(caller, &request.request_id, digest(what), delete);
+        let done = self.once(caller, request_id, digest(what), delete);
         let done = done.await?;
         let position = done
             .as_ref()
@@ -225,16 +232,18 @@ impl Here {
         })
     }
 
-    /// Does a write once for each request id of a caller.
+    /// Does a write, once for a request id that the caller has named.
     async fn once(
         &self,
         caller: &Caller,
-        request_id: &str,
+        request_id: Option<&str>,
         digest: u64,
         write: impl Future<Output = Result<Option<Acknowledged>, WriteError>>,
     ) -> Result<Option<Acknowledged>, Problem> {
         let who = caller.api_key_id();
-        if let Some(done) = self.repeats.find(who, request_id, digest)? {
+        if let Some(id) = request_id
+            && let Some(done) = self.repeats.find(who, id, digest)?
+        {
             return Ok(done);
         }
         if !self.replica.has_actor() {
@@ -243,7 +252,9 @@ impl Here {
             let _ = tokio::time::timeout(OPENING, opened_in.wait_for(Option::is_some)).await;
         }
         let done = write.await.map_err(|error| refused(&error))?;
-        self.repeats.keep(who, request_id, digest, done.clone());
+        if let Some(id) = request_id {
+            self.repeats.keep(who, id, digest, done.clone());
+        }
         Ok(done)
     }
 

@@ -34,9 +34,7 @@ impl Marks {
         let mark = marks.entry((who, board.clone())).or_insert(seen);
         *mark = later(*mark, seen);
     }
-}
 
-impl Marks {
     /// As [`Marks::raise`], only of what has a mark: what a stream tells is a part of what
     /// a principal may have seen before this edge began.
     pub(super) fn raise_known(&self, who: ApiKeyId, board: &BoardName, seen: Position) {

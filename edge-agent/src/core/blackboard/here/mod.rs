@@ -16,6 +16,7 @@ use authguardian_proto::{
     board::Level,
     ids::{AgentId, BoardName},
     reason::{Problem, Reason},
+    zone::Zone,
 };
 use tokio::sync::{Mutex, Notify, watch as latest};
 
@@ -25,8 +26,9 @@ use repeats::Repeats;
 pub(in crate::core) use watch::BoardStream;
 
 use crate::{
-    core::{Caller, Core},
+    core::{Caller, Core, note::is_refusal},
     replica::{BoardState, Failed, Replica},
+    upstream::Outcome,
 };
 
 /// Stands for every agent, among readers and writers.
@@ -143,6 +145,24 @@ impl Core {
     /// What is answered for here, if anything.
     fn here(&self) -> Option<&Here> {
         self.here.as_deref()
+    }
+
+    /// Notes a refusal of which the control plane does not hear, since it was made
+    /// here; what comes from beyond every configured network is noted anyway.
+    fn note_here<T>(
+        &self,
+        caller: &Caller,
+        action: impl FnOnce() -> String,
+        judged: Result<T, Problem>,
+    ) -> Result<T, Problem> {
+        if let Err(problem) = &judged
+            && is_refusal(problem.reason)
+            && caller.peer.zone() != Zone::External
+        {
+            let reason = Some(problem.reason);
+            self.note(caller, action(), None, Outcome::Refused, reason);
+        }
+        judged
     }
 }
 

@@ -20,75 +20,150 @@ use super::{
     unreadable,
 };
 use crate::{
-    core::{Caller, Core},
+    core::{Caller, Core, Tool},
     replica::{BoardState, Content, Found},
+    upstream::{Login, Upstream},
 };
 
 /// How long a replica that is behind the caller is waited for: mostly it is behind by
 /// a few milliseconds.
 const PATIENCE: Duration = Duration::from_millis(100);
 
-impl Core {
-    /// Reads a key of a board that is not answered for here as eventual.
-    pub(in crate::core::blackboard) async fn read_session(
-        &self,
-        caller: &Caller,
-        mut request: GetRequest,
-    ) -> Result<GetResponse, Problem> {
-        let named = request.after;
-        if let Some(here) = self.here()
-            && !request.strong
-            && let Some(board) = here
-                .session(caller, &request.board, &mut request.after)
-                .await
-        {
-            here.judge(&board, caller, &request.agent_id, Want::Read)?;
-            let answer = here.read_session(&board, &request)?;
-            self.mark(caller, &request.board, answer.position);
-            return Ok(answer);
-        }
-        request.or_absent = true;
-        let board = request.board.clone();
-        let forward = async |request| self.upstream.board_get(caller.login(), request).await;
-        let answer = match forward(request.clone()).await {
-            Err(problem) if self.forgets_mark(caller, &board, named.is_some(), &problem) => {
-                request.after = None;
-                forward(request).await?
-            }
-            answer => answer?,
-        };
-        self.mark(caller, &board, answer.position);
-        Ok(answer)
+/// A read of a board whose writes are ordered.
+pub(in crate::core::blackboard) trait Ordered:
+    Clone + Send + Sync
+{
+    /// What is told.
+    type Answer: Send;
+
+    /// Which tool it is for.
+    const TOOL: Tool;
+
+    /// Of which board, and as which agent.
+    fn board_and_agent(&self) -> (&str, &str);
+
+    /// Whether only the control plane can answer.
+    fn is_strong(&self) -> bool;
+
+    /// Only an answer that is at least as new.
+    fn after(&mut self) -> &mut Option<Position>;
+
+    /// Reads in the replica.
+    fn read(&self, here: &Here, board: &BoardState) -> Result<Self::Answer, Problem>;
+
+    /// Asks the control plane.
+    fn forward(
+        self,
+        upstream: &Upstream,
+        login: &Login,
+    ) -> impl Future<Output = Result<Self::Answer, Problem>> + Send;
+
+    /// Where the board was.
+    fn position(answer: &Self::Answer) -> Option<Position>;
+}
+
+impl Ordered for GetRequest {
+    type Answer = GetResponse;
+
+    const TOOL: Tool = Tool::BlackboardRead;
+
+    fn board_and_agent(&self) -> (&str, &str) {
+        (&self.board, &self.agent_id)
     }
 
-    /// As [`Core::read_session`], of the keys of a prefix.
-    pub(in crate::core::blackboard) async fn list_session(
+    fn is_strong(&self) -> bool {
+        self.strong
+    }
+
+    fn after(&mut self) -> &mut Option<Position> {
+        &mut self.after
+    }
+
+    fn read(&self, here: &Here, board: &BoardState) -> Result<GetResponse, Problem> {
+        here.read_session(board, self)
+    }
+
+    async fn forward(mut self, upstream: &Upstream, login: &Login) -> Result<GetResponse, Problem> {
+        // an absence has a position too
+        self.or_absent = true;
+        upstream.board_get(login, self).await
+    }
+
+    fn position(answer: &GetResponse) -> Option<Position> {
+        answer.position
+    }
+}
+
+impl Ordered for ListRequest {
+    type Answer = ListResponse;
+
+    const TOOL: Tool = Tool::BlackboardList;
+
+    fn board_and_agent(&self) -> (&str, &str) {
+        (&self.board, &self.agent_id)
+    }
+
+    fn is_strong(&self) -> bool {
+        self.strong
+    }
+
+    fn after(&mut self) -> &mut Option<Position> {
+        &mut self.after
+    }
+
+    fn read(&self, here: &Here, board: &BoardState) -> Result<ListResponse, Problem> {
+        here.list_session(board, self)
+    }
+
+    async fn forward(self, upstream: &Upstream, login: &Login) -> Result<ListResponse, Problem> {
+        upstream.board_list(login, self).await
+    }
+
+    fn position(answer: &ListResponse) -> Option<Position> {
+        answer.position
+    }
+}
+
+impl Core {
+    /// Reads a board that is not answered for here as eventual: in the replica, where
+    /// that has come as far as the caller has seen, else at the control plane. What is
+    /// told is marked.
+    pub(in crate::core::blackboard) async fn read_ordered<R: Ordered>(
         &self,
         caller: &Caller,
-        mut request: ListRequest,
-    ) -> Result<ListResponse, Problem> {
-        let named = request.after;
+        mut request: R,
+    ) -> Result<R::Answer, Problem> {
+        let named = *request.after();
+        let (board, agent) = request.board_and_agent();
+        let (board, agent) = (board.to_owned(), agent.to_owned());
         if let Some(here) = self.here()
-            && !request.strong
-            && let Some(board) = here
-                .session(caller, &request.board, &mut request.after)
-                .await
+            && !request.is_strong()
+            && let Some(known) = here.session(caller, &board, request.after()).await
         {
-            here.judge(&board, caller, &request.agent_id, Want::Read)?;
-            let answer = here.list_session(&board, &request)?;
-            self.mark(caller, &request.board, answer.position);
+            let judged = here.judge(&known, caller, &agent, Want::Read);
+            self.note_here(caller, || R::TOOL.action(), judged)?;
+            let answer = request.read(here, &known)?;
+            self.mark(caller, &board, R::position(&answer));
             return Ok(answer);
         }
-        let board = request.board.clone();
-        let forward = async |request| self.upstream.board_list(caller.login(), request).await;
-        let answer = match forward(request.clone()).await {
-            Err(problem) if self.forgets_mark(caller, &board, named.is_some(), &problem) => {
-                request.after = None;
-                forward(request).await?
+        let forwarded = request.clone().forward(&self.upstream, caller.login());
+        let answer = match forwarded.await {
+            // of a position that this edge has asked for, and its caller has not, nobody knows
+            // any more: then nothing is older
+            Err(problem)
+                if named.is_none()
+                    && request.after().is_some()
+                    && matches!(problem.reason, Reason::Compacted | Reason::InvalidArgument) =>
+            {
+                if let Some((here, board)) = self.ordered_here(&board) {
+                    here.marks.forget(caller.api_key_id(), &board);
+                }
+                *request.after() = None;
+                request.forward(&self.upstream, caller.login()).await?
             }
             answer => answer?,
         };
-        self.mark(caller, &board, answer.position);
+        self.mark(caller, &board, R::position(&answer));
         Ok(answer)
     }
 
@@ -122,17 +197,6 @@ impl Core {
         let (here, board) = (self.here()?, board.parse().ok()?);
         let known = here.replica.board(&board)?;
         (known.level == Level::Session).then_some((here, board))
-    }
-
-    /// Whether a forwarded read failed for what this edge has asked for and its caller has
-    /// not: then nobody knows of that position any more, and nothing is older.
-    fn forgets_mark(&self, caller: &Caller, board: &str, named: bool, problem: &Problem) -> bool {
-        let is_gone = matches!(problem.reason, Reason::Compacted | Reason::InvalidArgument);
-        let known = self.ordered_here(board).filter(|_| is_gone && !named);
-        if let Some((here, board)) = &known {
-            here.marks.forget(caller.api_key_id(), board);
-        }
-        known.is_some()
     }
 }
 
@@ -187,10 +251,7 @@ impl Here {
             Some(Content::Eventual(_)) => return Err(confused()),
         };
         Ok(GetResponse {
-            position: Some(reached(
-                position,
-                entry.as_ref().map(|entry| entry.revision),
-            )),
+            position: Some(position),
             entry,
             copies: 0,
         })
@@ -213,22 +274,12 @@ impl Here {
             } => Ok(entry),
             Found { .. } => Err(confused()),
         });
-        let entries = entries.collect::<Result<Vec<_>, _>>()?;
-        let newest = entries.iter().map(|entry| entry.revision).max();
         Ok(ListResponse {
-            entries,
+            entries: entries.collect::<Result<_, _>>()?,
             next_page_token: listed.next.map(|key| key.to_string()).unwrap_or_default(),
-            position: Some(reached(position, newest)),
+            position: Some(position),
             copies: 0,
         })
-    }
-}
-
-/// Parts of a replica may be ahead of where the whole of it is.
-fn reached(position: Position, entry: Option<u64>) -> Position {
-    Position {
-        revision: entry.map_or(position.revision, |entry| entry.max(position.revision)),
-        ..position
     }
 }
 

@@ -16,7 +16,10 @@ use super::{Here, Want, eventual::key, not_found, unreadable};
 use crate::{
     core::{
         Caller, Core,
-        blackboard::entry::{machine, timestamp},
+        blackboard::{
+            entry::{machine, timestamp},
+            events::ACTION,
+        },
     },
     replica::{Change, ChangeKind, Content, Filter, News, Watch, WatchError},
     upstream::{BoardFollow, BoardNews},
@@ -66,7 +69,8 @@ impl Core {
         if let Some(here) = &self.here
             && here.board(&request.board, Level::Eventual).is_some()
         {
-            let followed = Followed::begin(here, caller, request)?;
+            let begun = Followed::begin(here, caller, request);
+            let followed = self.note_here(caller, || ACTION.to_owned(), begun)?;
             return Ok(BoardStream::Here(Box::new(followed)));
         }
         let follow = self.upstream.follow_board(caller.login(), request).await?;
