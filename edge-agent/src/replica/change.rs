@@ -70,6 +70,7 @@ pub(super) struct Writing<'t> {
     /// About how many rows were touched, a large one counting for many.
     pub(super) work: usize,
     has_changed: bool,
+    is_lasting: bool,
 }
 
 /// What a transaction has made, to be committed.
@@ -79,6 +80,9 @@ pub(super) struct Made {
     pub(super) dropped: Vec<BoardName>,
     /// Whether there is anything to commit.
     pub(super) has_changed: bool,
+    /// Whether it has to be on disk. All else the control plane knows: after a crash it is
+    /// told again.
+    pub(super) is_lasting: bool,
 }
 
 impl<'t> Writing<'t> {
@@ -104,6 +108,7 @@ impl<'t> Writing<'t> {
             dirty: BTreeMap::new(),
             work: 0,
             has_changed: false,
+            is_lasting: false,
         })
     }
 
@@ -119,8 +124,15 @@ impl<'t> Writing<'t> {
         Arc::make_mut(&mut self.state.boards).insert(board.name.clone(), Arc::new(board));
     }
 
+    /// What is done in this transaction must be on disk before anybody is told of it: a
+    /// revision of the replica, which readers go on from, or who it is, or what may be here.
+    pub(super) fn must_last(&mut self) {
+        self.is_lasting = true;
+    }
+
     /// Forgets a board, of which there are no rows any more.
     pub(super) fn forget_board(&mut self, name: &BoardName) {
+        self.must_last();
         self.dirty.insert(name.clone(), true);
         Arc::make_mut(&mut self.state.boards).remove(name);
     }
@@ -145,6 +157,7 @@ impl<'t> Writing<'t> {
 
     /// Puts a record in another's place, as a new revision of the replica. Returns that.
     pub(super) fn put(&mut self, place: &Place, old: &Record, mut new: Record) -> Result<u64> {
+        self.must_last();
         self.state.head += 1;
         new.revision = self.state.head;
         let was_there = old.has_value();
@@ -184,6 +197,7 @@ impl<'t> Writing<'t> {
     /// Leaves nothing of a key. Watches that are to be told all since before its last
     /// revision can no longer be.
     pub(super) fn forget(&mut self, place: &Place, old: &Record) -> Result<()> {
+        self.must_last();
         self.touch(0);
         let before = self
             .keys
@@ -314,6 +328,7 @@ impl<'t> Writing<'t> {
             told: self.told,
             dropped: self.dropped,
             has_changed: self.has_changed,
+            is_lasting: self.is_lasting,
         })
     }
 

@@ -59,6 +59,7 @@ impl Writing<'_> {
         if let Some(next) = next {
             return Ok(Some(Step::Sweep(name, next, position)));
         }
+        self.must_last();
         // what was done to its counts in between
         board = self.told_of(&name, None).unwrap_or(board);
         board.is_resetting = false;
@@ -76,6 +77,7 @@ impl Writing<'_> {
     /// A board may no longer be here.
     pub(super) fn drop_board(&mut self, name: BoardName) -> Option<Step> {
         let mut board = (*self.board(&name)?).clone();
+        self.must_last();
         board.is_dropped = true;
         self.change_board(board);
         self.dropped.push(name.clone());
@@ -110,6 +112,7 @@ impl Writing<'_> {
         }
         self.state.payload = self.state.payload.saturating_sub(payload);
         if removed > 0 {
+            self.must_last();
             self.touch(0);
             self.work += removed;
             return Ok(Some(Step::Erase(name)));

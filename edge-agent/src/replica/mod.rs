@@ -148,6 +148,7 @@ impl Replica {
             requests: receiver,
             shared: shared.clone(),
             has_failed: false,
+            unsynced: 0,
             opens_at: Duration::ZERO,
         };
         let thread = std::thread::Builder::new().name("replica".to_owned());
@@ -274,7 +275,8 @@ impl Replica {
         self.sync(sync).await
     }
 
-    /// Takes what the control plane tells. Returns when all of it is on disk.
+    /// Takes what the control plane tells. Returns when all of it is here, and on disk what
+    /// readers see of it.
     ///
     /// # Errors
     /// [`Failed`]: follow anew, from where the boards stand.

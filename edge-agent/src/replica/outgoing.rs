@@ -187,6 +187,7 @@ impl Writing<'_> {
     /// The control plane has told as which incarnation the replica writes from now on, and
     /// the highest counter of it that it has had.
     pub(super) fn confirm(&mut self, incarnation: u32, received: u64) -> Result<()> {
+        self.must_last();
         let lives = &mut self.state.lives;
         if lives.confirmed != 0 && lives.confirmed != incarnation {
             // the disk was put back: positions that were told since then mean something else now

@@ -131,6 +131,7 @@ impl Writing<'_> {
             );
             return;
         };
+        self.must_last();
         let known = self.board(&name);
         let mut board = known.map_or_else(
             || BoardState::new(name, terms.clone(), level),

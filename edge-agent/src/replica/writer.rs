@@ -13,7 +13,7 @@ use std::{
 
 use arc_swap::ArcSwap;
 use authguardian_proto::blackboard::v1 as pb;
-use redb::WriteTransaction;
+use redb::{Durability, WriteTransaction};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{
@@ -32,6 +32,10 @@ const MAX_BYTES: usize = 8 * 1024 * 1024;
 
 /// Between attempts to open the file again: each may read all of it.
 const REOPENING: Duration = Duration::from_secs(1);
+
+/// Most transactions in a row that are not waited for to be on disk: the file does not use
+/// again what they have freed.
+const MAX_UNSYNCED: u32 = 64;
 
 /// What came of a write.
 pub(super) type Written = Result<Option<Acknowledged>, WriteError>;
@@ -87,6 +91,8 @@ pub(super) struct Writer {
     pub(super) taking: VecDeque<Taking>,
     /// Whether the last transaction did.
     pub(super) has_failed: bool,
+    /// Transactions since the last that was waited for to be on disk.
+    pub(super) unsynced: u32,
     /// When the file may be opened again, if it has to be; since boot.
     pub(super) opens_at: Duration,
 }
@@ -275,10 +281,18 @@ impl Writer {
         self.publish(transaction, made)
     }
 
-    /// Puts it on disk, and tells.
-    fn publish(&mut self, transaction: WriteTransaction, made: Made) -> Result<()> {
+    /// Puts it on disk, and tells. What the control plane tells again after a crash, such as
+    /// that it has had a write, comes to the disk with the next transaction that must be
+    /// there, or when the file is closed: so it delays no write.
+    fn publish(&mut self, mut transaction: WriteTransaction, made: Made) -> Result<()> {
         if !made.has_changed {
             return Ok(transaction.abort()?);
+        }
+        self.unsynced += 1;
+        if made.is_lasting || self.unsynced > MAX_UNSYNCED {
+            self.unsynced = 0;
+        } else {
+            transaction.set_durability(Durability::None)?;
         }
         transaction.commit()?;
         self.state = made.state;

@@ -1,6 +1,8 @@
 //! Writes are handed over, refused, asked for again.
 
-use super::{Model, Rig, board, contents, key};
+use authguardian_proto::board::Key;
+
+use super::{Model, Rig, Value, board, contents, copied, key};
 use crate::replica::OutgoingWrite;
 
 #[tokio::test]
@@ -23,6 +25,40 @@ async fn writes_are_handed_over_in_order_and_come_back_with_their_revisions() {
     // nothing has changed by that
     assert_eq!(rig.replica.position(), position);
     assert_eq!(rig.replica.outgoing(10).unwrap(), []);
+}
+
+#[tokio::test]
+async fn a_crash_after_writes_were_handed_over_loses_and_repeats_nothing() {
+    let mut model = Model::default();
+    let rig = Rig::new().await;
+    rig.pull(&model).await;
+    rig.greet(&mut model).await;
+    for (at, value) in [("a", "1"), ("b", "2")] {
+        rig.put(at, value).await;
+    }
+    let (contents_before, position) = (contents(&rig.replica), rig.replica.position());
+    rig.sync(&mut model).await;
+    let left = copied(rig.dir.path());
+    let mut after = Rig { dir: left, ..rig };
+    after.replica = after.open(after.dir.path());
+    assert_eq!(after.replica.position(), position);
+    after.greet(&mut model).await;
+    assert_eq!(after.replica.outgoing(10).unwrap(), []);
+    after.sync(&mut model).await;
+    let without_revision = |mut one: (Key, Value)| {
+        one.1.control_revision = 0;
+        one
+    };
+    let contents_after: Vec<_> = contents(&after.replica).into_iter().collect();
+    let plain = contents_after.iter().cloned().map(without_revision);
+    assert_eq!(plain.collect::<Vec<_>>(), contents_before);
+    let taken = contents_after
+        .iter()
+        .map(|(_, value)| value.control_revision);
+    assert_eq!(taken.collect::<Vec<_>>(), [1, 2]);
+    let next = after.put("a", "3").await;
+    assert_eq!(next.position.revision, position.revision + 1);
+    assert_eq!(counters(&after.replica.outgoing(10).unwrap()), [3]);
 }
 
 #[tokio::test]
