@@ -9,6 +9,7 @@ use serde_json::value::RawValue;
 use super::ready;
 
 const MACHINE: &str = "mch_0000000000000000000000";
+const VERSION: &str = "mch_0000000000000000000000.1:123456";
 /// As many digits as one of a replica has.
 const EPOCH: u64 = 1_234_567_890_123_456_789;
 const REVISION: u64 = 123_456;
@@ -67,23 +68,19 @@ struct Written {
     revision: u64,
     previous_revision: u64,
     epoch: u64,
+    version: &'static str,
     vector_clock: Clock,
     copies: u32,
 }
 
-/// Of two actors.
+/// Of one actor.
 #[derive(Serialize)]
 struct Clock {
     #[serde(rename = "mch_0000000000000000000000.1")]
     one: u64,
-    #[serde(rename = "mch_1111111111111111111111.1")]
-    other: u64,
 }
 
-const CLOCK: Clock = Clock {
-    one: REVISION,
-    other: REVISION,
-};
+const CLOCK: Clock = Clock { one: REVISION };
 
 async fn read(Json(asked): Json<Read>) -> Json<Told> {
     Json(Told {
@@ -115,6 +112,7 @@ async fn write(Json(asked): Json<Write>) -> Json<Written> {
         revision: REVISION,
         previous_revision: if is_whole { REVISION } else { 0 },
         epoch: EPOCH,
+        version: VERSION,
         vector_clock: CLOCK,
         copies: 0,
     })
