@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeSet, HashMap, VecDeque},
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
 use authguardian_proto::{
@@ -10,7 +11,7 @@ use authguardian_proto::{
     ids::BoardName,
 };
 use sqlx::{Connection, PgConnection};
-use tokio::sync::OnceCell;
+use tokio::{sync::OnceCell, time::Instant};
 
 use super::Taken;
 use crate::{
@@ -29,6 +30,10 @@ const PAGE: i64 = 1000;
 
 /// Most bytes of values of them, about.
 const PAGE_BYTES: i64 = 1024 * 1024;
+
+/// Between two parts of an eventual board, but for one that is being caught up with: what
+/// is taken meanwhile is told together. The first after a pause is told at once.
+const ROUND: Duration = Duration::from_millis(50);
 
 /// Reads of a board that are kept for whoever comes as far a moment later.
 const KEPT: usize = 8;
@@ -68,6 +73,7 @@ type Asked = (Position, Position, bool);
 #[derive(Debug)]
 pub(in crate::blackboard) struct Deltas {
     db: Db,
+    began: Instant,
     kept: Mutex<HashMap<BoardName, VecDeque<(Asked, Cell)>>>,
 }
 
@@ -75,8 +81,17 @@ impl Deltas {
     pub(in crate::blackboard) fn new(db: Db) -> Self {
         Self {
             db,
+            began: Instant::now(),
             kept: Mutex::default(),
         }
+    }
+
+    /// When eventual boards that were read now go on: the same moment for all, who then
+    /// have come equally far.
+    pub(super) fn next_round(&self) -> Instant {
+        let since = self.began.elapsed().as_millis();
+        let rounds = u32::try_from(since / ROUND.as_millis()).unwrap_or(u32::MAX);
+        self.began + ROUND * rounds.saturating_add(1)
     }
 
     /// What comes after a position, of a board that was heard to be at `head`;

@@ -126,13 +126,28 @@ struct Cursor {
     stage: Stage,
 }
 
+impl Cursor {
+    /// Whether it is of an eventual board that is not being caught up with.
+    fn is_merged(&self) -> bool {
+        let is_caught_up = matches!(
+            self.stage,
+            Stage::At {
+                at_once: false,
+                anew: false,
+                ..
+            }
+        );
+        is_caught_up && self.board.level == Level::Eventual
+    }
+}
+
 #[derive(Debug, Clone)]
 enum Stage {
-    /// All up to here was told. `claimed`: so the replica says, and it is to be seen;
-    /// `anew`: the board is read from its beginning, and not yet whole.
+    /// All up to here was told. `at_once`: it goes on without news, since only the replica
+    /// says so, or there was more; `anew`: the board is read from its beginning, and not yet whole.
     At {
         position: Position,
-        claimed: bool,
+        at_once: bool,
         anew: bool,
     },
     /// A session board is read by its keys, from this one on; what has changed since
@@ -156,6 +171,8 @@ pub struct Follow {
     heads: watch::Receiver<Option<Arc<BoardHeads>>>,
     ready: VecDeque<News>,
     look_at: Instant,
+    /// When eventual boards go on, after a part of one.
+    merges_at: Option<Instant>,
 }
 
 impl Blackboard {
@@ -169,6 +186,7 @@ impl Blackboard {
             heads: self.feeds.heads(),
             ready: VecDeque::new(),
             look_at: Instant::now(),
+            merges_at: None,
             blackboard: self.clone(),
         }
     }
@@ -192,8 +210,11 @@ impl Follow {
             if !self.ready.is_empty() {
                 continue;
             }
-            let changed = tokio::time::timeout_at(self.look_at, self.heads.changed());
-            if changed.await.is_err() {
+            let until = self
+                .merges_at
+                .map_or(self.look_at, |at| at.min(self.look_at));
+            let changed = tokio::time::timeout_at(until, self.heads.changed());
+            if changed.await.is_err() && Instant::now() >= self.look_at {
                 self.look().await?;
                 self.ready.push_back(News::Alive);
             }
@@ -249,7 +270,7 @@ impl Follow {
         let stage = match have {
             Some(position) => Stage::At {
                 position,
-                claimed: true,
+                at_once: true,
                 anew: false,
             },
             None => beginning(&board),
@@ -265,12 +286,22 @@ impl Follow {
     async fn read_on(&mut self) -> Result<()> {
         let heads = self.heads.borrow_and_update().clone();
         let Some(heads) = heads else { return Ok(()) };
+        let merges = self.merges_at.is_none_or(|at| at <= Instant::now());
+        if merges {
+            self.merges_at = None;
+        }
         for (name, cursor) in &mut self.cursors {
             let Some(head) = heads.get(name) else {
                 continue;
             };
+            if !merges && cursor.is_merged() {
+                continue;
+            }
             let (stage, news) = read_on(&self.blackboard, cursor, *head).await?;
             cursor.stage = stage;
+            if news.is_some() && cursor.is_merged() {
+                self.merges_at = Some(self.blackboard.deltas.next_round());
+            }
             self.ready.extend(news);
             // each may be a megabyte: first these
             if self.ready.len() >= PARTS {
@@ -288,7 +319,7 @@ fn beginning(board: &Board) -> Stage {
                 revision: 0,
                 ..board.position
             },
-            claimed: false,
+            at_once: false,
             anew: true,
         };
     }
@@ -305,16 +336,16 @@ async fn read_on(
     head: Position,
 ) -> Result<(Stage, Option<News>)> {
     let name = &cursor.board.name;
-    let (position, claimed, anew) = match cursor.stage.clone() {
+    let (position, at_once, anew) = match cursor.stage.clone() {
         Stage::Listing { after, from } => return list_on(blackboard, name, after, from).await,
         Stage::At {
             position,
-            claimed,
+            at_once,
             anew,
-        } => (position, claimed, anew),
+        } => (position, at_once, anew),
     };
     // a head of an older epoch is of a server that was succeeded
-    if !anew && !claimed && position >= head {
+    if !anew && !at_once && position >= head {
         return Ok((cursor.stage.clone(), None));
     }
     let begins = anew && position.revision == 0;
@@ -340,7 +371,7 @@ async fn read_on(
     };
     let stage = Stage::At {
         position: up_to,
-        claimed: false,
+        at_once: !is_all,
         anew: anew && !is_all,
     };
     Ok((stage, Some(news)))
@@ -357,7 +388,7 @@ async fn list_on(
     let stage = if is_all {
         Stage::At {
             position: from,
-            claimed: false,
+            at_once: false,
             anew: true,
         }
     } else {

@@ -26,6 +26,10 @@ const CATCH_UP: Duration = Duration::from_secs(10);
 /// Most writes that are handed over at once.
 const WRITES: usize = 512;
 
+/// Between the beginnings of two that are not full: what is written meanwhile goes
+/// together. The first after a pause goes at once.
+const HAND_OVER_EVERY: Duration = Duration::from_millis(20);
+
 /// After a failure, doubled up to [`RETRY_MAX`].
 const RETRY_MIN: Duration = Duration::from_millis(100);
 const RETRY_MAX: Duration = Duration::from_secs(3);
@@ -151,7 +155,12 @@ impl Here {
     async fn hand_over(&self, core: &Core) {
         let mut waiting = self.replica.waiting();
         let mut retry = RETRY_MIN;
+        let mut next = Instant::now();
         while waiting.wait_for(|count| *count > 0).await.is_ok() {
+            let many = waiting.wait_for(|count| *count >= WRITES as u64);
+            // as many as go at once, or what there is by then
+            let _ = tokio::time::timeout_at(next, many).await;
+            next = Instant::now() + HAND_OVER_EVERY;
             match self.try_to_hand_over(core.upstream()).await {
                 Ok(()) => retry = RETRY_MIN,
                 Err(broken) => {
