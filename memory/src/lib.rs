@@ -2,8 +2,7 @@
 //! out of it: freed memory is zeroed, buffers that live on are wiped before
 //! they are read into again, and no core file is written.
 
-use std::alloc::System;
-
+use mimalloc::MiMalloc;
 use zeroizing_alloc::ZeroAlloc;
 
 mod dumps;
@@ -12,8 +11,8 @@ mod wipe;
 pub use dumps::keep_private;
 pub use wipe::{Wiping, wipe_spare};
 
-/// The system's allocator, which zeroes what is freed.
-pub type Allocator = ZeroAlloc<System>;
+/// A fast allocator that zeroes what is freed.
+pub type Allocator = ZeroAlloc<MiMalloc>;
 
 /// For `#[global_allocator]` of a program that handles secrets.
-pub const ALLOCATOR: Allocator = ZeroAlloc(System);
+pub const ALLOCATOR: Allocator = ZeroAlloc(MiMalloc);
