@@ -28,7 +28,7 @@ pub fn encode<const N: usize>(bytes: &[u8; N]) -> String {
             remainder /= 62;
         }
     }
-    digits.into_iter().map(char::from).collect()
+    String::from_utf8(digits).unwrap_or_default() // they are ASCII
 }
 
 /// 62 to the fifth.

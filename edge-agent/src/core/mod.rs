@@ -59,6 +59,7 @@ mod revoke_token;
 mod schema;
 mod telling;
 mod ticket;
+mod told;
 mod tool;
 mod validate_token;
 mod watch;
@@ -89,6 +90,7 @@ pub use resource::{ActiveGrants, AuditEntries, AuditEntry, GrantInForce, Readabl
 pub use revoke_token::RevokeTokenResult;
 pub use schema::schema_of;
 pub use ticket::Page;
+pub use told::Told;
 pub use tool::Tool;
 pub use validate_token::ValidateTokenResult;
 pub use watch::{Changes, Watch};
@@ -187,7 +189,7 @@ impl Core {
         caller: &Caller,
         tool: Tool,
         arguments: Map<String, Value>,
-    ) -> Result<Value, Problem> {
+    ) -> Result<Told, Problem> {
         if let Err(problem) = self.offer.check(tool) {
             let reason = Some(problem.reason);
             self.note(caller, tool.action(), None, Outcome::Refused, reason);
@@ -204,23 +206,26 @@ impl Core {
         self.admit(caller, Some(tool.name()), || tool.action())
             .await?;
         let outcome = match tool {
-            Tool::RequestPermission => self.request_permission(caller, &form).await.map(json),
-            Tool::PermissionStatus => self.permission_status(caller, &form).await.map(json),
-            Tool::RenewPermission => self.renew_permission(caller, &form).await.map(json),
-            Tool::ValidateToken => self.validate_token(caller, &form).await.map(json),
-            Tool::RevokeToken => self.revoke_token(caller, &form).await.map(json),
-            Tool::RegisterAgent => self.register_agent(caller, &form).await.map(json),
-            Tool::DeregisterAgent => self.deregister_agent(caller, &form).await.map(json),
-            Tool::Heartbeat => self.heartbeat(caller, &form).map(json),
-            Tool::DiscoverAgents => self.discover_agents(caller, &form).await.map(json),
-            Tool::BlackboardRead => self.blackboard_read(caller, &form).await,
-            Tool::BlackboardWrite => self.blackboard_write(caller, &form).await.map(json),
-            Tool::BlackboardDelete => self.blackboard_delete(caller, &form).await.map(json),
-            Tool::BlackboardList => self.blackboard_list(caller, &form).await,
-            Tool::BlackboardTransaction => self.blackboard_transaction(caller, &form).await,
-            Tool::LockAcquire => self.lock(caller, Act::Acquire, &form).await.map(json),
-            Tool::LockRenew => self.lock(caller, Act::Renew, &form).await.map(json),
-            Tool::LockRelease => self.lock(caller, Act::Release, &form).await.map(json),
+            Tool::RequestPermission => self.request_permission(caller, &form).await.map(Told::of),
+            Tool::PermissionStatus => self.permission_status(caller, &form).await.map(Told::of),
+            Tool::RenewPermission => self.renew_permission(caller, &form).await.map(Told::of),
+            Tool::ValidateToken => self.validate_token(caller, &form).await.map(Told::of),
+            Tool::RevokeToken => self.revoke_token(caller, &form).await.map(Told::of),
+            Tool::RegisterAgent => self.register_agent(caller, &form).await.map(Told::of),
+            Tool::DeregisterAgent => self.deregister_agent(caller, &form).await.map(Told::of),
+            Tool::Heartbeat => self.heartbeat(caller, &form).map(Told::of),
+            Tool::DiscoverAgents => self.discover_agents(caller, &form).await.map(Told::of),
+            Tool::BlackboardRead => self.blackboard_read(caller, &form).await.map(Told::of),
+            Tool::BlackboardWrite => self.blackboard_write(caller, &form).await.map(Told::of),
+            Tool::BlackboardDelete => self.blackboard_delete(caller, &form).await.map(Told::of),
+            Tool::BlackboardList => self.blackboard_list(caller, &form).await.map(Told::of),
+            Tool::BlackboardTransaction => self
+                .blackboard_transaction(caller, &form)
+                .await
+                .map(Told::of),
+            Tool::LockAcquire => self.lock(caller, Act::Acquire, &form).await.map(Told::of),
+            Tool::LockRenew => self.lock(caller, Act::Renew, &form).await.map(Told::of),
+            Tool::LockRelease => self.lock(caller, Act::Release, &form).await.map(Told::of),
         };
         if tool.shows_life()
             && outcome.is_ok()
@@ -237,17 +242,17 @@ impl Core {
     ///
     /// # Errors
     /// `RATE_LIMITED`, and what the control plane refuses.
-    pub async fn read(&self, caller: &Caller, what: &Readable) -> Result<Value, Problem> {
+    pub async fn read(&self, caller: &Caller, what: &Readable) -> Result<Told, Problem> {
         self.admit(caller, None, || "resource.read".to_owned())
             .await?;
         let outcome = match what {
             Readable::Resource(Resource::ActiveGrants) => {
-                self.active_grants(caller).await.map(json)
+                self.active_grants(caller).await.map(Told::of)
             }
             Readable::Resource(Resource::AuditEntries) => {
-                self.audit_entries(caller).await.map(json)
+                self.audit_entries(caller).await.map(Told::of)
             }
-            Readable::Resource(Resource::Registry) => self.registry(caller).await.map(json),
+            Readable::Resource(Resource::Registry) => self.registry(caller).await.map(Told::of),
             Readable::Board(uri) => self.read_board(caller, uri).await,
         };
         let action = || "resource.read".to_owned();
@@ -299,9 +304,4 @@ fn name_request_id(mut problem: Problem, request_id: &str) -> Problem {
         problem.detail = format!("{} (request id `{request_id}`)", problem.detail);
     }
     problem
-}
-
-fn json(result: impl serde::Serialize) -> Value {
-    // results are structs of strings and numbers, which always become JSON
-    serde_json::to_value(result).unwrap_or_default()
 }

@@ -10,7 +10,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::{
-    BoardUri, Caller, Core, DiscoverAgentsResult,
+    BoardUri, Caller, Core, DiscoverAgentsResult, Told,
     decision::{given, rfc3339},
     discover_agents::Asked,
     schema_of,
@@ -210,11 +210,14 @@ impl Core {
         &self,
         caller: &Caller,
         uri: &BoardUri,
-    ) -> Result<Value, Problem> {
+    ) -> Result<Told, Problem> {
         let board = uri.board.as_str();
         match &uri.key {
-            Some(key) => self.board_entry(caller, board, key.as_str()).await,
-            None => self.board_keys(caller, board).await,
+            Some(key) => {
+                let entry = self.board_entry(caller, board, key.as_str()).await;
+                entry.map(Told::of)
+            }
+            None => self.board_keys(caller, board).await.map(Told::of),
         }
     }
 

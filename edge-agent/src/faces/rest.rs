@@ -5,18 +5,20 @@ use std::sync::Arc;
 
 use authguardian_proto::reason::{Problem, Reason};
 use axum::{
-    Extension, Json,
+    Extension,
     body::Bytes,
     extract::{OriginalUri, Path, State},
-    http::StatusCode,
+    http::{HeaderValue, header::CONTENT_TYPE},
     response::{IntoResponse, Response},
 };
 use serde_json::{Map, Value};
 
 use super::{json, problem};
-use crate::core::{Caller, Core, Readable, Tool, exact};
+use crate::core::{Caller, Core, Readable, Told, Tool, exact};
 
 const RESOURCES: &str = "/mcp/resources/";
+
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
 /// `POST /mcp/tools/{name}`: the body is the tool's arguments.
 pub(super) async fn call_tool(
@@ -50,9 +52,9 @@ pub(super) async fn read_resource(
     respond(core.read(&caller, &what).await)
 }
 
-fn respond(outcome: Result<Value, Problem>) -> Response {
+fn respond(outcome: Result<Told, Problem>) -> Response {
     match outcome {
-        Ok(value) => (StatusCode::OK, Json(value)).into_response(),
+        Ok(told) => ([(CONTENT_TYPE, JSON)], told.into_text()).into_response(),
         Err(problem) => problem::respond(&problem),
     }
 }

@@ -7,12 +7,12 @@ use rmcp::{
     ErrorData, RoleServer, ServerHandler,
     model::{
         CallToolRequestParams, CallToolResponse, CallToolResult, CompleteRequestParams,
-        CompleteResult, CustomRequest, CustomResult, Extensions, GetPromptRequestParams,
-        GetPromptResponse, Implementation, ListPromptsResult, ListResourceTemplatesResult,
-        ListResourcesResult, ListToolsResult, PaginatedRequestParams, ProtocolVersion,
-        ReadResourceRequestParams, ReadResourceResponse, ReadResourceResult, ResourceContents,
-        ResourceTemplate, ServerCapabilities, ServerConfig, SubscribeRequestParams,
-        SubscriptionFilter, UnsubscribeRequestParams,
+        CompleteResult, ContentBlock, CustomRequest, CustomResult, Extensions,
+        GetPromptRequestParams, GetPromptResponse, Implementation, ListPromptsResult,
+        ListResourceTemplatesResult, ListResourcesResult, ListToolsResult, PaginatedRequestParams,
+        ProtocolVersion, ReadResourceRequestParams, ReadResourceResponse, ReadResourceResult,
+        ResourceContents, ResourceTemplate, ServerCapabilities, ServerConfig,
+        SubscribeRequestParams, SubscriptionFilter, UnsubscribeRequestParams,
     },
     service::{NotificationContext, RequestContext, SubscriptionContext},
 };
@@ -20,7 +20,7 @@ use serde_json::json;
 
 use authguardian_proto::reason::Problem;
 
-use crate::core::{BoardSubscription, BoardUri, Caller, Core, Readable, Resource, Tool};
+use crate::core::{BoardSubscription, BoardUri, Caller, Core, Readable, Resource, Told, Tool};
 pub use arguments::ExactArguments;
 
 use listened::subscribe_to_boards;
@@ -114,7 +114,7 @@ impl ServerHandler for Mcp {
             return Ok(CallToolResult::success(vec![]).into());
         };
         Ok(match outcome {
-            Ok(result) => CallToolResult::structured(result).into(),
+            Ok(told) => structured(told).into(),
             Err(problem) => CallToolResult::structured_error(problem_json(&problem)).into(),
         })
     }
@@ -191,12 +191,12 @@ impl ServerHandler for Mcp {
     ) -> Result<ReadResourceResponse, ErrorData> {
         let what = readable(&request.uri)?;
         let caller = caller(&context)?;
-        let value = self
+        let told = self
             .core
             .read(&caller, &what)
             .await
             .map_err(|problem| failed(&problem))?;
-        let contents = ResourceContents::text(value.to_string(), request.uri)
+        let contents = ResourceContents::text(told.into_text(), request.uri)
             .with_mime_type("application/json");
         Ok(ReadResourceResult::new(vec![contents]).into())
     }
@@ -291,6 +291,14 @@ impl ServerHandler for Mcp {
             None,
         ))
     }
+}
+
+/// A result, as text for models and structured for programs.
+fn structured(told: Told) -> CallToolResult {
+    let value = told.value();
+    let mut result = CallToolResult::success(vec![ContentBlock::text(told.into_text())]);
+    result.structured_content = Some(value);
+    result
 }
 
 /// Whether a method has parameters and is of this server, in revisions with

@@ -2,18 +2,20 @@
 
 use std::collections::BTreeMap;
 
-use authguardian_proto::{blackboard::v1::Entry, crdt::Dot, reason::Problem};
+use authguardian_proto::{
+    blackboard::v1::Entry,
+    crdt::{Dot, VectorClock},
+    reason::Problem,
+};
 use prost_types::Timestamp;
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::here::told_clock;
 use crate::{
     core::{
         decision::{given, not_understood, rfc3339},
-        exact::exact,
-        json,
+        told::AsWritten,
     },
     replica::{Content, Found, Sibling},
 };
@@ -25,7 +27,8 @@ pub struct EntryResult {
     pub key: String,
     /// What is in it: any JSON, as it was written. Missing where it was not asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub value: Option<Value>,
+    #[schemars(with = "Option<Value>")]
+    pub value: Option<AsWritten>,
     /// The revision that wrote it last: the board's, or where the board is eventual, this replica's.
     pub revision: u64,
     /// The board's revision that made the key, after it was last not there; of a lock its fencing revision. Missing
@@ -51,7 +54,8 @@ pub struct EntryResult {
     pub is_lock: bool,
     /// Where the board is eventual: by actor (a machine and its incarnation), how many of its writes this key has seen.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub vector_clock: Option<BTreeMap<String, u64>>,
+    #[schemars(with = "Option<BTreeMap<String, u64>>")]
+    pub vector_clock: Option<VectorClock>,
     /// Where the board is eventual: how many values there are that have not seen each other. Readers are told the same
     /// one everywhere; the next write replaces all.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -65,7 +69,8 @@ pub struct EntryResult {
 #[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 pub struct SiblingResult {
     /// Any JSON, as it was written.
-    pub value: Value,
+    #[schemars(with = "Value")]
+    pub value: AsWritten,
     /// Who wrote it.
     pub writer: String,
     /// Through which machine; missing: at the control plane.
@@ -77,21 +82,22 @@ pub struct SiblingResult {
     /// Which write it is, as an actor and its how-manyth.
     pub version: String,
     /// What it had seen, as `vector_clock` of the entry.
-    pub vector_clock: BTreeMap<String, u64>,
+    #[schemars(with = "BTreeMap<String, u64>")]
+    pub vector_clock: VectorClock,
 }
 
 impl SiblingResult {
     /// Of a version; `None` of a deletion.
     pub(super) fn of(sibling: Sibling) -> Option<Result<Self, Problem>> {
         let version = sibling.version;
-        let value = version.content.value.as_deref().map(exact)?;
+        let value = version.content.value.as_deref().map(AsWritten::read)?;
         Some(value.map_err(|_| not_understood()).map(|value| Self {
             value,
             writer: writer(version.content.writer.to_string()),
             machine_id: machine(version.dot),
             written_at: moment(version.time.millis()),
             version: version.dot.to_string(),
-            vector_clock: told_clock(&version.clock),
+            vector_clock: version.clock,
         }))
     }
 }
@@ -120,7 +126,7 @@ impl EntryResult {
     pub(super) fn read(entry: Entry) -> Result<Self, Problem> {
         let value = match entry.value.as_str() {
             "" => None,
-            text => Some(exact(text).map_err(|_| not_understood())?),
+            text => Some(AsWritten::read(text).map_err(|_| not_understood())?),
         };
         Ok(Self {
             value,
@@ -149,7 +155,7 @@ impl EntryResult {
             key: key.to_owned(),
             value: match &*value.value {
                 "" => None,
-                text => Some(exact(text).map_err(|_| not_understood())?),
+                text => Some(AsWritten::read(text).map_err(|_| not_understood())?),
             },
             revision: found.revision,
             created_revision: None,
@@ -159,41 +165,11 @@ impl EntryResult {
             written_at: moment(value.time.millis()),
             expires_at: value.expires_at_millis.and_then(moment),
             is_lock: false,
-            vector_clock: Some(told_clock(&value.clock)),
+            vector_clock: Some(value.clock),
             siblings: Some(value.siblings),
             values: None,
         })
     }
-
-    /// As JSON, with the values as they were written.
-    pub(super) fn tell(mut self) -> Value {
-        let (value, values) = (self.take_value(), self.take_values());
-        tell_with(value, values, self)
-    }
-
-    /// Takes the value out, so that it can be put back by [`tell_with`].
-    pub(super) fn take_value(&mut self) -> Option<Value> {
-        self.value.as_mut().map(Value::take)
-    }
-
-    /// As [`EntryResult::take_value`], of all of them.
-    pub(super) fn take_values(&mut self) -> Vec<Value> {
-        let values = self.values.iter_mut().flatten();
-        values.map(|one| one.value.take()).collect()
-    }
-}
-
-/// What has a `value`, and maybe `values`, as JSON with these. `serde_json` would
-/// write their numbers in its own way if it made JSON of the whole.
-pub(super) fn tell_with(value: Option<Value>, values: Vec<Value>, rest: impl Serialize) -> Value {
-    let mut told = json(rest);
-    for (number, one) in values.into_iter().enumerate() {
-        told["values"][number]["value"] = one;
-    }
-    if let Some(value) = value {
-        told["value"] = value;
-    }
-    told
 }
 
 /// Agents by their ids; operators keep their prefix.
@@ -212,6 +188,7 @@ fn is_false(flag: &bool) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::core::told::Told;
 
     #[test]
     fn an_entry_is_told_with_its_value_as_it_was_written_and_without_what_is_empty() {
@@ -223,9 +200,9 @@ mod tests {
             writer: "agent:data_analyst".into(),
             ..Entry::default()
         };
-        let told = EntryResult::read(entry.clone()).unwrap().tell();
+        let told = |entry| Told::of(EntryResult::read(entry).unwrap());
         assert_eq!(
-            told.to_string(),
+            told(entry.clone()).into_text(),
             r#"{"key":"a","value":{"b":1e400,"a":[1.10,-0]},"revision":7,"created_revision":5,"writer":"data_analyst"}"#
         );
         let key_alone = Entry {
@@ -234,7 +211,7 @@ mod tests {
             writer: "admin:adm_1".into(),
             ..entry
         };
-        let told = EntryResult::read(key_alone).unwrap().tell();
+        let told = told(key_alone).value();
         assert_eq!(told.get("value"), None);
         assert_eq!(told["is_lock"], true);
         assert_eq!(told["writer"], "admin:adm_1");
@@ -246,7 +223,7 @@ mod tests {
             value: "null".into(),
             ..Entry::default()
         };
-        let told = EntryResult::read(entry).unwrap().tell();
+        let told = Told::of(EntryResult::read(entry).unwrap()).value();
         assert_eq!(told.get("value"), Some(&Value::Null));
     }
 }

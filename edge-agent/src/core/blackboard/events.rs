@@ -13,7 +13,7 @@ use serde_json::{Map, Value, json};
 
 use super::{EntryResult, here::BoardStream};
 use crate::{
-    core::{Caller, Core},
+    core::{Caller, Core, Told},
     upstream::BoardNews,
 };
 
@@ -284,7 +284,7 @@ fn event(board: &BoardName, epoch: u64, change: BoardChange) -> Result<BoardEven
     let mut data = Map::new();
     data.insert("board".to_owned(), json!(board));
     data.insert("epoch".to_owned(), json!(epoch));
-    if let Value::Object(entry) = entry.tell() {
+    if let Value::Object(entry) = Told::of(entry).value() {
         data.extend(entry);
     }
     if name != BoardEventName::Put {
@@ -299,7 +299,8 @@ fn event(board: &BoardName, epoch: u64, change: BoardChange) -> Result<BoardEven
         data.insert("previous_revision".to_owned(), json!(previous_revision));
     }
     if let Some(previous) = change.previous {
-        data.insert("previous".to_owned(), EntryResult::read(previous)?.tell());
+        let previous = Told::of(EntryResult::read(previous)?);
+        data.insert("previous".to_owned(), previous.value());
     }
     Ok(BoardEvent {
         name,

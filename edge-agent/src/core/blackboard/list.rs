@@ -3,7 +3,6 @@
 use authguardian_proto::{blackboard::v1::ListRequest, reason::Problem};
 use schemars::JsonSchema;
 use serde::Serialize;
-use serde_json::Value;
 
 use super::{
     AFTER_REVISION, AGENT_ID, BOARD, CONSISTENCY, EntryResult, acting, board, is_strong, told,
@@ -12,7 +11,6 @@ use crate::core::{
     Caller, Core,
     decision::given,
     form::{Field, Form, Kind},
-    json,
 };
 
 /// A resource shows so many keys at most.
@@ -64,7 +62,7 @@ impl Core {
         &self,
         caller: &Caller,
         form: &Form,
-    ) -> Result<Value, Problem> {
+    ) -> Result<BlackboardListResult, Problem> {
         let request = ListRequest {
             board: board(form),
             prefix: form.message_text("prefix"),
@@ -83,7 +81,7 @@ impl Core {
         &self,
         caller: &Caller,
         board: &str,
-    ) -> Result<Value, Problem> {
+    ) -> Result<BlackboardListResult, Problem> {
         let request = ListRequest {
             board: board.to_owned(),
             limit: OF_RESOURCE,
@@ -93,31 +91,25 @@ impl Core {
         self.list_keys(caller, request).await
     }
 
-    async fn list_keys(&self, caller: &Caller, request: ListRequest) -> Result<Value, Problem> {
+    async fn list_keys(
+        &self,
+        caller: &Caller,
+        request: ListRequest,
+    ) -> Result<BlackboardListResult, Problem> {
         if let Some(answer) = self.list_eventual(caller, &request) {
-            return answer.map(BlackboardListResult::tell);
+            return answer;
         }
         let board = request.board.clone();
         let answer = self.read_ordered(caller, request).await?;
         let position = told(answer.position)?;
         let entries = answer.entries.into_iter().map(EntryResult::read);
-        let result = BlackboardListResult {
+        Ok(BlackboardListResult {
             board,
             entries: entries.collect::<Result<_, _>>()?,
             next_cursor: given(answer.next_page_token),
             revision: position.revision,
             epoch: position.epoch,
             copies: answer.copies,
-        };
-        Ok(result.tell())
-    }
-}
-
-impl BlackboardListResult {
-    fn tell(mut self) -> Value {
-        let entries = std::mem::take(&mut self.entries);
-        let mut told = json(self);
-        told["entries"] = entries.into_iter().map(EntryResult::tell).collect();
-        told
+        })
     }
 }

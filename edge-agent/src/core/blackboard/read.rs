@@ -7,11 +7,9 @@ use authguardian_proto::{
 };
 use schemars::JsonSchema;
 use serde::Serialize;
-use serde_json::Value;
 
 use super::{
-    AFTER_REVISION, AGENT_ID, BOARD, CONSISTENCY, EntryResult, KEY, acting, board,
-    entry::tell_with, is_strong, told,
+    AFTER_REVISION, AGENT_ID, BOARD, CONSISTENCY, EntryResult, KEY, acting, board, is_strong, told,
 };
 use crate::core::{
     Caller, Core,
@@ -53,7 +51,7 @@ impl Core {
         &self,
         caller: &Caller,
         form: &Form,
-    ) -> Result<Value, Problem> {
+    ) -> Result<BlackboardReadResult, Problem> {
         let request = GetRequest {
             board: board(form),
             key: form.message_text("key"),
@@ -71,7 +69,7 @@ impl Core {
         caller: &Caller,
         board: &str,
         key: &str,
-    ) -> Result<Value, Problem> {
+    ) -> Result<BlackboardReadResult, Problem> {
         let request = GetRequest {
             board: board.to_owned(),
             key: key.to_owned(),
@@ -85,13 +83,13 @@ impl Core {
         caller: &Caller,
         request: GetRequest,
         all: bool,
-    ) -> Result<Value, Problem> {
+    ) -> Result<BlackboardReadResult, Problem> {
         if let Some(answer) = self.read_eventual(caller, &request, all) {
-            return answer.map(BlackboardReadResult::tell);
+            return answer;
         }
         let (board, key) = (request.board.clone(), request.key.clone());
         let answer = self.read_ordered(caller, request).await?;
-        BlackboardReadResult::read(board, &key, answer).map(BlackboardReadResult::tell)
+        BlackboardReadResult::read(board, &key, answer)
     }
 }
 
@@ -113,10 +111,5 @@ impl BlackboardReadResult {
             board_revision: position.revision,
             copies: answer.copies,
         })
-    }
-
-    fn tell(mut self) -> Value {
-        let (value, values) = (self.entry.take_value(), self.entry.take_values());
-        tell_with(value, values, self)
     }
 }

@@ -6,13 +6,12 @@ use authguardian_proto::{
 };
 use schemars::JsonSchema;
 use serde::Serialize;
-use serde_json::Value;
 
 use super::{AGENT_ID, EntryResult, REQUEST_ID, acting, told};
 use crate::core::{
     Caller, Core,
     form::{Field, Form, Kind},
-    json, name_request_id, request_id,
+    name_request_id, request_id,
 };
 
 pub(in crate::core) const FIELDS: &[Field] = &[
@@ -77,7 +76,7 @@ impl Core {
         &self,
         caller: &Caller,
         form: &Form,
-    ) -> Result<Value, Problem> {
+    ) -> Result<BlackboardTransactionResult, Problem> {
         let request_id = request_id(form, &self.ambient);
         let board = form.message_text("board");
         let (compare, then, otherwise) = form.transaction()?;
@@ -99,15 +98,14 @@ impl Core {
         let is_read = if answer.succeeded { if_held } else { if_not };
         let results = answer.results.into_iter().zip(is_read);
         let results = results.map(|(result, is_read)| OperationResult::read(result, is_read));
-        let result = BlackboardTransactionResult {
+        Ok(BlackboardTransactionResult {
             board,
             succeeded: answer.succeeded,
             revision: position.revision,
             epoch: position.epoch,
             results: results.collect::<Result<_, _>>()?,
             copies: answer.copies,
-        };
-        Ok(result.tell())
+        })
     }
 }
 
@@ -115,15 +113,6 @@ impl Core {
 fn reads(operations: &[pb::Operation]) -> Vec<bool> {
     let is_read = |operation: &pb::Operation| matches!(operation.action, Some(Action::Get(_)));
     operations.iter().map(is_read).collect()
-}
-
-impl BlackboardTransactionResult {
-    fn tell(mut self) -> Value {
-        let results = std::mem::take(&mut self.results);
-        let mut told = json(self);
-        told["results"] = results.into_iter().map(OperationResult::tell).collect();
-        told
-    }
 }
 
 impl OperationResult {
@@ -134,20 +123,12 @@ impl OperationResult {
             previous_revision: (!is_read).then_some(result.previous_revision),
         })
     }
-
-    fn tell(mut self) -> Value {
-        let entry = self.entry.take();
-        let mut told = json(self);
-        if let Some(entry) = entry {
-            told["entry"] = entry.tell();
-        }
-        told
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::core::told::Told;
 
     #[test]
     fn results_are_told_as_what_they_are_of() {
@@ -162,10 +143,7 @@ mod tests {
                 entry,
                 previous_revision,
             };
-            OperationResult::read(result, is_read)
-                .unwrap()
-                .tell()
-                .to_string()
+            Told::of(OperationResult::read(result, is_read).unwrap()).into_text()
         };
         let told = of(Some(entry), 0, true);
         assert!(

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use authguardian_proto::{blackboard::v1::PutRequest, board::MAX_TTL_SECONDS, reason::Problem};
+use authguardian_proto::{
+    blackboard::v1::PutRequest, board::MAX_TTL_SECONDS, crdt::VectorClock, reason::Problem,
+};
 use schemars::JsonSchema;
 use serde::Serialize;
 
@@ -55,7 +57,8 @@ pub struct BlackboardWriteResult {
     pub version: Option<String>,
     /// Where the board is eventual: by actor (a machine and its incarnation), how many of its writes this key has seen.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub vector_clock: Option<BTreeMap<String, u64>>,
+    #[schemars(with = "Option<BTreeMap<String, u64>>")]
+    pub vector_clock: Option<VectorClock>,
     /// How many database nodes have it, at least; 0: it is on this machine's disk, and on its way.
     pub copies: u32,
 }

@@ -1,13 +1,12 @@
 //! Eventual boards: read and written in the replica, whether the control plane is
 //! there or not.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::time::Duration;
 
 use authguardian_proto::{
     blackboard::v1::{DeleteRequest, GetRequest, ListRequest, PutRequest},
     board::{Key, Level},
     common::v1::Position,
-    crdt::VectorClock,
     ids::AgentId,
     reason::{Problem, Reason},
 };
@@ -195,7 +194,7 @@ impl Here {
             epoch: done.position.epoch,
             expires_at: done.expires_at_millis.and_then(moment),
             version: Some(done.dot.to_string()),
-            vector_clock: Some(told_clock(&done.clock)),
+            vector_clock: Some(done.clock),
             copies: 0,
         })
     }
@@ -345,11 +344,4 @@ pub(super) fn range(request: &ListRequest) -> Result<Range, Problem> {
             limit => usize::try_from(limit).unwrap_or(DEFAULT_LIMIT),
         },
     })
-}
-
-/// By actor, how many of its writes have been seen.
-pub(in crate::core::blackboard) fn told_clock(clock: &VectorClock) -> BTreeMap<String, u64> {
-    let seen = clock.iter();
-    seen.map(|(actor, counter)| (actor.to_string(), counter))
-        .collect()
 }

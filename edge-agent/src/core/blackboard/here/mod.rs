@@ -20,7 +20,6 @@ use authguardian_proto::{
 };
 use tokio::sync::{Mutex, Notify, watch as latest};
 
-pub(super) use eventual::told_clock;
 use marks::Marks;
 use repeats::Repeats;
 pub(in crate::core) use watch::BoardStream;
