@@ -53,7 +53,7 @@ pub use error::{Failed, OpenError, WatchError, WriteError};
 pub use local::{Acknowledged, Delete, Put};
 pub use outgoing::OutgoingWrite;
 pub use read::{Page, Range};
-pub use record::{Content, Found, Sibling, Value};
+pub use record::{Content, Found, Value};
 pub use watch::{Change, ChangeKind, Filter, News, Watch};
 
 use crate::clock::Ambient;

@@ -2,14 +2,19 @@
 
 use std::{ops::Bound, sync::Arc};
 
-use authguardian_proto::{board::Key, common::v1::Position, ids::BoardName};
+use authguardian_proto::{
+    board::Key,
+    common::v1::Position,
+    crdt::{Version, Write},
+    ids::BoardName,
+};
 use redb::AccessGuard;
 
 use super::{
     Replica,
     board::BoardState,
     error::{Failed, Result},
-    record::{Content, Found, Record, Sibling},
+    record::{Content, Found, Record},
     store::{Snapshot, key_row, read_key, rows_after, rows_of},
 };
 
@@ -96,14 +101,14 @@ impl Replica {
     ///
     /// # Errors
     /// [`Failed`].
-    pub fn siblings(&self, board: &BoardName, key: &Key) -> Result<Vec<Sibling>, Failed> {
+    pub fn siblings(&self, board: &BoardName, key: &Key) -> Result<Vec<Version<Write>>, Failed> {
         let snapshot = self.snapshot();
         if snapshot.board(board).is_none() {
             return Ok(Vec::new());
         }
         let record = snapshot.record(board, key);
         let record = record.map_err(|error| self.failed(error))?;
-        Ok(siblings(&record.unwrap_or_default()))
+        Ok(record.unwrap_or_default().siblings.versions().to_vec())
     }
 
     /// Lists keys of a prefix. `keys_only`: without their values.
@@ -129,12 +134,12 @@ impl Replica {
         &self,
         board: &BoardName,
         range: &Range,
-    ) -> Result<Page<Vec<Sibling>>, Failed> {
+    ) -> Result<Page<Vec<Version<Write>>>, Failed> {
         let (snapshot, now) = (self.snapshot(), self.now());
         let page = snapshot.page(board, range, true, |key, record| {
             let values = record.values(now).count();
             let bytes = key.as_str().len() + record.bytes();
-            (values > 1).then(|| (siblings(&record), bytes))
+            (values > 1).then(|| (record.siblings.versions().to_vec(), bytes))
         });
         page.map_err(|error| self.failed(error))
     }
@@ -271,13 +276,4 @@ impl Found {
             Content::Session(entry) => entry.value.len(),
         }
     }
-}
-
-fn siblings(record: &Record) -> Vec<Sibling> {
-    let versions = record.siblings.versions().iter();
-    let versions = versions.map(|version| Sibling {
-        version: version.clone(),
-        control_revision: record.taken_by(version.dot),
-    });
-    versions.collect()
 }

@@ -46,17 +46,6 @@ pub struct Value {
     pub siblings: usize,
     /// All that was seen of the key.
     pub clock: VectorClock,
-    /// The board's revision at the control plane that took it; 0: not known of any.
-    pub control_revision: u64,
-}
-
-/// One of the versions of a key.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Sibling {
-    /// It.
-    pub version: Version<Write>,
-    /// As [`Value::control_revision`].
-    pub control_revision: u64,
 }
 
 /// How much a key counts in the quotas of its board.
@@ -71,7 +60,8 @@ pub(super) struct Weight {
 pub(super) struct Record {
     /// Of an eventual board.
     pub(super) siblings: Siblings<Write>,
-    /// Of its versions that the control plane has taken, with which of its revisions.
+    /// Of its tombstones that the control plane has taken, with which of its revisions: by
+    /// that they can be forgotten.
     pub(super) taken: Vec<(Dot, u64)>,
     /// Of a session board.
     pub(super) entry: Option<pb::Entry>,
@@ -157,7 +147,7 @@ impl Record {
             self.taken
                 .retain(|(dot, _)| versions.iter().any(|version| version.dot == *dot));
         }
-        let is_there = |version: &Version<Write>| version.dot == dot;
+        let is_there = |one: &Version<Write>| one.dot == dot && one.is_tombstone();
         if revision > 0 && self.siblings.versions().iter().any(is_there) {
             self.taken.retain(|(taken, _)| *taken != dot);
             self.taken.push((dot, revision));
@@ -172,8 +162,8 @@ impl Record {
         self.taken.retain(|(dot, _)| keep(*dot));
     }
 
-    /// The control plane's revision that took a version; 0: none.
-    pub(super) fn taken_by(&self, dot: Dot) -> u64 {
+    /// The control plane's revision that took a tombstone; 0: none.
+    fn taken_by(&self, dot: Dot) -> u64 {
         let taken = self.taken.iter().find(|(taken, _)| *taken == dot);
         taken.map_or(0, |(_, revision)| *revision)
     }
@@ -216,7 +206,6 @@ impl Record {
             expires_at_millis: winner.content.expires_at_millis,
             siblings: self.values(now).count(),
             clock: self.siblings.clock(),
-            control_revision: self.taken_by(winner.dot),
         });
         Some(Found { revision, content })
     }

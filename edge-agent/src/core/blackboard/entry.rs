@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use authguardian_proto::{
     blackboard::v1::Entry,
-    crdt::{Dot, VectorClock},
+    crdt::{Dot, VectorClock, Version, Write},
     reason::Problem,
 };
 use prost_types::Timestamp;
@@ -17,7 +17,7 @@ use crate::{
         decision::{given, not_understood, rfc3339},
         told::AsWritten,
     },
-    replica::{Content, Found, Sibling},
+    replica::{Content, Found},
 };
 
 /// A key and what is in it.
@@ -88,8 +88,7 @@ pub struct SiblingResult {
 
 impl SiblingResult {
     /// Of a version; `None` of a deletion.
-    pub(super) fn of(sibling: Sibling) -> Option<Result<Self, Problem>> {
-        let version = sibling.version;
+    pub(super) fn of(version: Version<Write>) -> Option<Result<Self, Problem>> {
         let value = version.content.value.as_deref().map(AsWritten::read)?;
         Some(value.map_err(|_| not_understood()).map(|value| Self {
             value,

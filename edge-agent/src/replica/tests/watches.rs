@@ -199,9 +199,9 @@ async fn what_the_control_plane_ends_has_ended_by_itself() {
         incarnation: 1,
     };
     let dot = Dot { actor, counter: 1 };
-    let mut clock = written.version.clock.clone();
+    let mut clock = written.clock.clone();
     clock.see(dot);
-    let millis = written.version.content.expires_at_millis.unwrap();
+    let millis = written.content.expires_at_millis.unwrap();
     let tombstone = Version {
         dot,
         clock,
