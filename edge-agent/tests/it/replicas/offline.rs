@@ -111,6 +111,15 @@ async fn what_the_board_was_not_for_is_undone_and_reaches_nobody() {
         a.client.refusal("blackboard_write", write).await,
         "SUSPENDED"
     );
+    // before it is over, or the write would be taken
+    until_async("a has handed its write over", async || {
+        let received = sqlx::query_scalar::<_, i64>(
+            "SELECT coalesce(sum(received), 0)::bigint FROM board_actor WHERE board = 'eventual'",
+        );
+        let mut connection = control_plane.app.db.read().await.unwrap();
+        received.fetch_one(&mut *connection).await.unwrap() == 2
+    })
+    .await;
     let identity = &control_plane.app.identity;
     identity
         .resume(Context::system(), target, "")
