@@ -2,7 +2,6 @@
 
 use std::fmt;
 
-use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::{Value, value::RawValue};
 
@@ -31,9 +30,9 @@ impl Told {
 }
 
 /// JSON as it was written, in one line.
-#[derive(Clone, Serialize, JsonSchema)]
+#[derive(Clone, Serialize)]
 #[serde(transparent)]
-pub struct AsWritten(#[schemars(with = "Value")] Box<RawValue>);
+pub struct AsWritten(Box<RawValue>);
 
 impl AsWritten {
     /// Reads JSON text.

@@ -149,6 +149,7 @@ impl Replica {
             shared: shared.clone(),
             has_failed: false,
             unsynced: 0,
+            has_forgotten: false,
             opens_at: Duration::ZERO,
         };
         let thread = std::thread::Builder::new().name("replica".to_owned());

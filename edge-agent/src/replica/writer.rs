@@ -93,6 +93,9 @@ pub(super) struct Writer {
     pub(super) has_failed: bool,
     /// Transactions since the last that was waited for to be on disk.
     pub(super) unsynced: u32,
+    /// Whether some of those are gone with a file that had to be opened again: the control
+    /// plane is to tell from where the boards stand now, and not from where they stood.
+    pub(super) has_forgotten: bool,
     /// When the file may be opened again, if it has to be; since boot.
     pub(super) opens_at: Duration,
 }
@@ -233,6 +236,8 @@ impl Writer {
         self.shared.show(snapshot, waiting);
         let transaction = store.database.begin_write()?;
         (self.store, self.state) = (Some(store), state);
+        self.has_forgotten |= self.unsynced > 0;
+        self.unsynced = 0;
         tracing::info!("the replica's file was opened again");
         Ok(transaction)
     }
@@ -257,6 +262,9 @@ impl Writer {
                     }
                 }
                 Request::Sync(sync, reply) => match sync {
+                    Sync::Take(_) if std::mem::take(&mut self.has_forgotten) => {
+                        let _ = reply.send(Err(redb::Error::PreviousIo.into()));
+                    }
                     Sync::Take(messages) => self.taking.push_back(Taking {
                         steps: steps(messages),
                         reply: Some(reply),
@@ -288,13 +296,12 @@ impl Writer {
         if !made.has_changed {
             return Ok(transaction.abort()?);
         }
-        self.unsynced += 1;
-        if made.is_lasting || self.unsynced > MAX_UNSYNCED {
-            self.unsynced = 0;
-        } else {
+        let is_synced = made.is_lasting || self.unsynced >= MAX_UNSYNCED;
+        if !is_synced {
             transaction.set_durability(Durability::None)?;
         }
         transaction.commit()?;
+        self.unsynced = if is_synced { 0 } else { self.unsynced + 1 };
         self.state = made.state;
         let Some(store) = &self.store else {
             return Err(redb::Error::DatabaseClosed);

@@ -13,7 +13,7 @@ use crate::{
     clock::manual::ManualClock,
     replica::{Failed, Filter, Replica, WatchError, WriteError, store::FILE},
 };
-use authguardian_proto::blackboard::v1 as pb;
+use authguardian_proto::{blackboard::v1 as pb, common::v1::Position};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_acknowledged_outlives_a_power_cut() {
@@ -92,5 +92,41 @@ async fn a_disk_that_was_full_is_used_again() {
     let mut watch = replica.watch(&board(), all, Some(position)).unwrap();
     let news = watch.next().await.unwrap();
     assert!(news.changes.iter().any(|change| change.key.as_str() == "b"));
+    replica.close().await;
+}
+
+#[tokio::test]
+async fn what_a_failing_disk_has_forgotten_of_what_was_told_is_told_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk = Disk::under(dir.path());
+    let (clock, ambient) = ManualClock::ambient();
+    let replica = Replica::open(dir.path(), machine(1), Limits::default(), ambient).unwrap();
+    let terms = terms("plans", pb::Level::Eventual);
+    replica.take(vec![told(terms, false)]).await.unwrap();
+    let at = |revision| {
+        let delta = pb::BoardDelta {
+            board: "plans".into(),
+            position: Some(Position { epoch: 1, revision }),
+            ..pb::BoardDelta::default()
+        };
+        let about = Some(pb::follow_response::About::Delta(delta));
+        vec![pb::FollowResponse { about }]
+    };
+    let stands_at = || replica.board(&board()).unwrap().position;
+    // nothing that readers go on from: it is not waited for to be on disk
+    replica.take(at(7)).await.unwrap();
+    assert_eq!(stands_at().unwrap().revision, 7);
+    disk.lock().unwrap().is_full = true;
+    replica.put(put("a", "1")).await.unwrap_err();
+    disk.lock().unwrap().is_full = false;
+    clock.advance(Duration::from_secs(1));
+    replica.put(put("a", "1")).await.unwrap();
+    assert_eq!(stands_at(), None, "forgotten");
+    // what follows on it is not taken, but what begins from where it stands now is
+    let failed = replica.take(at(8)).await.unwrap_err();
+    assert!(matches!(failed, Failed::Storage(_)), "{failed}");
+    assert_eq!(stands_at(), None);
+    replica.take(at(8)).await.unwrap();
+    assert_eq!(stands_at().unwrap().revision, 8);
     replica.close().await;
 }
