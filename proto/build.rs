@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-const FILES: [&str; 19] = [
+const FILES: [&str; 20] = [
     "common/v1/common.proto",
     "identity/v1/enrolment.proto",
     "identity/v1/session.proto",
@@ -21,6 +21,7 @@ const FILES: [&str; 19] = [
     "blackboard/v1/blackboard.proto",
     "blackboard/v1/replica.proto",
     "blackboard/v1/version.proto",
+    "budgets/v1/budget.proto",
     "status/v1/status.proto",
 ];
 

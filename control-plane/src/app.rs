@@ -8,6 +8,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     audit::Refusals,
     blackboard::Blackboard,
+    budgets::{self, Budgets},
     clock::Ambient,
     config::Config,
     db::{self, Db, MIGRATOR, Pools},
@@ -47,6 +48,8 @@ pub struct App {
     pub grants: Grants,
     /// Boards.
     pub blackboard: Blackboard,
+    /// Budgets.
+    pub budgets: Budgets,
     /// Change streams.
     pub publisher: Arc<Publisher>,
     /// Refused calls on their way to the log.
@@ -132,6 +135,8 @@ impl App {
             Arc::clone(&publisher),
             stop.clone(),
         ));
+        let settings = budgets::Settings::from(&config.budgets);
+        let budgets = Budgets::start(db.clone(), ambient.clone(), settings);
         let refusals = Arc::new(Refusals::new(db.clone(), ambient.clone()));
         let jobs = Jobs {
             db: db.clone(),
@@ -140,6 +145,7 @@ impl App {
             grants: grants.clone(),
             registry: registry.clone(),
             blackboard: blackboard.clone(),
+            budgets: budgets.clone(),
             refusals: Arc::clone(&refusals),
         };
         jobs.start(&tasks, &stop);
@@ -153,6 +159,7 @@ impl App {
             registry,
             grants,
             blackboard,
+            budgets,
             publisher,
             refusals,
             connections: Arc::default(),

@@ -6,6 +6,7 @@
 pub mod app;
 pub mod audit;
 pub mod blackboard;
+pub mod budgets;
 pub mod cli;
 pub mod clock;
 pub mod config;

@@ -96,6 +96,8 @@ uuid_ids! {
     SessionId = "ses_";
     /// A key that the control plane signs with; the `kid` of its tokens.
     SigningKeyId = "key_";
+    /// An amount that an agent has set aside of a budget.
+    ReservationId = "rsv_";
 }
 
 macro_rules! name_ids {
@@ -157,13 +159,16 @@ macro_rules! name_ids {
 
 name_ids! {
     /// An agent, as its owner named it.
-    AgentId: is_agent_id, "1 to 128 characters of `A-Z a-z 0-9 _ - . : /`, a letter or digit first",
+    AgentId: is_path_name, "1 to 128 characters of `A-Z a-z 0-9 _ - . : /`, a letter or digit first",
         "^[A-Za-z0-9][A-Za-z0-9_.:/-]{0,127}$";
     /// A resource type, an agent to be called, or a board; the audience of its tokens.
     ResourceTypeName: is_resource_type, "1 to 64 characters of `A-Z 0-9 _`, a letter first, or `agent:` and an agent id, or `board:` and a board's name",
         "^(?:[A-Z][A-Z0-9_]{0,63}|agent:[A-Za-z0-9][A-Za-z0-9_.:/-]{0,127}|board:[a-z][a-z0-9_-]{0,63})$";
     /// A board.
     BoardName: is_board_name, "1 to 64 characters of `a-z 0-9 _ -`, a letter first", "^[a-z][a-z0-9_-]{0,63}$";
+    /// What a budget is for.
+    TaskId: is_path_name, "1 to 128 characters of `A-Z a-z 0-9 _ - . : /`, a letter or digit first",
+        "^[A-Za-z0-9][A-Za-z0-9_.:/-]{0,127}$";
     /// A machine's unique name; a valid DNS name, since certificates carry it.
     MachineName: is_machine_name, "1 to 63 characters of `a-z 0-9 - .`, a letter or digit first and last",
         "^[a-z0-9](?:[a-z0-9.-]{0,61}[a-z0-9])?$";
@@ -171,7 +176,7 @@ name_ids! {
     RequestId: is_request_id, "1 to 128 printable ASCII characters without spaces", "^[!-~]{1,128}$";
 }
 
-fn is_agent_id(text: &str) -> bool {
+fn is_path_name(text: &str) -> bool {
     (1..=128).contains(&text.len())
         && text.as_bytes()[0].is_ascii_alphanumeric()
         && text
@@ -217,7 +222,7 @@ fn is_board_name(text: &str) -> bool {
 
 fn is_resource_type(text: &str) -> bool {
     if let Some(agent) = text.strip_prefix(AGENT_AUDIENCE) {
-        return is_agent_id(agent);
+        return is_path_name(agent);
     }
     if let Some(board) = text.strip_prefix(BOARD_AUDIENCE) {
         return is_board_name(board);

@@ -68,6 +68,11 @@ pub mod authguardian {
             include!(concat!(env!("OUT_DIR"), "/authguardian.blackboard.v1.rs"));
         }
     }
+    pub mod budgets {
+        pub mod v1 {
+            include!(concat!(env!("OUT_DIR"), "/authguardian.budgets.v1.rs"));
+        }
+    }
     pub mod events {
         pub mod v1 {
             include!(concat!(env!("OUT_DIR"), "/authguardian.events.v1.rs"));
@@ -81,7 +86,7 @@ pub mod authguardian {
 }
 
 pub use authguardian::{
-    audit, blackboard, common, events, grants, identity, policy, registry, status as status_api,
+    audit, blackboard, budgets, common, events, grants, identity, policy, registry, status as status_api,
 };
 
 /// The compiled `.proto` files (a `FileDescriptorSet`), for gRPC reflection

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::ids::ApiKeyId;
 
 /// The names of all tools of an edge, which limits can be set for.
-pub const TOOLS: [&str; 17] = [
+pub const TOOLS: [&str; 20] = [
     "request_permission",
     "permission_status",
     "renew_permission",
@@ -26,6 +26,9 @@ pub const TOOLS: [&str; 17] = [
     "lock_acquire",
     "lock_renew",
     "lock_release",
+    "request_allocation",
+    "report_spending",
+    "budget_status",
 ];
 
 /// Most calls per second, and most at once, that a limit can be set to.

@@ -2,6 +2,7 @@
 //! that names it: `--set section.key=value`, the environment
 //! (`AUTHGUARDIAN_SECTION__KEY`), the TOML file, the default.
 
+mod budgets;
 mod database;
 mod identity;
 mod leader_lease;
@@ -16,6 +17,7 @@ use authguardian_discovery::Settings as Mdns;
 use serde::{Deserialize, Serialize};
 
 pub use self::{
+    budgets::Budgets,
     database::{Database, DatabaseUrl},
     identity::Identity,
     leader_lease::LeaderLease,
@@ -46,6 +48,8 @@ pub struct Config {
     pub mdns: Mdns,
     /// Leases and quotas of the registry.
     pub registry: Registry,
+    /// Slices of budgets, and what is kept of them.
+    pub budgets: Budgets,
     /// What is logged, and how.
     pub log: Log,
 }
@@ -76,6 +80,7 @@ impl Config {
             .check()
             .map_err(|problem| ConfigError::invalid("mdns.interfaces", problem))?;
         self.registry.validate()?;
+        self.budgets.validate()?;
         self.log.validate()
     }
 }

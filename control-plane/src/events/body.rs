@@ -2,7 +2,9 @@
 
 use std::fmt;
 
-use authguardian_proto::ids::{AgentId, ApiKeyId, GrantId, MachineId, ResourceTypeName, SessionId};
+use authguardian_proto::ids::{
+    AgentId, ApiKeyId, GrantId, MachineId, ResourceTypeName, SessionId, TaskId,
+};
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
@@ -76,6 +78,13 @@ pub enum ChangeBody {
         /// 0: none.
         #[serde(default)]
         epoch: i64,
+    },
+    /// Stream `budgets`.
+    BudgetChanged {
+        task_id: TaskId,
+        what: String,
+        percent: u32,
+        machine_id: Option<MachineId>,
     },
     /// Stream `policy`: policies or resource types are others.
     PolicyChanged { policy_version: i64 },

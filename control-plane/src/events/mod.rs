@@ -22,6 +22,8 @@ use crate::error::Result;
 /// takes their heads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Stream {
+    /// Budgets.
+    Budgets,
     /// Grants given, renewed, ended.
     Grants,
     /// Machines, API keys, signing keys.
@@ -34,11 +36,18 @@ pub enum Stream {
 
 impl Stream {
     /// All of them, in name order.
-    pub const ALL: [Self; 4] = [Self::Grants, Self::Identity, Self::Policy, Self::Registry];
+    pub const ALL: [Self; 5] = [
+        Self::Budgets,
+        Self::Grants,
+        Self::Identity,
+        Self::Policy,
+        Self::Registry,
+    ];
 
     /// The stable name.
     pub const fn as_str(self) -> &'static str {
         match self {
+            Self::Budgets => "budgets",
             Self::Grants => "grants",
             Self::Identity => "identity",
             Self::Policy => "policy",

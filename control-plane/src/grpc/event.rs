@@ -5,11 +5,12 @@ use std::{pin::Pin, sync::Arc};
 use authguardian_proto::{
     common::v1 as common,
     events::v1::{
-        AgentChanged, ApiKeyChanged, ApiKeyRevoked, Change, Changes, GetHeadsRequest,
-        GetHeadsResponse, GrantExpired, GrantIssued, GrantRenewed, GrantRevoked, GrantsRevoked,
-        ListRevocationsRequest, ListRevocationsResponse, MachineChanged, PolicyChanged, Progress,
-        SessionEnded, SigningKeysChanged, StreamPosition, SuspensionChanged, WatchRequest,
-        WatchResponse, change::Body, event_service_server::EventService, grants_revoked::Target,
+        AgentChanged, ApiKeyChanged, ApiKeyRevoked, BudgetChanged, Change, Changes,
+        GetHeadsRequest, GetHeadsResponse, GrantExpired, GrantIssued, GrantRenewed, GrantRevoked,
+        GrantsRevoked, ListRevocationsRequest, ListRevocationsResponse, MachineChanged,
+        PolicyChanged, Progress, SessionEnded, SigningKeysChanged, StreamPosition,
+        SuspensionChanged, WatchRequest, WatchResponse, change::Body,
+        event_service_server::EventService, grants_revoked::Target,
         watch_response::Message as Sent,
     },
 };
@@ -149,7 +150,7 @@ fn stream_named(name: &str) -> Result<Stream> {
     Stream::parse(name).ok_or_else(|| {
         Error::invalid(
             "stream",
-            "expected `grants`, `identity`, `policy` or `registry`",
+            "expected `budgets`, `grants`, `identity`, `policy` or `registry`",
         )
     })
 }
@@ -275,6 +276,17 @@ fn body(body: ChangeBody) -> Body {
             what,
             machine_id: machine_id.map(|id| id.to_string()).unwrap_or_default(),
             epoch: epoch.unsigned_abs(),
+        }),
+        ChangeBody::BudgetChanged {
+            task_id,
+            what,
+            percent,
+            machine_id,
+        } => Body::BudgetChanged(BudgetChanged {
+            task_id: task_id.to_string(),
+            what,
+            percent,
+            machine_id: machine_id.map(|id| id.to_string()).unwrap_or_default(),
         }),
         ChangeBody::PolicyChanged { policy_version } => Body::PolicyChanged(PolicyChanged {
             policy_version: policy_version.unsigned_abs(),

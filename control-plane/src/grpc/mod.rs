@@ -8,6 +8,7 @@ pub mod audit;
 pub mod auth;
 pub mod blackboard;
 pub mod bootstrap;
+pub mod budgets;
 pub mod connections;
 pub mod convert;
 pub mod enrolment;

@@ -10,6 +10,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     audit::Refusals,
     blackboard::Blackboard,
+    budgets::Budgets,
     clock::Ambient,
     db::{self, Db},
     error::Result,
@@ -40,6 +41,8 @@ pub struct Jobs {
     pub registry: Registry,
     /// Boards, and what ends on them.
     pub blackboard: Blackboard,
+    /// Budgets, and who is silent.
+    pub budgets: Budgets,
     /// Refused calls on their way to the log.
     pub refusals: Arc<Refusals>,
 }
@@ -51,7 +54,7 @@ type Job = (
     fn(Jobs) -> BoxFuture<'static, Result<u64>>,
 );
 
-const JOBS: [Job; 15] = [
+const JOBS: [Job; 19] = [
     ("observe_quorum", Duration::from_secs(1), |jobs| {
         Box::pin(observe_quorum(jobs))
     }),
@@ -81,6 +84,18 @@ const JOBS: [Job; 15] = [
     }),
     ("collect_tombstones", Duration::from_mins(1), |jobs| {
         Box::pin(async move { jobs.blackboard.collect_tombstones().await })
+    }),
+    ("fence_silent", Duration::from_secs(1), |jobs| {
+        Box::pin(async move { jobs.budgets.fence_silent().await })
+    }),
+    ("carry_over", Duration::from_secs(1), |jobs| {
+        Box::pin(async move { jobs.budgets.carry_over().await })
+    }),
+    ("count_children", Duration::from_secs(1), |jobs| {
+        Box::pin(async move { jobs.budgets.count_children().await })
+    }),
+    ("forget_budget_history", Duration::from_mins(1), |jobs| {
+        Box::pin(async move { jobs.budgets.forget_history().await })
     }),
     ("forget_requests", Duration::from_mins(1), |jobs| {
         Box::pin(forget_requests(jobs))

@@ -26,6 +26,10 @@ use authguardian_proto::{
         blackboard_service_server::BlackboardServiceServer,
         replica_service_server::ReplicaServiceServer,
     },
+    budgets::v1::{
+        budget_admin_service_server::BudgetAdminServiceServer,
+        budget_service_server::BudgetServiceServer, slice_service_server::SliceServiceServer,
+    },
     events::v1::event_service_server::EventServiceServer,
     grants::v1::{
         grant_admin_service_server::GrantAdminServiceServer,
@@ -72,6 +76,7 @@ use crate::{
         auth::AuthLayer,
         blackboard::{BlackboardAdmin, BlackboardFace, ReplicaFace},
         bootstrap::Bootstrap,
+        budgets::{BudgetAdmin, BudgetFace, SliceFace},
         enrolment::Enrolment,
         event::Events,
         grant::GrantFace,
@@ -328,6 +333,8 @@ fn edge_services(app: &App, metrics: &Metrics) -> Guarded {
             blackboard: app.blackboard.clone(),
             stop: app.stop.clone(),
         }))
+        .add_service(SliceServiceServer::new(SliceFace(app.budgets.clone())))
+        .add_service(BudgetServiceServer::new(BudgetFace(app.budgets.clone())))
         .add_service(AuditServiceServer::new(audit(app)))
 }
 
@@ -381,6 +388,9 @@ fn admin_services(app: &App, metrics: &Metrics) -> Result<Guarded> {
             blackboard: app.blackboard.clone(),
             stop: app.stop.clone(),
         }))
+        .add_service(BudgetAdminServiceServer::new(BudgetAdmin(
+            app.budgets.clone(),
+        )))
         .add_service(AuditAdminServiceServer::new(audit(app))))
 }
 

@@ -173,6 +173,14 @@ pub const TABLE: &[(&str, Access)] = &[
         Access::Machine,
     ),
     (
+        "/authguardian.budgets.v1.SliceService/Exchange",
+        Access::Machine,
+    ),
+    (
+        "/authguardian.budgets.v1.BudgetService/GetBudget",
+        Access::Session,
+    ),
+    (
         "/authguardian.audit.v1.AuditService/ListOwnEntries",
         Access::Session,
     ),
@@ -386,6 +394,42 @@ pub const TABLE: &[(&str, Access)] = &[
     ),
     (
         "/authguardian.blackboard.v1.BlackboardAdminService/Watch",
+        Access::Role(Role::Viewer),
+    ),
+    (
+        "/authguardian.budgets.v1.BudgetAdminService/CreateBudget",
+        Access::Role(Role::Operator),
+    ),
+    (
+        "/authguardian.budgets.v1.BudgetAdminService/GetBudget",
+        Access::Role(Role::Viewer),
+    ),
+    (
+        "/authguardian.budgets.v1.BudgetAdminService/ListBudgets",
+        Access::Role(Role::Viewer),
+    ),
+    (
+        "/authguardian.budgets.v1.BudgetAdminService/TopUp",
+        Access::Role(Role::Operator),
+    ),
+    (
+        "/authguardian.budgets.v1.BudgetAdminService/Rebalance",
+        Access::Role(Role::Operator),
+    ),
+    (
+        "/authguardian.budgets.v1.BudgetAdminService/Settle",
+        Access::Role(Role::Operator),
+    ),
+    (
+        "/authguardian.budgets.v1.BudgetAdminService/Freeze",
+        Access::Role(Role::Operator),
+    ),
+    (
+        "/authguardian.budgets.v1.BudgetAdminService/Close",
+        Access::Role(Role::Operator),
+    ),
+    (
+        "/authguardian.budgets.v1.BudgetAdminService/ListMovements",
         Access::Role(Role::Viewer),
     ),
     (

@@ -45,6 +45,7 @@ pub(super) const CONTROL_PLANE: Crate = Crate {
         Floor::Open(&["policy"]),
         Floor::Open(&["identity"]),
         Floor::Open(&["registry"]),
+        Floor::Open(&["budgets"]),
         Floor::Open(&["grants"]),
         Floor::Open(&["blackboard"]),
         Floor::Apart(&["grpc", "http", "jobs"]),
