@@ -165,7 +165,8 @@ impl Open {
         for movement in std::mem::take(&mut self.plan.movements) {
             let begins_at = movement.window;
             if !self.kept.contains_key(&begins_at) {
-                numbered.push(self.begin(begins_at, movement.before));
+                let begun = self.begin(begins_at, movement.before);
+                numbered.extend((movement.kind != Kind::Created).then_some(begun));
             }
             numbered.push(movement);
         }

@@ -9,6 +9,7 @@ mod audit;
 mod blackboard;
 mod board;
 mod bootstrap;
+mod budget;
 mod client;
 mod completions;
 mod control_plane;
@@ -111,6 +112,8 @@ enum Command {
     Board(board::BoardArgs),
     /// What is on boards
     Blackboard(blackboard::BlackboardArgs),
+    /// Amounts that many machines spend from together
+    Budget(budget::BudgetArgs),
     /// Who did what
     Audit(audit::AuditArgs),
 }
@@ -180,6 +183,7 @@ impl Command {
             Self::Resume(args) => args.client.output,
             Self::Board(args) => args.client.output,
             Self::Blackboard(args) => args.client.output,
+            Self::Budget(args) => args.client.output,
             Self::Audit(args) => args.client.output,
         }
     }
@@ -208,6 +212,7 @@ impl Command {
             Self::Resume(args) => args.run().await,
             Self::Board(args) => args.run().await,
             Self::Blackboard(args) => args.run().await,
+            Self::Budget(args) => args.run().await,
             Self::Audit(args) => args.run().await,
         }
     }
@@ -271,6 +276,22 @@ mod tests {
         assert!(!parse(&["resume"]));
         assert!(!parse(&["suspend", "--agent", "a", "--everything"]));
         assert!(!parse(&["suspend", "--agent", "a", "list"]));
+    }
+
+    #[test]
+    fn an_amount_of_a_budget_is_a_whole_number_of_at_least_one() {
+        let parse = |verb: &[&str]| {
+            Cli::try_parse_from(["control-plane", "budget"].iter().chain(verb)).is_ok()
+        };
+        let create = |total| parse(&["create", "--task", "t", "--unit", "u", "--total", total]);
+        let top_up = |amount| parse(&["top-up", "t", "--amount", amount]);
+        let settle = |spent| parse(&["settle", "t", "--machine", "m", "--spent", spent]);
+        assert!(create("1") && top_up("1") && settle("1"));
+        assert!(settle("0") && parse(&["settle", "t", "--machine", "m"]));
+        assert!(!create("0") && !top_up("0"));
+        for bad in ["-1", "1.5", "9007199254740992", "1e3", ""] {
+            assert!(!create(bad) && !top_up(bad) && !settle(bad), "{bad:?}");
+        }
     }
 
     #[test]

@@ -10,6 +10,8 @@ mod architecture;
 mod attempts;
 mod authorisation;
 mod blackboard;
+mod budgets;
+mod budgets_cli;
 mod ca_rotation;
 mod certificates;
 mod daemon;

@@ -708,7 +708,14 @@ async fn completions_know_the_nouns_and_verbs_of_each_shell() {
         let script = command.output().await.unwrap();
         assert_eq!(script.status.code(), Some(0));
         let script = String::from_utf8(script.stdout).unwrap();
-        for word in ["api-key", "resource-type", "revoke", "page-token", "watch"] {
+        for word in [
+            "api-key",
+            "resource-type",
+            "revoke",
+            "rebalance",
+            "page-token",
+            "watch",
+        ] {
             assert!(script.contains(word), "{shell} lacks `{word}`");
         }
     }

@@ -1,0 +1,403 @@
+//! Budgets as they are shown.
+
+use std::{collections::BTreeSet, mem};
+
+use authguardian_proto::budgets::v1::{Account, Budget, GetBudgetResponse, Slice, Window};
+use serde::Serialize;
+
+use crate::cli::{
+    failure::Failure,
+    grant::PositionView,
+    output::{Format, Page, Row, note, write_stdout},
+    value::{enum_name, non_empty, rfc3339, short_time},
+};
+
+/// A budget as operators made it.
+#[derive(Debug, Serialize)]
+pub(super) struct BudgetView {
+    pub task_id: String,
+    pub unit: String,
+    /// In each window.
+    pub total: u64,
+    #[serde(flatten)]
+    pub terms: TermsView,
+}
+
+/// What is said of a budget beside its amounts.
+#[derive(Debug, Serialize)]
+pub(super) struct TermsView {
+    state: String,
+    parent: Option<String>,
+    window: String,
+    carries_over: bool,
+    thresholds: Vec<u32>,
+    owner: String,
+    spenders: Vec<String>,
+    created_at: Option<String>,
+}
+
+/// What there is in one window.
+#[derive(Debug, Serialize)]
+pub(super) struct AccountView {
+    /// With what was carried into it.
+    pub total: u64,
+    pub reported: u64,
+    pub overdraft: u64,
+    pub outstanding: u64,
+    pub suspense: u64,
+    pub remaining: u64,
+    /// `None`: there is no window.
+    pub window_begins: Option<String>,
+    pub window_ends: Option<String>,
+}
+
+/// A budget, and what there is of it now.
+#[derive(Debug, Serialize)]
+pub(super) struct StatusView {
+    task_id: String,
+    unit: String,
+    #[serde(flatten)]
+    account: AccountView,
+    /// `None`: there is one window, and it has `total`.
+    total_per_window: Option<u64>,
+    #[serde(flatten)]
+    terms: TermsView,
+    /// Of the stream `budgets`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    position: Option<PositionView>,
+}
+
+/// A machine's part.
+#[derive(Debug, Serialize)]
+pub(super) struct SliceView {
+    machine_id: String,
+    epoch: u64,
+    granted: u64,
+    returned: u64,
+    reported: u64,
+    reserved: u64,
+    leased_until: Option<String>,
+    is_silent: bool,
+    is_closed: bool,
+    window_begins: Option<String>,
+}
+
+/// As `show` writes it for programs.
+#[derive(Debug, Serialize)]
+struct ShownView<'a> {
+    #[serde(flatten)]
+    status: &'a StatusView,
+    slices: &'a [SliceView],
+}
+
+/// Writes a budget and who has which part of it; people are told what to do about
+/// machines that are silent.
+pub(super) fn show(mut found: GetBudgetResponse, output: Format) -> Result<(), Failure> {
+    let slices = mem::take(&mut found.slices)
+        .into_iter()
+        .map(SliceView::from);
+    let slices: Vec<_> = slices.collect();
+    let status = StatusView::from(found);
+    if output != Format::Table {
+        return output.one(&ShownView {
+            status: &status,
+            slices: &slices,
+        });
+    }
+    output.one(&status)?;
+    let slices = Page {
+        items: slices,
+        next_page_token: None,
+    };
+    if !slices.items.is_empty() {
+        write_stdout("\n")?;
+    }
+    output.page(&slices)?;
+    match advice(&status.task_id, &slices.items) {
+        Some(advice) => note(&advice),
+        None => Ok(()),
+    }
+}
+
+/// What can be done about silent machines; `None` where all are heard.
+fn advice(task: &str, slices: &[SliceView]) -> Option<String> {
+    let silent = slices
+        .iter()
+        .filter(|slice| slice.is_silent && !slice.is_closed);
+    let machines: BTreeSet<_> = silent.map(|slice| &slice.machine_id).collect();
+    if machines.is_empty() {
+        return None;
+    }
+    let mut text =
+        "what silent machines hold counts as spent until they report; to end a slice for good:"
+            .to_owned();
+    for machine in machines {
+        text.push_str("\n  control-plane budget settle ");
+        text.push_str(task);
+        text.push_str(" --machine ");
+        text.push_str(machine);
+    }
+    Some(text)
+}
+
+impl From<Budget> for BudgetView {
+    fn from(budget: Budget) -> Self {
+        Self {
+            task_id: budget.task_id.clone(),
+            unit: budget.unit.clone(),
+            total: budget.total,
+            terms: budget.into(),
+        }
+    }
+}
+
+impl From<Budget> for TermsView {
+    fn from(budget: Budget) -> Self {
+        Self {
+            state: enum_name(budget.state().as_str_name(), "STATE_"),
+            window: match budget.window() {
+                Window::Unspecified => "none".to_owned(),
+                window => enum_name(window.as_str_name(), "WINDOW_"),
+            },
+            parent: non_empty(budget.parent),
+            carries_over: budget.carries_over,
+            thresholds: budget.thresholds,
+            owner: budget.owner,
+            spenders: budget.spenders,
+            created_at: rfc3339(budget.created_at.as_ref()),
+        }
+    }
+}
+
+impl From<Account> for AccountView {
+    fn from(account: Account) -> Self {
+        Self {
+            total: account.total,
+            reported: account.reported,
+            overdraft: account.overdraft,
+            outstanding: account.outstanding,
+            suspense: account.suspense,
+            remaining: account.remaining,
+            window_begins: rfc3339(account.window_begins.as_ref()),
+            window_ends: rfc3339(account.window_ends.as_ref()),
+        }
+    }
+}
+
+impl From<GetBudgetResponse> for StatusView {
+    fn from(found: GetBudgetResponse) -> Self {
+        let budget = found.budget.unwrap_or_default();
+        let has_windows = !matches!(budget.window(), Window::Unspecified | Window::None);
+        Self {
+            task_id: budget.task_id.clone(),
+            unit: budget.unit.clone(),
+            account: found.account.unwrap_or_default().into(),
+            total_per_window: has_windows.then_some(budget.total),
+            terms: budget.into(),
+            position: found.position.map(PositionView::from),
+        }
+    }
+}
+
+impl From<Slice> for SliceView {
+    fn from(slice: Slice) -> Self {
+        Self {
+            machine_id: slice.machine_id,
+            epoch: slice.epoch,
+            granted: slice.granted,
+            returned: slice.returned,
+            reported: slice.reported,
+            reserved: slice.reserved,
+            leased_until: rfc3339(slice.leased_until.as_ref()),
+            is_silent: slice.is_silent,
+            is_closed: slice.is_closed,
+            window_begins: rfc3339(slice.window_begins.as_ref()),
+        }
+    }
+}
+
+impl SliceView {
+    /// What it holds and has not told of.
+    fn outstanding(&self) -> u64 {
+        self.granted
+            .saturating_sub(self.returned)
+            .saturating_sub(self.reported)
+    }
+
+    fn state(&self) -> &'static str {
+        match (self.is_closed, self.is_silent) {
+            (true, _) => "closed",
+            (false, true) => "silent",
+            (false, false) => "live",
+        }
+    }
+}
+
+impl Row for StatusView {
+    const PLURAL: &'static str = "budgets";
+    const COLUMNS: &'static [&'static str] = &[
+        "TASK",
+        "UNIT",
+        "TOTAL",
+        "REPORTED",
+        "OUTSTANDING",
+        "REMAINING",
+        "STATE",
+    ];
+
+    fn cells(&self) -> Vec<String> {
+        vec![
+            self.task_id.clone(),
+            self.unit.clone(),
+            self.account.total.to_string(),
+            self.account.reported.to_string(),
+            self.account.outstanding.to_string(),
+            self.account.remaining.to_string(),
+            self.terms.state.clone(),
+        ]
+    }
+}
+
+impl Row for SliceView {
+    const PLURAL: &'static str = "slices";
+    const COLUMNS: &'static [&'static str] = &[
+        "MACHINE",
+        "EPOCH",
+        "GRANTED",
+        "RETURNED",
+        "REPORTED",
+        "RESERVED",
+        "OUTSTANDING",
+        "LEASED UNTIL",
+        "STATE",
+    ];
+
+    fn cells(&self) -> Vec<String> {
+        vec![
+            self.machine_id.clone(),
+            self.epoch.to_string(),
+            self.granted.to_string(),
+            self.returned.to_string(),
+            self.reported.to_string(),
+            self.reserved.to_string(),
+            self.outstanding().to_string(),
+            short_time(self.leased_until.as_deref()),
+            self.state().to_owned(),
+        ]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use authguardian_proto::budgets::v1::State;
+
+    use super::*;
+
+    const MACHINE: &str = "mch_0000000000000000000007";
+
+    fn found() -> GetBudgetResponse {
+        GetBudgetResponse {
+            budget: Some(Budget {
+                task_id: "q4".into(),
+                unit: "tokens".into(),
+                total: 100,
+                window: Window::Day.into(),
+                state: State::Frozen.into(),
+                ..Budget::default()
+            }),
+            account: Some(Account {
+                total: 120,
+                reported: 20,
+                outstanding: 30,
+                suspense: 30,
+                remaining: 70,
+                ..Account::default()
+            }),
+            ..GetBudgetResponse::default()
+        }
+    }
+
+    fn slice(is_silent: bool, is_closed: bool) -> SliceView {
+        SliceView::from(Slice {
+            machine_id: MACHINE.into(),
+            epoch: 1,
+            granted: 50,
+            returned: 5,
+            reported: 20,
+            is_silent,
+            is_closed,
+            ..Slice::default()
+        })
+    }
+
+    #[test]
+    fn amounts_are_those_of_the_present_window() {
+        let status = StatusView::from(found());
+        let expected = ["q4", "tokens", "120", "20", "30", "70", "frozen"];
+        assert_eq!(status.cells(), expected);
+        let json = serde_json::to_value(&status).unwrap();
+        assert_eq!(json["total"], 120, "with what was carried into it");
+        assert_eq!(json["total_per_window"], 100);
+        assert_eq!(
+            (&json["window"], &json["suspense"]),
+            (&"day".into(), &30.into())
+        );
+    }
+
+    #[test]
+    fn a_budget_without_windows_has_one_total() {
+        let budget = Budget {
+            total: 100,
+            ..Budget::default()
+        };
+        let status = StatusView::from(GetBudgetResponse {
+            budget: Some(budget.clone()),
+            ..GetBudgetResponse::default()
+        });
+        assert_eq!(
+            (status.total_per_window, &*status.terms.window),
+            (None, "none")
+        );
+        let json = serde_json::to_value(BudgetView::from(budget)).unwrap();
+        assert_eq!(
+            (&json["total"], &json["window"]),
+            (&100.into(), &"none".into())
+        );
+    }
+
+    #[test]
+    fn programs_read_slices_as_a_list() {
+        let shown = ShownView {
+            status: &StatusView::from(found()),
+            slices: &[slice(true, false)],
+        };
+        let json = serde_json::to_value(&shown).unwrap();
+        assert_eq!(json["remaining"], 70);
+        assert_eq!(json["slices"][0]["machine_id"], MACHINE);
+        assert_eq!(json["slices"][0]["is_silent"], true);
+    }
+
+    #[test]
+    fn a_slice_tells_what_it_holds() {
+        let cells = slice(true, false).cells();
+        assert_eq!((&*cells[6], &*cells[8]), ("25", "silent"));
+        assert_eq!(slice(false, false).cells()[8], "live");
+        assert_eq!(slice(true, true).cells()[8], "closed");
+    }
+
+    #[test]
+    fn a_silent_machine_comes_with_what_to_do_about_it() {
+        let slices = [slice(true, false), slice(true, false), slice(false, false)];
+        let advice = advice("q4", &slices).unwrap();
+        let call = format!("control-plane budget settle q4 --machine {MACHINE}");
+        assert_eq!(advice.matches(&call).count(), 1, "{advice}");
+    }
+
+    #[test]
+    fn nothing_is_to_be_done_about_machines_that_are_heard_or_settled() {
+        assert_eq!(
+            advice("q4", &[slice(false, false), slice(true, true)]),
+            None
+        );
+    }
+}

@@ -1,0 +1,377 @@
+//! What machines tell, and what they get.
+
+use authguardian_proto::reason::Reason;
+use control_plane::{
+    budgets::{Ask, Exchange, NoSlice, Refused, Report},
+    events::Stream,
+};
+
+use super::{needs, once, spent, task, terms};
+use crate::{rig::Rig, wait::until_async};
+
+#[tokio::test]
+async fn what_is_told_twice_late_or_in_another_order_counts_once() {
+    let rig = Rig::open().await;
+    rig.budget("t", terms()).await;
+    let mut machine = rig.spender("m").await;
+    let slice = rig.slice(&mut machine, "t", 1000).await;
+    assert_eq!((slice.epoch, slice.granted), (1, 1000));
+
+    rig.told(&mut machine, "t", spent(&slice, 400))
+        .await
+        .unwrap();
+    rig.told(&mut machine, "t", spent(&slice, 400))
+        .await
+        .unwrap();
+    let back = rig
+        .told(&mut machine, "t", spent(&slice, 100))
+        .await
+        .unwrap();
+    assert_eq!(back.reported, 400, "spending does not shrink");
+
+    let account = rig.view("t").await.account;
+    assert_eq!(
+        (account.reported, account.outstanding, account.rest()),
+        (400, 600, 9000)
+    );
+    rig.adds_up("t").await;
+    assert_eq!(
+        rig.moved("t").await,
+        ["created 10000", "granted 1000", "reported 400"]
+    );
+}
+
+#[tokio::test]
+async fn an_exchange_that_is_older_than_one_that_was_taken_is_refused() {
+    let rig = Rig::open().await;
+    rig.budget("t", terms()).await;
+    let machine = rig.machine("m").await;
+    let exchange = |incarnation, sequence| Exchange {
+        machine,
+        incarnation,
+        sequence,
+        journal: 7,
+        reports: vec![(task("t"), needs(10))],
+        complete: false,
+    };
+    rig.app.budgets.exchange(exchange(2, 5)).await.unwrap();
+    for late in [exchange(2, 5), exchange(2, 4), exchange(1, 9)] {
+        let refused = rig.app.budgets.exchange(late).await.unwrap_err();
+        assert_eq!(refused.reason(), Reason::RevisionConflict);
+    }
+    rig.app.budgets.exchange(exchange(3, 1)).await.unwrap();
+    assert_eq!(rig.view("t").await.account.outstanding, 20);
+}
+
+#[tokio::test]
+async fn no_machine_gets_more_than_there_is_and_all_of_it_can_be_spent() {
+    let rig = Rig::open().await;
+    let beside = rig.beside().await;
+    rig.budget("t", terms()).await;
+    let racing = (0..16).map(|number| {
+        let rig = if number % 2 == 0 { &rig } else { &beside };
+        async move {
+            let mut machine = rig.spender(&format!("m{number}")).await;
+            let mut slice = rig.slice(&mut machine, "t", 7).await;
+            let mut used = 0;
+            loop {
+                used += (slice.granted - used).min(7);
+                let mut report = spent(&slice, used);
+                report.ask.needed = 7;
+                let more = rig.told(&mut machine, "t", report).await.unwrap();
+                if more.granted == slice.granted {
+                    return used;
+                }
+                slice = more;
+            }
+        }
+    });
+    let used: u64 = futures::future::join_all(racing).await.into_iter().sum();
+    assert_eq!(used, 10_000);
+    let account = rig.view("t").await.account;
+    assert_eq!(
+        (account.reported, account.outstanding, account.overdraft),
+        (10_000, 0, 0)
+    );
+    rig.adds_up("t").await;
+}
+
+#[tokio::test]
+async fn whoever_wants_more_than_its_callers_need_gets_no_more_than_its_share() {
+    let rig = Rig::open().await;
+    rig.budget("t", terms()).await;
+    let (mut one, mut other) = (rig.spender("one").await, rig.spender("other").await);
+    let ask = |wanted| Report {
+        ask: Ask { wanted, needed: 0 },
+        ..Report::default()
+    };
+    let all = rig.told(&mut one, "t", ask(8000)).await.unwrap();
+    assert_eq!(all.granted, 8000, "nobody else spends from it");
+    let half = rig.told(&mut other, "t", ask(8000)).await.unwrap();
+    assert_eq!(half.granted, 1000, "half of what was left");
+}
+
+#[tokio::test]
+async fn what_lies_idle_is_asked_back_for_those_who_wait() {
+    let rig = Rig::open().await;
+    rig.budget("t", terms()).await;
+    let (mut idle, mut waiting) = (rig.spender("idle").await, rig.spender("waiting").await);
+    let all = rig.slice(&mut idle, "t", 10_000).await;
+    let before = rig.revision(Stream::Budgets).await;
+    let none = rig.slice(&mut waiting, "t", 300).await;
+    assert_eq!(none.granted, 0);
+    assert_eq!(
+        rig.revision(Stream::Budgets).await,
+        before + 1,
+        "machines are told that it is wanted"
+    );
+
+    let asked = rig.told(&mut idle, "t", spent(&all, 200)).await.unwrap();
+    assert_eq!(asked.give_back, 300);
+    let returned = Report {
+        returned: 300,
+        ..spent(&asked, 200)
+    };
+    let done = rig.told(&mut idle, "t", returned).await.unwrap();
+    assert_eq!(
+        (done.give_back, done.returned),
+        (0, 300),
+        "what is free now is enough"
+    );
+    let mut again = spent(&none, 0);
+    again.ask.needed = 300;
+    let got = rig.told(&mut waiting, "t", again).await.unwrap();
+    assert_eq!(got.granted, 300);
+    rig.adds_up("t").await;
+}
+
+#[tokio::test]
+async fn what_was_spent_beyond_a_slice_is_overdraft_and_stops_what_comes_after() {
+    let rig = Rig::open().await;
+    rig.budget("t", terms()).await;
+    let mut machine = rig.spender("m").await;
+    let slice = rig.slice(&mut machine, "t", 10_000).await;
+    let over = rig
+        .told(&mut machine, "t", spent(&slice, 10_500))
+        .await
+        .unwrap();
+    assert_eq!(over.account.overdraft, 500);
+    assert!(over.lease.is_zero());
+    let mut other = rig.spender("other").await;
+    let none = rig.slice(&mut other, "t", 1).await;
+    assert_eq!((none.granted, none.lease.is_zero()), (0, true));
+    rig.adds_up("t").await;
+
+    rig.app
+        .budgets
+        .top_up(once("top"), task("t"), 600)
+        .await
+        .unwrap();
+    let account = rig.view("t").await.account;
+    assert_eq!(
+        (account.total, account.overdraft, account.rest()),
+        (10_600, 0, 100)
+    );
+    rig.adds_up("t").await;
+}
+
+#[tokio::test]
+async fn numbers_that_contradict_each_other_are_refused_alone() {
+    let rig = Rig::open().await;
+    rig.budget("t", terms()).await;
+    rig.budget("good", terms()).await;
+    let mut machine = rig.spender("m").await;
+    let slice = rig.slice(&mut machine, "t", 100).await;
+    let more_than_given = Report {
+        returned: 101,
+        ..spent(&slice, 0)
+    };
+    let unknown = Report {
+        epoch: 9,
+        ..Report::default()
+    };
+    let reports = vec![
+        ("t", more_than_given),
+        ("good", needs(5)),
+        ("none", needs(5)),
+        ("good", unknown),
+    ];
+    let told = rig.tell(&mut machine, reports).await.unwrap();
+    let refused: Vec<_> = told
+        .iter()
+        .map(|told| told.slice.as_ref().err().copied())
+        .collect();
+    let expected = [
+        Some(NoSlice::Refused(Refused::Contradiction)),
+        None,
+        Some(NoSlice::NoBudget),
+        Some(NoSlice::Refused(Refused::Unknown)),
+    ];
+    assert_eq!(refused, expected);
+    assert_eq!(rig.view("t").await.account.outstanding, 100);
+    assert_eq!(rig.view("good").await.account.outstanding, 5);
+}
+
+#[tokio::test]
+async fn another_journal_begins_another_slice_and_what_the_lost_one_held_stays_spent() {
+    let rig = Rig::open().await;
+    rig.budget("t", terms()).await;
+    let mut machine = rig.spender("m").await;
+    let lost = rig.slice(&mut machine, "t", 1000).await;
+    rig.told(&mut machine, "t", spent(&lost, 400))
+        .await
+        .unwrap();
+    machine.journal = 8;
+    let old = rig.told(&mut machine, "t", spent(&lost, 500)).await;
+    assert_eq!(old, Err(NoSlice::Refused(Refused::Contradiction)));
+    let new = rig.slice(&mut machine, "t", 100).await;
+    assert_eq!((new.epoch, new.granted), (2, 100));
+    let view = rig.view("t").await;
+    assert_eq!(
+        (
+            view.account.reported,
+            view.account.outstanding,
+            view.suspense()
+        ),
+        (400, 700, 600)
+    );
+    rig.adds_up("t").await;
+}
+
+#[tokio::test]
+async fn a_machine_that_has_forgotten_a_slice_is_told_of_it() {
+    let rig = Rig::open().await;
+    rig.budget("t", terms()).await;
+    rig.budget("u", terms()).await;
+    let mut machine = rig.spender("m").await;
+    rig.slice(&mut machine, "t", 1000).await;
+    let known = rig.slice(&mut machine, "u", 1000).await;
+    let exchange = |reports, complete| Exchange {
+        machine: machine.id,
+        incarnation: 2,
+        sequence: i64::from(complete) + 1,
+        journal: 7,
+        reports,
+        complete,
+    };
+    let known = vec![(task("u"), spent(&known, 0))];
+    let told = rig
+        .app
+        .budgets
+        .exchange(exchange(known.clone(), false))
+        .await
+        .unwrap();
+    assert_eq!(told.len(), 1);
+    let told = rig
+        .app
+        .budgets
+        .exchange(exchange(known, true))
+        .await
+        .unwrap();
+    assert_eq!(told.len(), 2);
+    assert_eq!(told[1].task, task("t"));
+    let (_, slice) = told[1].slice.as_ref().unwrap();
+    assert_eq!((slice.epoch, slice.granted), (1, 1000));
+}
+
+#[tokio::test]
+async fn a_slice_whose_machine_is_silent_counts_as_spent_until_it_is_heard() {
+    let rig = Rig::open().await;
+    rig.budget("t", terms()).await;
+    let mut machine = rig.spender("m").await;
+    let slice = rig.slice(&mut machine, "t", 1000).await;
+    assert_eq!(rig.view("t").await.suspense(), 0);
+    rig.leases_end().await;
+    // by the job, of whichever control plane
+    until_async("the slice is fenced", async || {
+        rig.view("t").await.suspense() == 1000
+    })
+    .await;
+    let audited: i64 =
+        sqlx::query_scalar("SELECT count(*) FROM audit_entry WHERE action = 'budget.fence'")
+            .fetch_one(rig.database.pool())
+            .await
+            .unwrap();
+    assert_eq!(audited, 1);
+    let back = rig
+        .told(&mut machine, "t", spent(&slice, 700))
+        .await
+        .unwrap();
+    assert!(back.lease.is_positive());
+    let view = rig.view("t").await;
+    assert_eq!(
+        (
+            view.suspense(),
+            view.account.reported,
+            view.account.outstanding
+        ),
+        (0, 700, 300)
+    );
+}
+
+#[tokio::test]
+async fn a_machine_that_ends_gives_back_and_begins_another_slice_later() {
+    let rig = Rig::open().await;
+    rig.budget("t", terms()).await;
+    let mut machine = rig.spender("m").await;
+    let slice = rig.slice(&mut machine, "t", 1000).await;
+    let end = Report {
+        returned: 600,
+        ends: true,
+        ..spent(&slice, 400)
+    };
+    rig.told(&mut machine, "t", end).await.unwrap();
+    let account = rig.view("t").await.account;
+    assert_eq!(
+        (account.reported, account.outstanding, account.rest()),
+        (400, 0, 9600)
+    );
+    let next = rig.slice(&mut machine, "t", 10).await;
+    assert_eq!((next.epoch, next.granted), (2, 10));
+    rig.adds_up("t").await;
+}
+
+#[tokio::test]
+async fn thresholds_are_told_once_and_again_after_a_top_up() {
+    let rig = Rig::open().await;
+    rig.budget("t", terms()).await;
+    let mut machine = rig.spender("m").await;
+    let slice = rig.slice(&mut machine, "t", 10_000).await;
+    let told = async || {
+        let told: Vec<String> = sqlx::query_scalar(
+            "SELECT body->>'percent' FROM change WHERE stream = 'budgets' AND body->>'what' = 'threshold' ORDER BY revision",
+        )
+        .fetch_all(rig.database.pool())
+        .await
+        .unwrap();
+        told.join(" ")
+    };
+    rig.told(&mut machine, "t", spent(&slice, 4_999))
+        .await
+        .unwrap();
+    assert_eq!(told().await, "");
+    rig.told(&mut machine, "t", spent(&slice, 9_000))
+        .await
+        .unwrap();
+    rig.told(&mut machine, "t", spent(&slice, 9_500))
+        .await
+        .unwrap();
+    assert_eq!(told().await, "50 80");
+    rig.told(&mut machine, "t", spent(&slice, 10_000))
+        .await
+        .unwrap();
+    assert_eq!(told().await, "50 80 100");
+    rig.app
+        .budgets
+        .top_up(once("top"), task("t"), 10_000)
+        .await
+        .unwrap();
+    let slice = rig
+        .told(&mut machine, "t", spent(&slice, 10_000))
+        .await
+        .unwrap();
+    rig.told(&mut machine, "t", spent(&slice, 16_000))
+        .await
+        .unwrap();
+    assert_eq!(told().await, "50 80 100 80");
+}
