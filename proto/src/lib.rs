@@ -86,7 +86,8 @@ pub mod authguardian {
 }
 
 pub use authguardian::{
-    audit, blackboard, budgets, common, events, grants, identity, policy, registry, status as status_api,
+    audit, blackboard, budgets, common, events, grants, identity, policy, registry,
+    status as status_api,
 };
 
 /// The compiled `.proto` files (a `FileDescriptorSet`), for gRPC reflection

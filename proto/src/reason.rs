@@ -177,14 +177,17 @@ impl Reason {
     /// Whether it is told before request ids are looked at: then it says
     /// nothing of an earlier try of the same request whose reply was lost.
     pub const fn precedes_request_ids(self) -> bool {
-        matches!(
+        let comes_before = matches!(
             self.code(),
             Code::Unauthenticated
                 | Code::RateLimited
                 | Code::ResourceExhausted
                 | Code::Unavailable
                 | Code::Internal
-        ) || matches!(self, Self::MachineBanned | Self::MachineEvicted)
+        );
+        // what is left of a budget is looked at in the transaction of the request
+        let is_judged = matches!(self, Self::BudgetExhausted);
+        comes_before && !is_judged || matches!(self, Self::MachineBanned | Self::MachineEvicted)
     }
 
     /// Reads the stable text.

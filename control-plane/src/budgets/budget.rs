@@ -10,7 +10,10 @@ use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
 use super::{account::Amount, window::Window};
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    identity::{Machine, Serves},
+};
 
 /// Stands for every agent, among spenders.
 const EVERYBODY: &str = "*";
@@ -122,6 +125,16 @@ impl Budget {
     pub fn lets_spend(&self, agent: &AgentId) -> bool {
         let mut spenders = self.terms.spenders.iter();
         spenders.any(|named| named == EVERYBODY || named == agent.as_str())
+    }
+}
+
+impl Budget {
+    /// Whether some agent that a machine may serve may spend from it.
+    pub(super) fn is_spent_from(&self, machine: &Machine) -> bool {
+        match &machine.terms.agents {
+            Serves::Any => true,
+            Serves::Only(agents) => agents.iter().any(|agent| self.lets_spend(agent)),
+        }
     }
 }
 

@@ -28,6 +28,7 @@ use crate::{
     },
     error::{Error, Result},
     events::{self, ChangeBody, Stream},
+    identity, policy,
 };
 
 /// Between two times that all machines are told that a budget is wanted.
@@ -64,6 +65,8 @@ pub struct Told {
 pub enum NoSlice {
     /// There is no such budget.
     NoBudget,
+    /// Nobody may spend from it at this machine.
+    Barred,
     /// Its numbers were not taken.
     Refused(Refused),
 }
@@ -73,6 +76,7 @@ impl NoSlice {
     pub const fn reason(self) -> Reason {
         match self {
             Self::NoBudget => Reason::BudgetNotFound,
+            Self::Barred => Reason::PermissionDenied,
             Self::Refused(_) => Reason::InvalidArgument,
         }
     }
@@ -149,6 +153,9 @@ impl batch::Operation for Operation {
             }
         }
         let mut locked = Locked::lock(&mut tx, &tasks, &named, self.settings.lease).await?;
+        let machines: Vec<MachineId> = taken.keys().copied().collect();
+        let machines = identity::machine::machines(&mut tx, &machines).await?;
+        locked.bar(&machines, &policy::suspensions(&mut tx).await?);
         let mut replies = Vec::with_capacity(requests.len());
         for exchange in requests {
             replies.push(if is_taken(exchange, &taken) {
@@ -205,32 +212,36 @@ fn late() -> Error {
 }
 
 fn hear(locked: &mut Locked, exchange: &Exchange, tasks: &BTreeSet<TaskId>) -> Vec<Told> {
-    let (machine, journal) = (exchange.machine, exchange.journal);
-    let mut told: Vec<Told> = exchange
-        .reports
-        .iter()
-        .map(|(task, report)| {
-            let slice = locked
-                .get_mut(task)
-                .ok_or(NoSlice::NoBudget)
-                .and_then(|plan| {
-                    let answer = plan.exchange(machine, journal, *report);
-                    answer
-                        .map(|answer| (plan.budget.clone(), answer))
-                        .map_err(NoSlice::Refused)
-                });
-            Told {
-                task: task.clone(),
-                slice,
-            }
-        })
-        .collect();
+    let mut told: Vec<Told> = Vec::with_capacity(exchange.reports.len());
+    for (task, report) in &exchange.reports {
+        told.push(Told {
+            task: task.clone(),
+            slice: hear_one(locked, exchange, task, *report),
+        });
+    }
     if exchange.complete {
         for task in tasks {
             told.extend(forgotten(locked, exchange, task));
         }
     }
     told
+}
+
+fn hear_one(
+    locked: &mut Locked,
+    exchange: &Exchange,
+    task: &TaskId,
+    report: Report,
+) -> std::result::Result<(Budget, Answer), NoSlice> {
+    let machine = exchange.machine;
+    let plan = locked.get_mut(task).ok_or(NoSlice::NoBudget)?;
+    let answer = plan
+        .exchange(machine, exchange.journal, report)
+        .map_err(NoSlice::Refused)?;
+    if answer.epoch == 0 && plan.barred.contains(&machine) {
+        return Err(NoSlice::Barred);
+    }
+    Ok((plan.budget.clone(), answer))
 }
 
 /// What the machine has of a budget and did not name: it never heard of it.

@@ -19,6 +19,8 @@ use crate::{
     audit::{Context, Entry},
     error::Result,
     events::ChangeBody,
+    identity::Machine,
+    policy::Suspensions,
 };
 
 /// Budgets of one transaction.
@@ -89,7 +91,18 @@ impl Locked {
         self.open.get_mut(task).map(|open| &mut open.plan)
     }
 
-    /// Takes an account in whose window has ended.
+    /// Has machines get nothing of the budgets that nobody may spend from there.
+    pub(super) fn bar(&mut self, machines: &[Machine], suspensions: &Suspensions) {
+        for open in self.open.values_mut() {
+            let budget = &open.budget;
+            let barred = machines.iter().filter(|machine| {
+                suspensions.cover_machine(machine.id) || !budget.is_spent_from(machine)
+            });
+            open.plan.barred = barred.map(|machine| machine.id).collect();
+        }
+    }
+
+    /// Takes the account of a window that has ended.
     pub(super) fn insert(&mut self, kept: Kept) {
         if let Some(open) = self.open.get_mut(&kept.task) {
             open.plan.accounts.insert(kept.begins_at, kept.account);
@@ -140,6 +153,7 @@ impl Open {
             lease,
             accounts: BTreeMap::new(),
             held: Vec::new(),
+            barred: BTreeSet::new(),
             movements: Vec::new(),
             is_wanted: false,
         };

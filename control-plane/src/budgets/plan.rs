@@ -1,7 +1,7 @@
 //! What exchanges with machines come to, in memory: one budget, locked, with what there is
 //! of it and who has which part. What was done is then written at once.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use authguardian_proto::ids::MachineId;
 use serde::{Deserialize, Serialize};
@@ -121,6 +121,8 @@ pub struct Plan {
     pub accounts: BTreeMap<Option<OffsetDateTime>, Account>,
     /// All that are open, and those that are told of.
     pub held: Vec<Held>,
+    /// Machines that may not spend from it: they tell what they have spent, and get nothing.
+    pub barred: BTreeSet<MachineId>,
     /// What was done.
     pub movements: Vec<Movement>,
     /// Whether machines are to be woken: they have what others wait for.
@@ -157,7 +159,7 @@ impl Plan {
         let Some(at) = at else {
             return Ok(self.answer(None, 0));
         };
-        let gives = !report.ends && self.is_present(at) && self.budget.state == State::Active;
+        let gives = !report.ends && self.is_present(at) && self.may_spend(at);
         if gives {
             self.give(at, report.ask);
         }
@@ -197,11 +199,13 @@ impl Plan {
             if held.journal != journal {
                 // what an earlier disk held stays counted as spent
                 held.is_silent |= !held.slice.is_closed;
-            } else if held.window == window && !held.slice.is_closed {
+            } else if !held.slice.is_closed && (held.window == window || held.heard_at < self.now) {
+                // of the window, or of one that ended before the machine heard of it
                 return Some(at);
             }
         }
-        if ask == Ask::default() || self.budget.state == State::Closed {
+        let is_barred = self.barred.contains(&machine);
+        if ask == Ask::default() || self.budget.state == State::Closed || is_barred {
             return None;
         }
         self.held.push(Held {
@@ -266,6 +270,11 @@ impl Plan {
                 && other.epoch > held.epoch
                 && other.journal != held.journal
         })
+    }
+
+    /// Whether it may be spent from as far as the budget and its machine go.
+    fn may_spend(&self, at: usize) -> bool {
+        self.budget.state == State::Active && !self.barred.contains(&self.held[at].machine)
     }
 
     fn give(&mut self, at: usize, ask: Ask) {
@@ -350,7 +359,7 @@ impl Plan {
             .get(&self.held[at].window)
             .copied()
             .unwrap_or_default();
-        if !self.is_present(at) || self.budget.state != State::Active || account.overdraft > 0 {
+        if !self.is_present(at) || !self.may_spend(at) || account.overdraft > 0 {
             return self.now;
         }
         let until = self.now + self.lease;

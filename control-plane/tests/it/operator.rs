@@ -695,7 +695,8 @@ async fn the_status_tells_figures_and_heads() {
         .iter()
         .map(|head| head["stream"].as_str().unwrap())
         .collect();
-    assert_eq!(streams, ["grants", "identity", "policy", "registry"]);
+    let expected = ["budgets", "grants", "identity", "policy", "registry"];
+    assert_eq!(streams, expected);
     let yaml = operator.run(&["status", "-o", "yaml"]).await.stdout;
     assert!(yaml.contains("trust_domain: example.org\n"), "{yaml}");
 }

@@ -52,7 +52,7 @@ Examples:
 
 `reported` is what machines have told that they spent, `outstanding` what they and budgets below hold and have not told of, `remaining` what can still be given: reported - overdraft + outstanding never goes beyond the total. `overdraft` is the part of `reported` that nobody had; nothing is given until a top-up covers it.
 
-A machine that is not heard of in time is silent: what it holds (`suspense`) counts as spent until it reports, or `settle` ends its slice. What it tells after that is overdraft.
+A machine that is not heard of in time is silent: what it holds (`suspense`) counts as spent until it reports, or `settle` ends its slice. What it tells after that is overdraft. Until its lease has ended (`budgets.lease_seconds`) it cannot be settled, and where it is cut off it may still spend from a budget that was frozen or closed meanwhile.
 
 Amounts are whole numbers in the budget's unit. Without `--spender` every agent may spend. With a parent the total is taken from that one, and what was not spent goes back when the budget is closed.";
 

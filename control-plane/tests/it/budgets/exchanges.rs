@@ -2,8 +2,9 @@
 
 use authguardian_proto::reason::Reason;
 use control_plane::{
-    budgets::{Ask, Exchange, NoSlice, Refused, Report},
-    events::Stream,
+    budgets::{Ask, Exchange, NoSlice, Refused, Report, Terms},
+    events::{Stream, SuspensionTarget},
+    identity::{self, Serves},
 };
 
 use super::{needs, once, spent, task, terms};
@@ -374,4 +375,40 @@ async fn thresholds_are_told_once_and_again_after_a_top_up() {
         .await
         .unwrap();
     assert_eq!(told().await, "50 80 100 80");
+}
+
+#[tokio::test]
+async fn a_machine_where_nobody_may_spend_gets_nothing_and_tells_what_it_spent() {
+    let rig = Rig::open().await;
+    let only = Terms {
+        spenders: vec!["scout".to_owned()],
+        ..terms()
+    };
+    rig.budget("t", only).await;
+    rig.budget("all", terms()).await;
+    let serves = |agent: &str| identity::Terms {
+        agents: Serves::Only(vec![agent.parse().unwrap()]),
+        ..identity::Terms::default()
+    };
+    let mut other = rig.spender_for("other", serves("analyst")).await;
+    let none = rig.told(&mut other, "t", needs(5)).await;
+    assert_eq!(none, Err(NoSlice::Barred));
+    assert_eq!(rig.slice(&mut other, "all", 5).await.granted, 5);
+
+    let mut machine = rig.spender_for("m", serves("scout")).await;
+    let slice = rig.slice(&mut machine, "t", 100).await;
+    assert_eq!(slice.granted, 100);
+    let suspend = SuspensionTarget::Machine(machine.id);
+    rig.app
+        .grants
+        .suspend(once("s"), suspend, "a test")
+        .await
+        .unwrap();
+    let mut more = spent(&slice, 60);
+    more.ask.needed = 100;
+    let told = rig.told(&mut machine, "t", more).await.unwrap();
+    assert_eq!(
+        (told.granted, told.reported, told.lease.is_zero()),
+        (100, 60, true)
+    );
 }

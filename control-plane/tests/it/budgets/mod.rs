@@ -15,6 +15,7 @@ use control_plane::{
         Answer, Ask, Budget, Exchange, NewBudget, NoSlice, Report, Terms, Told, View, Window,
     },
     error::Result,
+    identity,
 };
 
 use crate::{
@@ -57,8 +58,12 @@ impl Rig {
     }
 
     pub(crate) async fn spender(&self, name: &str) -> Machine {
+        self.spender_for(name, identity::Terms::default()).await
+    }
+
+    pub(crate) async fn spender_for(&self, name: &str, terms: identity::Terms) -> Machine {
         Machine {
-            id: self.machine(name).await,
+            id: self.machine_for(name, terms).await,
             sequence: 0,
             journal: 7,
         }

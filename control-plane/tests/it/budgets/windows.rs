@@ -3,7 +3,7 @@
 use control_plane::budgets::{Terms, Window};
 use time::{Duration, OffsetDateTime};
 
-use super::{spent, task, terms};
+use super::{needs, spent, task, terms};
 use crate::rig::Rig;
 
 fn monthly(carries_over: bool) -> Terms {
@@ -57,7 +57,16 @@ async fn a_slice_ends_with_its_window_and_what_was_spent_of_it_counts_there() {
         (10_000, 0, 0)
     );
 
-    let new = rig.slice(&mut machine, "t", 1000).await;
+    let forgot = rig.slice(&mut machine, "t", 1000).await;
+    let told_again = (forgot.epoch, forgot.is_over);
+    assert_eq!(
+        told_again,
+        (1, true),
+        "the machine may not have heard of it"
+    );
+    let both = vec![("t", spent(&old, 400)), ("t", needs(1000))];
+    let told = rig.tell(&mut machine, both).await.unwrap();
+    let (_, new) = told[1].slice.as_ref().unwrap();
     assert_eq!((new.epoch, new.granted), (2, 1000));
     let mut rest = spent(&old, 400);
     rest.returned = 600;
