@@ -1,7 +1,7 @@
 //! The AuthGuardian edge: a thin process on every host that exposes MCP
 //! locally and forwards what it cannot answer itself over mTLS.
 //!
-//! Who may import whom: `faces → mcp → core → {limits verify agents neighbours gossip peers endpoints
+//! Who may import whom: `faces → mcp → core → {limits slices verify agents neighbours gossip peers endpoints
 //! upstream identity replica}`, which never import each other; `freshness`, `dial`, `trust`, `clock` and `config`
 //! stand below all of them.
 
@@ -23,6 +23,7 @@ pub mod mcp;
 pub mod neighbours;
 pub mod peers;
 pub mod replica;
+pub mod slices;
 pub mod trust;
 pub mod upstream;
 pub mod verify;

@@ -404,7 +404,11 @@ impl Plan {
         }
     }
 
-    fn settle(&mut self, machine: MachineId, spent: Option<Amount>) -> Result<Settled> {
+    /// Ends the open slices of a machine that is silent.
+    ///
+    /// # Errors
+    /// As [`Budgets::settle`]; nothing was done.
+    pub fn settle(&mut self, machine: MachineId, spent: Option<Amount>) -> Result<Settled> {
         let open = |held: &&mut Held| held.machine == machine && !held.slice.is_closed;
         let mut open: Vec<&mut Held> = self.held.iter_mut().filter(open).collect();
         if open.is_empty() {

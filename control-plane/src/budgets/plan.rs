@@ -64,7 +64,7 @@ pub struct Answer {
 }
 
 /// A slice, and what its machine has said of it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Held {
     /// Whose.
     pub machine: MachineId,

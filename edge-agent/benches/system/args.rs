@@ -64,6 +64,8 @@ pub(crate) enum Section {
     Blackboard,
     /// An edge's replica of boards: by REST against a bare handler, among a million keys, and on 50 edges
     Replica,
+    /// Amounts set aside and settled at an edge, against Redis and PostgreSQL counting them
+    Budgets,
     /// What the gRPC framework alone can do
     Floor,
 }

@@ -29,15 +29,46 @@ pub(crate) async fn per_thousand<C: Client, F>(
 where
     F: Future<Output = Result<Vec<C>>> + Send,
 {
+    let (commits, answers) = during(args, postgres, plan, connect).await?;
+    #[expect(clippy::cast_precision_loss, reason = "counts of a few seconds")]
+    let per_thousand = commits * 1e3 / answers as f64;
+    Ok((per_thousand, answers))
+}
+
+/// Commits per second of a load, likewise; and how many answers it had.
+///
+/// # Errors
+/// As the load.
+pub(crate) async fn per_second<C: Client, F>(
+    args: &Args,
+    postgres: &Postgres,
+    plan: &Plan,
+    connect: impl FnOnce() -> F + Send,
+) -> Result<(f64, u64)>
+where
+    F: Future<Output = Result<Vec<C>>> + Send,
+{
+    let (commits, answers) = during(args, postgres, plan, connect).await?;
+    let took = plan.warm_up + plan.duration;
+    Ok((commits / took.as_secs_f64(), answers))
+}
+
+async fn during<C: Client, F>(
+    args: &Args,
+    postgres: &Postgres,
+    plan: &Plan,
+    connect: impl FnOnce() -> F + Send,
+) -> Result<(f64, u64)>
+where
+    F: Future<Output = Result<Vec<C>>> + Send,
+{
     let before = Count::settled(args, postgres).await?;
     let idle = Count::settled(args, postgres).await?;
     let outcome = load::run(plan, connect)?;
     let after = Count::settled(args, postgres).await?;
     let by_itself = before.per_second_until(&idle) * idle.seconds_until(&after);
     let commits = (idle.commits_until(&after) - by_itself).max(0.0);
-    #[expect(clippy::cast_precision_loss, reason = "counts of a few seconds")]
-    let per_thousand = commits * 1e3 / outcome.answers as f64;
-    Ok((per_thousand, outcome.answers))
+    Ok((commits, outcome.answers))
 }
 
 struct Count {

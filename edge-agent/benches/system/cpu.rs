@@ -22,17 +22,19 @@ pub(crate) const BRIDGES: &str = "bridges";
 pub(crate) const CONTROL_PLANE: &str = "control plane";
 pub(crate) const POSTGRESQL: &str = "PostgreSQL";
 pub(crate) const STANDBY: &str = "standby";
+pub(crate) const REDIS: &str = "Redis";
 /// A trivial server, as a baseline.
 pub(crate) const TRIVIAL: &str = "trivial server";
 pub(crate) const LOAD_GENERATOR: &str = "load generator";
 
 /// All names, in the order of the table.
-pub(crate) const PARTS: [&str; 7] = [
+pub(crate) const PARTS: [&str; 8] = [
     EDGE,
     BRIDGES,
     CONTROL_PLANE,
     POSTGRESQL,
     STANDBY,
+    REDIS,
     TRIVIAL,
     LOAD_GENERATOR,
 ];

@@ -257,6 +257,11 @@ fn is_ready(address: SocketAddr) -> bool {
     answer().is_ok_and(|status| &status == b"HTTP/1.1 200")
 }
 
+/// One that nobody listens at.
+pub(crate) fn free_address() -> Result<SocketAddr> {
+    free_addresses().map(|[address, _]| address)
+}
+
 /// Two that differ: both are taken at once.
 fn free_addresses() -> Result<[SocketAddr; 2]> {
     let take = || TcpListener::bind((Ipv4Addr::LOCALHOST, 0));

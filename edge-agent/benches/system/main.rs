@@ -6,6 +6,7 @@
 
 mod args;
 mod blackboard;
+mod budgets;
 mod checks;
 mod commits;
 mod confirmed;
@@ -79,6 +80,7 @@ async fn bench(args: &Args) -> Result<()> {
             Section::Registry => registry::run(args).await?,
             Section::Blackboard => blackboard::run(args).await?,
             Section::Replica => replica::run(args).await?,
+            Section::Budgets => budgets::run(args).await?,
             Section::Floor => floor::run(args)?,
         });
     }

@@ -26,11 +26,20 @@ CREATE TABLE baseline_audit (
     action     text        NOT NULL,
     outcome    text        NOT NULL,
     request_id text        NOT NULL
-);";
+);
+CREATE TABLE baseline_budget (
+    task_id text   PRIMARY KEY,
+    total   bigint NOT NULL,
+    spent   bigint NOT NULL,
+    CHECK (spent BETWEEN 0 AND total)
+) WITH (fillfactor = 50);
+INSERT INTO baseline_budget VALUES ('bench', 9007199254740991, 0);";
 
 const SET_REQUEST: &str = "\\set request random(1, 1000000000)\n";
 const INSERT_GRANT: &str = "INSERT INTO baseline_grant (agent_id, resource_type, justification, issued_at, expires_at) VALUES ('data_analyst', 'SAP_API', 'Q4 analysis task', now(), now() + interval '1 hour');\n";
 const INSERT_AUDIT: &str = "INSERT INTO baseline_audit (at, subject, action, outcome, request_id) VALUES (now(), 'data_analyst', 'grant.request', 'granted', (:request)::text);\n";
+
+const UPDATE_BUDGET: &str = "UPDATE baseline_budget SET spent = spent + 80 WHERE task_id = 'bench' RETURNING total - spent;\n";
 
 /// What a client does over and over.
 #[derive(Debug, Clone, Copy)]
@@ -39,6 +48,8 @@ pub(crate) enum Transaction {
     TwoInserts,
     /// Hardly more than a commit.
     OneInsert,
+    /// Spending from a budget that is one row.
+    OneUpdate,
 }
 
 /// The baseline's database on a cluster.
@@ -46,6 +57,7 @@ pub(crate) struct Pgbench {
     program: PathBuf,
     two_inserts: PathBuf,
     one_insert: PathBuf,
+    one_update: PathBuf,
     url: String,
 }
 
@@ -86,6 +98,7 @@ impl Pgbench {
             program: beside_the_server(postgres.part().pid)?,
             two_inserts: write("two_inserts.sql", &both)?,
             one_insert: write("one_insert.sql", &[SET_REQUEST, INSERT_AUDIT])?,
+            one_update: write("one_update.sql", &[UPDATE_BUDGET])?,
             url,
         })
     }
@@ -100,6 +113,7 @@ impl Pgbench {
         let script = match transaction {
             Transaction::TwoInserts => &self.two_inserts,
             Transaction::OneInsert => &self.one_insert,
+            Transaction::OneUpdate => &self.one_update,
         };
         let threads = clients.min(std::thread::available_parallelism()?.get());
         let seconds = duration.as_secs().max(1);

@@ -85,6 +85,11 @@ impl System {
         Edge::start(self.control_plane.server()?, &token, settings)
     }
 
+    /// A control plane in this process, on the same database.
+    pub(crate) async fn app(&self) -> Result<App> {
+        open(self.postgres.url(), &self.postgres.dir().join("master.key")).await
+    }
+
     /// How many grants are in the database.
     pub(crate) async fn grants(&self) -> Result<u64> {
         let query = "SELECT count(*) FROM permission_grant WHERE decision = 'granted'";
@@ -99,14 +104,7 @@ pub(crate) async fn set_up(
     machines: usize,
 ) -> Result<(String, Vec<String>)> {
     app::migrate(url).await?;
-    let mut config = Config::default();
-    config.database.url = url.to_owned().into();
-    config.identity.master_key_file = master_key.to_owned();
-    let ambient = Ambient {
-        clock: Arc::new(SystemClock::default()),
-        entropy: Arc::new(Entropy::from_system()?),
-    };
-    let app = App::open(&config, ambient).await?;
+    let app = open(url, master_key).await?;
     let agent: AgentId = AGENT.parse()?;
     let put = PutAgent {
         id: agent.clone(),
@@ -140,4 +138,15 @@ pub(crate) async fn set_up(
     }
     app.close().await;
     Ok((ApiKey::new(key.id, seed).expose().to_string(), join_tokens))
+}
+
+async fn open(url: &str, master_key: &Path) -> Result<App> {
+    let mut config = Config::default();
+    config.database.url = url.to_owned().into();
+    config.identity.master_key_file = master_key.to_owned();
+    let ambient = Ambient {
+        clock: Arc::new(SystemClock::default()),
+        entropy: Arc::new(Entropy::from_system()?),
+    };
+    Ok(App::open(&config, ambient).await?)
 }

@@ -22,7 +22,7 @@ use crate::{
     agents::Agents,
     clock::Ambient,
     config::{Alone, Certificate, Config, ConfigError},
-    core::{CertificateFollower, Core, Here, MachineFollower, Rooms, VerifierFollower},
+    core::{BudgetFollower, CertificateFollower, Core, Here, MachineFollower, Rooms, VerifierFollower},
     dial::{Channel, ServerAddress, follow_service},
     endpoints::Endpoints,
     faces::{self, CertificateError, CertificateFiles, Health, MakeHandler, Server, Users},
@@ -32,6 +32,7 @@ use crate::{
     },
     lifecycle::{self, Addresses},
     replica::{self, Replica},
+    slices::{self, Slices},
     upstream::{Feed, Follower, Sessions, Upstream},
     verify::Verifier,
 };
@@ -82,6 +83,9 @@ pub enum RunError {
     /// The replica of boards cannot be used.
     #[error("the replica of boards cannot be used: {0}")]
     Replica(#[from] replica::OpenError),
+    /// This machine's slices of budgets cannot be used.
+    #[error("the slices of budgets cannot be used: {0}")]
+    Slices(#[from] slices::OpenError),
     /// The client of agents' MCP servers cannot be made.
     #[error("cannot make an HTTP client: {0}")]
     Endpoints(#[from] reqwest::Error),
@@ -151,16 +155,18 @@ pub async fn run<H: ServerHandler>(
     let verifier = Verifier::new(freshness.clone());
     let sessions = sessions(config, &channel, &ambient, &freshness);
     let changed = Arc::new(Notify::new());
+    let slices = open_slices(config, &ambient).await?;
     let followers: Vec<Arc<dyn Follower>> = vec![
         Arc::new(VerifierFollower(verifier.clone())),
         Arc::new(CertificateFollower(changed.clone())),
         Arc::new(MachineFollower(among_peers.trust.clone())),
+        Arc::new(BudgetFollower(slices.clone())),
         sessions.clone(),
     ];
     let feed = Feed::new(ambient.clone(), freshness, identity.machine_id, followers);
     let upstream = Upstream::new(channel.clone(), ambient.clone(), sessions, feed.clone());
     let mut hearing = among_peers.hearing(config, &verifier, &ambient);
-    let rooms = rooms(config, &among_peers, &ambient, identity.machine_id).await?;
+    let rooms = rooms(config, &among_peers, slices, &ambient, identity.machine_id).await?;
     let core = Core::new(
         upstream,
         verifier,
@@ -212,7 +218,7 @@ pub async fn run<H: ServerHandler>(
     let further = faces::agents_router(&core, &config.limits);
     among_peers.serve(&server, config, hearing.gossip(), further, &mut tasks);
     tracing::info!(http = addresses.url(), socket = %addresses.socket.display(), machine = %addresses.machine_id, "listening");
-    let ready = tell_when_ready(core, feed, options.ready_file, addresses.clone());
+    let ready = tell_when_ready(core.clone(), feed, options.ready_file, addresses.clone());
     tasks.spawn(until(&background, ready));
 
     let why = lifecycle::told_to_stop(options.exit_with_parent);
@@ -221,6 +227,7 @@ pub async fn run<H: ServerHandler>(
     lifecycle::tell_stopping();
     stop.cancel();
     drain(&server).await;
+    core.give_slices_back().await;
     background.cancel();
     while tasks.join_next().await.is_some() {}
     remove_socket(&addresses);
@@ -253,6 +260,8 @@ fn keep_up(
     if !peer_address.is_empty() {
         tasks.spawn(core.clone().keep_telling(stop.clone()));
     }
+    tasks.spawn(core.clone().keep_slices(stop.clone()));
+    tasks.spawn(core.clone().tend_slices(stop.clone()));
     tasks.spawn(core.clone().keep_lease(peer_address, stop.clone()));
     tasks.spawn(core.clone().follow_registry(stop.clone()));
     tasks.spawn(core.clone().keep_replica(stop.clone()));
@@ -282,16 +291,18 @@ fn sessions(
     )
 }
 
-/// What the commands about agents and boards work on.
+/// What the commands about agents, boards and budgets work on.
 async fn rooms(
     config: &Config,
     among_peers: &PeerSide,
+    slices: Arc<Slices>,
     ambient: &Ambient,
     machine: MachineId,
 ) -> Result<Rooms, RunError> {
     let file = config.data.dir.join("agents.json");
     Ok(Rooms {
         here: open_replica(config, machine, ambient).await?.map(Here::new),
+        slices,
         agents: Arc::new(Agents::open(file, ambient.clock.since_boot())),
         neighbours: among_peers.neighbours.clone(),
         peers: among_peers.peers.clone(),
@@ -322,6 +333,17 @@ async fn open_replica(
         source: io::Error::other(source),
     })?;
     Ok(Some(opened?))
+}
+
+async fn open_slices(config: &Config, ambient: &Ambient) -> Result<Arc<Slices>, RunError> {
+    let (dir, ambient) = (config.data.dir.clone(), ambient.clone());
+    let opening = move || Slices::open(&dir, ambient);
+    let opened = tokio::task::spawn_blocking(opening).await;
+    let opened = opened.map_err(|source| RunError::System {
+        what: "cannot open the slices of budgets",
+        source: io::Error::other(source),
+    })?;
+    Ok(opened?)
 }
 
 /// The machine's identity, got now where a join token was given.

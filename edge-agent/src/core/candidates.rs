@@ -26,6 +26,8 @@ pub enum Candidates {
     Boards,
     /// The keys of a board.
     Keys,
+    /// The tasks of budgets that the caller may spend from, as far as it is known here.
+    Tasks,
 }
 
 impl Core {
@@ -52,6 +54,7 @@ impl Core {
             Candidates::ResourceTypes => self.resource_types(caller).await,
             Candidates::Boards => self.boards(caller).await,
             Candidates::Keys => self.keys(caller, of_board, typed).await,
+            Candidates::Tasks => Ok(self.spenders.tasks_of(&caller.session().agent_ids)),
         };
         self.note_outcome(caller, action, || None, outcome.as_ref().err());
         outcome.map(|names| matching(names, typed))

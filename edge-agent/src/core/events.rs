@@ -1,9 +1,10 @@
-//! Telling a caller what happens to its grants, as events with positions.
+//! Telling a caller what happens to its grants, as events with positions, and to agents and
+//! its budgets.
 
 use authguardian_proto::{ids::AgentId, reason::Problem};
 use futures::Stream;
 
-use super::{Caller, Core, Interest};
+use super::{Caller, Core, Interest, Spenders};
 use crate::upstream::{Event, EventId, EventName, Heard, Subject};
 
 /// What of the events a caller wants.
@@ -40,8 +41,9 @@ impl Core {
             problem,
         );
         let (interest, names) = (interest?, wanted.names);
+        let spenders = self.spenders.clone();
         Ok(self.upstream.events(wanted.after, move |event| {
-            is_wanted(event, &names) && concerns(&interest, event)
+            is_wanted(event, &names) && concerns(&interest, &spenders, event)
         }))
     }
 }
@@ -60,10 +62,11 @@ fn is_wanted(event: &Event, names: &[EventName]) -> bool {
     names.is_empty() || names.contains(&event.name)
 }
 
-fn concerns(interest: &Interest, event: &Event) -> bool {
+fn concerns(interest: &Interest, spenders: &Spenders, event: &Event) -> bool {
     match &event.subject {
         Subject::HolderOf(agent) => interest.is_in_grant_of(agent.as_ref()),
         Subject::Matching(target) => interest.is_in_matching(target),
+        Subject::SpendersOf(task) => interest.is_in_budget_of(task, spenders),
         Subject::All => true,
     }
 }

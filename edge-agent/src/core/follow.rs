@@ -49,7 +49,8 @@ impl Follower for VerifierFollower {
             | Change::SessionEnded(_)
             | Change::Machine { .. }
             | Change::OtherMachine { .. }
-            | Change::Agent { .. } => {}
+            | Change::Agent { .. }
+            | Change::Budget { .. } => {}
         }
     }
 }

@@ -9,11 +9,12 @@ use authguardian_proto::{
     common::v1::Position,
     endpoint::Endpoint,
     grant_token::MAX_TOKEN_LEN,
-    ids::{AgentId, BoardName, GrantId, MachineId, RequestId},
+    ids::{AgentId, BoardName, GrantId, MachineId, RequestId, ReservationId, TaskId},
     reason::{Problem, Reason},
 };
 use serde_json::{Map, Value, json};
 
+mod amount;
 mod boards;
 
 pub use boards::{check_key, check_prefix};
@@ -78,6 +79,12 @@ pub enum Kind {
     Compares,
     /// What a transaction does.
     Operations,
+    /// A [`TaskId`].
+    Task,
+    /// A [`ReservationId`].
+    Reservation,
+    /// An amount of a budget, at least so much.
+    Amount(u64),
 }
 
 /// A token has something in it, for schemas.
@@ -149,6 +156,7 @@ impl Field {
             Kind::LockHeld => return boards::read_lock(self.name, value).map(drop),
             Kind::Compares => return boards::read_compares(self.name, value).map(drop),
             Kind::Operations => return boards::read_operations(self.name, value).map(drop),
+            Kind::Amount(least) => return amount::read_amount(self.name, value, least).map(drop),
             _ => {}
         }
         match value.as_str() {
@@ -189,6 +197,8 @@ impl Field {
             Kind::Board => boards::check_board(name, text),
             Kind::Key => boards::check_key(name, text),
             Kind::Prefix => boards::check_prefix(name, text),
+            Kind::Task => parse::<TaskId>(name, text),
+            Kind::Reservation => parse::<ReservationId>(name, text),
             Kind::Whole(..)
             | Kind::Flag
             | Kind::Capabilities
@@ -198,7 +208,8 @@ impl Field {
             | Kind::Position
             | Kind::LockHeld
             | Kind::Compares
-            | Kind::Operations => Ok(()),
+            | Kind::Operations
+            | Kind::Amount(_) => Ok(()),
         }
     }
 }
@@ -251,6 +262,9 @@ impl Kind {
             Self::LockHeld => boards::lock_schema(),
             Self::Compares => boards::compares_schema(),
             Self::Operations => boards::operations_schema(),
+            Self::Task => text(TaskId::PATTERN),
+            Self::Reservation => text(ReservationId::PATTERN),
+            Self::Amount(least) => amount::amount_schema(least),
         };
         keywords
             .into_iter()
@@ -509,6 +523,14 @@ impl Form {
         let (then, otherwise) = (operations("then")?, operations("else")?);
         boards::check_together(&compare, [&then, &otherwise])?;
         Ok((compare, then, otherwise))
+    }
+
+    /// An amount of a budget.
+    pub(super) fn amount(&self, name: &str, least: u64) -> Result<u64, Problem> {
+        match self.0.get(name) {
+            Some(value) => amount::read_amount(name, value, least),
+            None => Err(Problem::invalid(name, "is required")),
+        }
     }
 
     /// Text of another form; `None` when it was not given.

@@ -8,6 +8,7 @@ use super::{
     Tool,
     form::{Form, Kind},
 };
+use crate::slices::MAX_AMOUNT;
 
 fn good(tool: Tool) -> Map<String, Value> {
     let arguments = tool.fields().iter().map(|field| {
@@ -40,6 +41,9 @@ fn good(tool: Tool) -> Map<String, Value> {
                 { "op": "delete", "key": "b" },
                 { "op": "get", "key": "c" },
             ]),
+            Kind::Task => json!("q4/report"),
+            Kind::Reservation => json!("rsv_0000000000000000000007"),
+            Kind::Amount(_) => json!(120),
         };
         (field.name.to_owned(), value)
     });
@@ -76,6 +80,11 @@ fn any_arguments_are_read_or_refused_with_the_field_at_fault() {
                             // any JSON
                             Kind::Json => {
                                 assert!(form.json(field.name).is_ok() || !field.required);
+                                continue;
+                            }
+                            Kind::Amount(least) => {
+                                let amount = form.amount(field.name, least);
+                                assert!(amount.is_ok_and(|amount| amount <= MAX_AMOUNT));
                                 continue;
                             }
                             _ => assert!(text.len() <= 16 * 1024),

@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use authguardian_proto::ids::AgentId;
+use authguardian_proto::ids::{AgentId, TaskId};
 
+use super::Spenders;
 use crate::upstream::Target;
 
 /// The agents whose matters a caller is told of.
@@ -19,6 +20,11 @@ impl Interest {
     /// is anybody's.
     pub(super) fn is_in_grant_of(&self, agent: Option<&AgentId>) -> bool {
         agent.is_none_or(|agent| self.0.contains(agent))
+    }
+
+    /// In what happens to a budget.
+    pub(super) fn is_in_budget_of(&self, task: &TaskId, spenders: &Spenders) -> bool {
+        spenders.have_one_of(task, &self.0)
     }
 
     /// In the end of all grants that match. An agent may have grants of any type,

@@ -108,6 +108,7 @@ impl Core {
             }
         }
         self.neighbours_timing(timing);
+        self.slices.begin(incarnation);
         tracing::debug!(
             incarnation,
             agents = known.len(),

@@ -14,11 +14,12 @@ pub use crate::upstream::{
 };
 use crate::{
     agents::Agents, clock::Ambient, endpoints::Endpoints, limits::Limits, neighbours::Neighbours,
-    peers::Peers, upstream::Upstream, verify::Verifier,
+    peers::Peers, slices::Slices, upstream::Upstream, verify::Verifier,
 };
 use arc_swap::ArcSwap;
 use attempts::Attempts;
 use blackboard::Followed;
+use budgets::Spenders;
 use discover_agents::Statics;
 use interest::Interest;
 use offer::Offer;
@@ -29,6 +30,7 @@ mod agent_result;
 mod answer_by;
 mod attempts;
 mod blackboard;
+mod budgets;
 mod call_scope;
 mod caller;
 mod candidates;
@@ -57,6 +59,8 @@ mod request_permission;
 mod resource;
 mod revoke_token;
 mod schema;
+mod slices;
+mod subscription;
 mod telling;
 mod ticket;
 mod told;
@@ -72,6 +76,10 @@ pub use blackboard::{
     BlackboardTransactionResult, BlackboardWriteResult, BoardEvent, BoardEventId, BoardEventName,
     BoardEventsWanted, BoardSubscription, BoardUri, EntryResult, HeardOfBoard, Here, LockResult,
     OperationResult, ParseBoardEventIdError, SiblingResult,
+};
+pub use budgets::{
+    BudgetFollower, BudgetMachineResult, BudgetStatusResult, BudgetSubscription, BudgetUri,
+    ReportSpendingResult, RequestAllocationResult,
 };
 pub use caller::Caller;
 pub use candidates::Candidates;
@@ -89,6 +97,7 @@ pub use peer::{Peer, Source};
 pub use resource::{ActiveGrants, AuditEntries, AuditEntry, GrantInForce, Readable, Resource};
 pub use revoke_token::RevokeTokenResult;
 pub use schema::schema_of;
+pub use subscription::Subscription;
 pub use ticket::Page;
 pub use told::Told;
 pub use tool::Tool;
@@ -106,6 +115,8 @@ pub struct Core {
     offer: Arc<Offer>,
     followed: Arc<Followed>,
     here: Option<Arc<Here>>,
+    slices: Arc<Slices>,
+    spenders: Spenders,
     agents: Arc<Agents>,
     neighbours: Arc<Neighbours>,
     statics: Arc<ArcSwap<Statics>>,
@@ -116,7 +127,7 @@ pub struct Core {
     ambient: Ambient,
 }
 
-/// What the commands about agents and boards work on.
+/// What the commands about agents, boards and budgets work on.
 pub struct Rooms {
     /// The agents of this edge.
     pub agents: Arc<Agents>,
@@ -128,6 +139,8 @@ pub struct Rooms {
     pub peers: Peers,
     /// The replica of boards; `None`: there is none.
     pub here: Option<Arc<Here>>,
+    /// This machine's slices of budgets.
+    pub slices: Arc<Slices>,
 }
 
 impl Core {
@@ -148,6 +161,8 @@ impl Core {
             offer: Arc::new(Offer::new()),
             followed: Arc::default(),
             here: rooms.here,
+            spenders: Spenders::new(rooms.slices.clone()),
+            slices: rooms.slices,
             agents: rooms.agents,
             neighbours: rooms.neighbours,
             statics: Arc::default(),
@@ -226,6 +241,9 @@ impl Core {
             Tool::LockAcquire => self.lock(caller, Act::Acquire, &form).await.map(Told::of),
             Tool::LockRenew => self.lock(caller, Act::Renew, &form).await.map(Told::of),
             Tool::LockRelease => self.lock(caller, Act::Release, &form).await.map(Told::of),
+            Tool::RequestAllocation => self.request_allocation(caller, &form).await.map(Told::of),
+            Tool::ReportSpending => self.report_spending(caller, &form).await.map(Told::of),
+            Tool::BudgetStatus => self.budget_status(caller, &form).await.map(Told::of),
         };
         if tool.shows_life()
             && outcome.is_ok()
@@ -254,6 +272,10 @@ impl Core {
             }
             Readable::Resource(Resource::Registry) => self.registry(caller).await.map(Told::of),
             Readable::Board(uri) => self.read_board(caller, uri).await,
+            Readable::Budget(uri) => {
+                let status = self.status_of(caller, &uri.task, None).await;
+                status.map(Told::of)
+            }
         };
         let action = || "resource.read".to_owned();
         self.note_outcome(caller, action, || None, outcome.as_ref().err());

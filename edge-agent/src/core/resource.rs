@@ -10,7 +10,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::{
-    BoardUri, Caller, Core, DiscoverAgentsResult, Told,
+    BoardUri, BudgetUri, Caller, Core, DiscoverAgentsResult, Told,
     decision::{given, rfc3339},
     discover_agents::Asked,
     schema_of,
@@ -113,15 +113,17 @@ pub enum Readable {
     Resource(Resource),
     /// A key of a board, or a whole board.
     Board(BoardUri),
+    /// A budget.
+    Budget(BudgetUri),
 }
 
 impl Readable {
     /// Finds out what a URI names.
     pub fn parse(uri: &str) -> Option<Self> {
-        match Resource::parse(uri) {
-            Some(resource) => Some(Self::Resource(resource)),
-            None => BoardUri::parse(uri).map(Self::Board),
-        }
+        let resource = Resource::parse(uri).map(Self::Resource);
+        resource
+            .or_else(|| BoardUri::parse(uri).map(Self::Board))
+            .or_else(|| BudgetUri::parse(uri).map(Self::Budget))
     }
 }
 

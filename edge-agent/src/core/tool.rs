@@ -10,8 +10,9 @@ use serde_json::{Map, Value};
 
 use super::{
     AgentResult, BlackboardDeleteResult, BlackboardListResult, BlackboardReadResult,
-    BlackboardTransactionResult, BlackboardWriteResult, DecisionResult, DiscoverAgentsResult,
-    LockResult, RevokeTokenResult, ValidateTokenResult, blackboard, discover_agents,
+    BlackboardTransactionResult, BlackboardWriteResult, BudgetStatusResult, DecisionResult,
+    DiscoverAgentsResult, LockResult, ReportSpendingResult, RequestAllocationResult,
+    RevokeTokenResult, ValidateTokenResult, blackboard, budgets, discover_agents,
     form::{self, Field},
     permission_status, register_agent, renew_permission, request_permission, revoke_token,
     schema_of, validate_token,
@@ -62,6 +63,12 @@ pub enum Tool {
     LockRenew,
     /// Leave it.
     LockRelease,
+    /// Set aside a part of a budget.
+    RequestAllocation,
+    /// Tell what was spent.
+    ReportSpending,
+    /// What there is of a budget.
+    BudgetStatus,
 }
 
 struct Definition {
@@ -82,7 +89,7 @@ struct Definition {
 
 impl Tool {
     /// All of them, in the order of `tools/list`.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 20] = [
         Self::RequestPermission,
         Self::PermissionStatus,
         Self::RenewPermission,
@@ -100,6 +107,9 @@ impl Tool {
         Self::LockAcquire,
         Self::LockRenew,
         Self::LockRelease,
+        Self::RequestAllocation,
+        Self::ReportSpending,
+        Self::BudgetStatus,
     ];
 
     /// Finds a tool by its name.
@@ -135,7 +145,13 @@ impl Tool {
     /// Whether a call shows that the agent of its `agent_id` is there: that it is the
     /// caller's has been checked then.
     pub(super) fn shows_life(self) -> bool {
-        matches!(self, Self::RequestPermission)
+        matches!(
+            self,
+            Self::RequestPermission
+                | Self::RequestAllocation
+                | Self::ReportSpending
+                | Self::BudgetStatus
+        )
     }
 
     /// Refuses a call from a zone that the tool is not for.
@@ -179,6 +195,12 @@ impl Tool {
         static TRANSACTED: LazyLock<Map<String, Value>> =
             LazyLock::new(schema_of::<BlackboardTransactionResult>);
         static LOCK: LazyLock<Map<String, Value>> = LazyLock::new(schema_of::<LockResult>);
+        static ALLOCATION: LazyLock<Map<String, Value>> =
+            LazyLock::new(schema_of::<RequestAllocationResult>);
+        static SPENDING: LazyLock<Map<String, Value>> =
+            LazyLock::new(schema_of::<ReportSpendingResult>);
+        static BUDGET: LazyLock<Map<String, Value>> =
+            LazyLock::new(schema_of::<BudgetStatusResult>);
         match self {
             Self::RequestPermission | Self::PermissionStatus | Self::RenewPermission => {
                 DECISION.clone()
@@ -193,6 +215,9 @@ impl Tool {
             Self::BlackboardList => LISTED.clone(),
             Self::BlackboardTransaction => TRANSACTED.clone(),
             Self::LockAcquire | Self::LockRenew | Self::LockRelease => LOCK.clone(),
+            Self::RequestAllocation => ALLOCATION.clone(),
+            Self::ReportSpending => SPENDING.clone(),
+            Self::BudgetStatus => BUDGET.clone(),
         }
     }
 
@@ -259,6 +284,9 @@ impl Tool {
             | Self::DeregisterAgent
             | Self::Heartbeat
             | Self::DiscoverAgents => self.definition_for_agents(),
+            Self::RequestAllocation | Self::ReportSpending | Self::BudgetStatus => {
+                self.definition_for_budgets()
+            }
             _ => self.definition_for_boards(),
         }
     }
@@ -306,6 +334,45 @@ impl Tool {
                 read_only: true,
                 external: true,
                 failures: &[],
+            },
+        }
+    }
+
+    fn definition_for_budgets(self) -> &'static Definition {
+        match self {
+            Self::RequestAllocation => &Definition {
+                name: "request_allocation",
+                title: "Set aside",
+                description: "Sets an amount of a task's budget aside for an agent, before it is spent. All of it or \
+                              nothing: `BUDGET_EXHAUSTED` tells how much is left. Report what was really spent with \
+                              `report_spending` and the `reservation_id`; what nobody reports is free again after \
+                              `ttl_seconds`.",
+                fields: budgets::ALLOCATE,
+                read_only: false,
+                external: false,
+                failures: &[Code::NotFound, Code::Conflict, Code::FailedPrecondition],
+            },
+            Self::ReportSpending => &Definition {
+                name: "report_spending",
+                title: "Report spending",
+                description: "Tells what was really spent: of a reservation, which ends with it, or without one under \
+                              a `request_id`. What is more than there was is recorded all the same, as `overdraft`: \
+                              nothing can be set aside until the rest of the budget, or an operator, has covered it.",
+                fields: budgets::REPORT,
+                read_only: false,
+                external: false,
+                failures: &[Code::NotFound, Code::Conflict, Code::FailedPrecondition],
+            },
+            _ => &Definition {
+                name: "budget_status",
+                title: "Budget status",
+                description: "Tells how much of a task's budget was spent, on all machines, how much they hold and how \
+                              much is left. While the control plane is away it tells what is known here, with source \
+                              and age.",
+                fields: budgets::STATUS,
+                read_only: true,
+                external: true,
+                failures: &[Code::NotFound],
             },
         }
     }
@@ -453,6 +520,8 @@ mod tests {
             Tool::LockAcquire,
             Tool::LockRenew,
             Tool::LockRelease,
+            Tool::RequestAllocation,
+            Tool::ReportSpending,
         ];
         for tool in Tool::ALL {
             let is_refused = tool.check_zone(Zone::External).is_err();

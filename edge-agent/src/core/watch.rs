@@ -68,6 +68,7 @@ impl Watch {
             | Change::SessionEnded(_)
             | Change::SigningKeysChanged
             | Change::OtherMachine { .. }
+            | Change::Budget { .. }
             | Change::Machine { .. } => false,
         };
         if of_grants {

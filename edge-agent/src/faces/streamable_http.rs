@@ -31,7 +31,7 @@ use super::{
 };
 use crate::{
     core::{Caller, Core},
-    mcp::{ExactArguments, listen_to_boards},
+    mcp::{ExactArguments, begin_to_listen},
 };
 
 const SESSION_ID: &str = "mcp-session-id";
@@ -98,8 +98,8 @@ impl<H: ServerHandler> Face<H> {
             Err(problem) => return problem::respond(&problem),
         };
         if begins == Begins::Stream {
-            match listen_to_boards(&self.core, caller, &body).await {
-                Ok(Some(boards)) => _ = parts.extensions.insert(boards),
+            match begin_to_listen(&self.core, caller, &body).await {
+                Ok(Some(listened)) => _ = parts.extensions.insert(listened),
                 Ok(None) => {}
                 Err(refusal) => return answer(refusal.to_string()),
             }

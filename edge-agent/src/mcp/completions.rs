@@ -6,7 +6,7 @@ use rmcp::{
 };
 
 use super::prompts::Prompt;
-use crate::core::{BoardUri, Candidates};
+use crate::core::{BoardUri, BudgetUri, Candidates};
 
 /// An argument whose values are known.
 struct Completable {
@@ -43,6 +43,12 @@ const COMPLETABLE: &[Completable] = &[
         of: BoardUri::TEMPLATE,
         argument: "key",
         from: Candidates::Keys,
+    },
+    Completable {
+        kind: "ref/resource",
+        of: BudgetUri::TEMPLATE,
+        argument: "task_id",
+        from: Candidates::Tasks,
     },
 ];
 

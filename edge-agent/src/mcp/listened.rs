@@ -1,4 +1,4 @@
-//! Boards that a client of revision 2026-07-28 listens to. `rmcp` tells it that
+//! Boards and budgets that a client of revision 2026-07-28 listens to. `rmcp` tells it that
 //! it is heard before the handler can subscribe to anything: so this is done when
 //! the request comes, and nothing that changes after the word is missed.
 
@@ -10,18 +10,18 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::problem::failed;
-use crate::core::{BoardSubscription, BoardUri, Caller, Core};
+use crate::core::{Caller, Core, Readable, Subscription};
 
-/// Boards that one listener, or one session, can be told of.
-pub(super) const MAX_BOARDS: usize = 256;
+/// Keys, boards and budgets that one listener, or one session, can be told of.
+pub(super) const MAX_FOLLOWED: usize = 256;
 
 /// Subscriptions that were begun for a request, as an extension of it.
 #[derive(Clone, Default)]
-pub struct ListenedBoards(Arc<Mutex<Vec<(String, BoardSubscription)>>>);
+pub struct Listened(Arc<Mutex<Vec<(String, Subscription)>>>);
 
-impl ListenedBoards {
+impl Listened {
     /// Those of a request, once.
-    pub(super) fn take(extensions: &Extensions) -> Option<Vec<(String, BoardSubscription)>> {
+    pub(super) fn take(extensions: &Extensions) -> Option<Vec<(String, Subscription)>> {
         let of_request = extensions.get::<http::request::Parts>();
         let Self(begun) = of_request
             .and_then(|parts| parts.extensions.get::<Self>())
@@ -51,24 +51,24 @@ struct Wanted {
     resource_subscriptions: Vec<String>,
 }
 
-/// Subscribes to the boards that a `subscriptions/listen` names; `None` where it
-/// names none.
+/// Subscribes to the boards and budgets that a `subscriptions/listen` names; `None`
+/// where it names none.
 ///
 /// # Errors
 /// The JSON-RPC answer that refuses it.
-pub async fn listen_to_boards(
+pub async fn begin_to_listen(
     core: &Core,
     caller: &Caller,
     message: &[u8],
-) -> Result<Option<ListenedBoards>, Value> {
+) -> Result<Option<Listened>, Value> {
     let Ok(message) = serde_json::from_slice::<Message>(message) else {
         // no such message: it is refused for what it is
         return Ok(None);
     };
     let uris = message.params.notifications.resource_subscriptions;
-    match subscribe_to_boards(core, caller, uris.iter()).await {
+    match subscribe_to_all(core, caller, uris.iter()).await {
         Ok(begun) if begun.is_empty() => Ok(None),
-        Ok(begun) => Ok(Some(ListenedBoards(Arc::new(Mutex::new(begun))))),
+        Ok(begun) => Ok(Some(Listened(Arc::new(Mutex::new(begun))))),
         Err(problem) => {
             let error = failed(&problem);
             Err(json!({ "jsonrpc": "2.0", "id": message.id, "error": error }))
@@ -76,29 +76,32 @@ pub async fn listen_to_boards(
     }
 }
 
-/// Subscribes to those of the URIs that are of boards.
-pub(super) async fn subscribe_to_boards(
+/// Subscribes to those of the URIs that are of boards or budgets.
+pub(super) async fn subscribe_to_all(
     core: &Core,
     caller: &Caller,
     uris: impl Iterator<Item = &String>,
-) -> Result<Vec<(String, BoardSubscription)>, Problem> {
+) -> Result<Vec<(String, Subscription)>, Problem> {
     let mut begun = Vec::new();
     for text in uris {
-        if let Some(uri) = BoardUri::parse(text) {
-            check_room(begun.len())?;
-            begun.push((text.clone(), core.subscribe_to_board(caller, &uri).await?));
-        }
+        let what = Readable::parse(text);
+        let Some(what) = what.filter(|what| !matches!(what, Readable::Resource(_))) else {
+            continue;
+        };
+        check_room(begun.len())?;
+        let subscribed = core.subscribe(caller, &what).await?;
+        begun.extend(subscribed.map(|subscription| (text.clone(), subscription)));
     }
     Ok(begun)
 }
 
 /// Refuses one more than so many.
 pub(super) fn check_room(taken: usize) -> Result<(), Problem> {
-    if taken < MAX_BOARDS {
+    if taken < MAX_FOLLOWED {
         return Ok(());
     }
     let detail = format!(
-        "one client can subscribe to {MAX_BOARDS} keys; subscribe to whole boards, `blackboard://{{board}}/`, instead"
+        "one client can subscribe to {MAX_FOLLOWED} keys and budgets; subscribe to whole boards, `blackboard://{{board}}/`, instead"
     );
     Err(Problem::new(Reason::ResourceExhausted, detail))
 }

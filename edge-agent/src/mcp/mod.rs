@@ -20,14 +20,16 @@ use serde_json::json;
 
 use authguardian_proto::reason::Problem;
 
-use crate::core::{BoardSubscription, BoardUri, Caller, Core, Readable, Resource, Told, Tool};
+use crate::core::{
+    BoardUri, BudgetUri, Caller, Core, Readable, Resource, Subscription, Told, Tool,
+};
 pub use arguments::ExactArguments;
 
-use listened::subscribe_to_boards;
-pub use listened::{ListenedBoards, listen_to_boards};
+use listened::subscribe_to_all;
+pub use listened::{Listened, begin_to_listen};
 use problem::{failed, problem_json};
 use prompts::Prompt;
-use subscriptions::{News, Subscriptions, tell_listener, tell_of_boards};
+use subscriptions::{News, Subscriptions, tell_listener, tell_of_followed};
 use tools::{TOOLS, offered};
 
 mod arguments;
@@ -44,11 +46,17 @@ const INSTRUCTIONS: &str = "AuthGuardian gives agents time-bound permissions. Be
     token to the resource. Extend it with `renew_permission`, end it with `revoke_token` when the task is done. \
     Resource owners check tokens with `validate_token`. Subscribe to `grants://active` to hear when grants change. \
     Share results with other agents by `blackboard_write` and `blackboard_read`, and subscribe to \
-    `blackboard://{board}/{key}` to hear when a key changes.";
+    `blackboard://{board}/{key}` to hear when a key changes. Where a task has a budget, set an amount aside with \
+    `request_allocation` before it is spent, tell with `report_spending` what it really came to, and look at what is \
+    left with `budget_status`.";
 
 /// What the template of resources of boards stands for.
 const OF_BOARDS: &str = "A key of a blackboard, as `blackboard_read` tells it; without a key, the keys of the board. \
     Percent-encode the key.";
+
+/// What the template of resources of budgets stands for.
+const OF_BUDGETS: &str =
+    "A budget, as `budget_status` tells it, by the task that it is for. Percent-encode the task.";
 
 /// The MCP side of the edge: one value per MCP session, and one per request
 /// where the revision has no sessions.
@@ -177,11 +185,17 @@ impl ServerHandler for Mcp {
         _: Option<PaginatedRequestParams>,
         _: RequestContext<RoleServer>,
     ) -> Result<ListResourceTemplatesResult, ErrorData> {
-        let template = ResourceTemplate::new(BoardUri::TEMPLATE, "blackboard")
+        let boards = ResourceTemplate::new(BoardUri::TEMPLATE, "blackboard")
             .with_title("Blackboard")
             .with_description(OF_BOARDS)
             .with_mime_type("application/json");
-        Ok(ListResourceTemplatesResult::with_all_items(vec![template]))
+        let budgets = ResourceTemplate::new(BudgetUri::TEMPLATE, "budget")
+            .with_title("Budget")
+            .with_description(OF_BUDGETS)
+            .with_mime_type("application/json");
+        Ok(ListResourceTemplatesResult::with_all_items(vec![
+            boards, budgets,
+        ]))
     }
 
     async fn read_resource(
@@ -216,15 +230,15 @@ impl ServerHandler for Mcp {
         let (what, caller) = (readable(&request.uri)?, caller(&context)?);
         let news = News::begin(&self.core, &caller);
         self.subscriptions.begin(news, context.peer.clone());
-        match what {
-            Readable::Resource(resource) => self.subscriptions.add(resource),
-            Readable::Board(uri) => {
-                let subscribing = self.core.subscribe_to_board(&caller, &uri);
-                let board = subscribing.await.map_err(|problem| failed(&problem))?;
-                self.subscriptions
-                    .add_board(request.uri, board, context.peer)
-                    .map_err(|problem| failed(&problem))?;
-            }
+        if let Readable::Resource(resource) = what {
+            self.subscriptions.add(resource);
+            return Ok(());
+        }
+        let subscribing = self.core.subscribe(&caller, &what).await;
+        if let Some(subscription) = subscribing.map_err(|problem| failed(&problem))? {
+            self.subscriptions
+                .follow(request.uri, subscription, context.peer)
+                .map_err(|problem| failed(&problem))?;
         }
         Ok(())
     }
@@ -236,7 +250,7 @@ impl ServerHandler for Mcp {
     ) -> Result<(), ErrorData> {
         match readable(&request.uri)? {
             Readable::Resource(resource) => self.subscriptions.remove(resource),
-            Readable::Board(_) => self.subscriptions.remove_board(&request.uri),
+            Readable::Board(_) | Readable::Budget(_) => self.subscriptions.unfollow(&request.uri),
         }
         Ok(())
     }
@@ -262,12 +276,12 @@ impl ServerHandler for Mcp {
             .subscriptions
             .agreed(&self.core)
             .of(&self.core, &caller);
-        let boards = self.boards_of(&caller, &context).await;
-        let boards = boards.map_err(|problem| failed(&problem))?;
+        let followed = self.followed_by(&caller, &context).await;
+        let followed = followed.map_err(|problem| failed(&problem))?;
         let tell = tell_listener(news, context.accepted(), context.sink());
-        let tell_boards = tell_of_boards(boards, context.sink());
+        let tell_followed = tell_of_followed(followed, context.sink());
         tokio::select! {
-            ((), ()) = async { tokio::join!(tell, tell_boards) } => {}
+            ((), ()) = async { tokio::join!(tell, tell_followed) } => {}
             () = context.cancelled() => {}
             () = self.core.credential_ended(&caller) => {}
         }
@@ -334,19 +348,19 @@ fn caller_in(extensions: &Extensions) -> Option<Caller> {
 }
 
 impl Mcp {
-    /// The boards that a listener has asked for: those that were subscribed to
-    /// before it was agreed on, else from now on.
-    async fn boards_of(
+    /// The boards and budgets that a listener has asked for: those that were subscribed
+    /// to before it was agreed on, else from now on.
+    async fn followed_by(
         &self,
         caller: &Caller,
         context: &SubscriptionContext,
-    ) -> Result<Vec<(String, BoardSubscription)>, Problem> {
+    ) -> Result<Vec<(String, Subscription)>, Problem> {
         let extensions = &context.request_context().extensions;
-        if let Some(begun) = ListenedBoards::take(extensions) {
+        if let Some(begun) = Listened::take(extensions) {
             return Ok(begun);
         }
         let uris = context.accepted().resource_subscriptions.iter().flatten();
-        subscribe_to_boards(&self.core, caller, uris).await
+        subscribe_to_all(&self.core, caller, uris).await
     }
 }
 

@@ -20,7 +20,7 @@ use tokio_util::{
 };
 
 use super::listened::check_room;
-use crate::core::{BoardSubscription, Caller, Changes, Core, Resource, Watch};
+use crate::core::{Caller, Changes, Core, Resource, Subscription, Watch};
 
 /// Listeners of one session that are about to begin at the same moment. More
 /// than this may miss what changes between the agreement and their beginning.
@@ -42,8 +42,8 @@ enum Item {
 #[derive(Default)]
 pub(super) struct Subscriptions {
     resources: Arc<Mutex<HashSet<Resource>>>,
-    /// What tells the session of boards, by the URIs that it has named.
-    boards: Mutex<HashMap<String, AbortOnDropHandle<()>>>,
+    /// What tells the session of boards and budgets, by the URIs that it has named.
+    followed: Mutex<HashMap<String, AbortOnDropHandle<()>>>,
     /// Tells the session, until this is dropped.
     telling: Mutex<Option<DropGuard>>,
     /// Of those who are about to listen; any is as good as another.
@@ -131,35 +131,36 @@ impl Subscriptions {
 }
 
 impl Subscriptions {
-    /// Tells of every change of a board from now on, by the URI as it was named.
+    /// Tells of every change of a board or budget from now on, by the URI as it was
+    /// named.
     ///
     /// # Errors
     /// `RESOURCE_EXHAUSTED`.
-    pub(super) fn add_board(
+    pub(super) fn follow(
         &self,
         uri: String,
-        board: BoardSubscription,
+        subscription: Subscription,
         peer: Peer<RoleServer>,
     ) -> Result<(), Problem> {
-        let mut boards = self.boards.lock().unwrap_or_else(PoisonError::into_inner);
-        boards.retain(|_, telling| !telling.is_finished());
-        if !boards.contains_key(&uri) {
-            check_room(boards.len())?;
+        let mut followed = self.followed.lock().unwrap_or_else(PoisonError::into_inner);
+        followed.retain(|_, telling| !telling.is_finished());
+        if !followed.contains_key(&uri) {
+            check_room(followed.len())?;
         }
-        let telling = tokio::spawn(tell_session_of_board(uri.clone(), board, peer));
-        boards.insert(uri, AbortOnDropHandle::new(telling));
+        let telling = tokio::spawn(tell_session_of(uri.clone(), subscription, peer));
+        followed.insert(uri, AbortOnDropHandle::new(telling));
         Ok(())
     }
 
-    /// Tells of a board no more.
-    pub(super) fn remove_board(&self, uri: &str) {
-        let mut boards = self.boards.lock().unwrap_or_else(PoisonError::into_inner);
-        boards.remove(uri);
+    /// Tells of a board or budget no more.
+    pub(super) fn unfollow(&self, uri: &str) {
+        let mut followed = self.followed.lock().unwrap_or_else(PoisonError::into_inner);
+        followed.remove(uri);
     }
 }
 
-async fn tell_session_of_board(uri: String, mut board: BoardSubscription, peer: Peer<RoleServer>) {
-    while board.changed().await {
+async fn tell_session_of(uri: String, mut subscription: Subscription, peer: Peer<RoleServer>) {
+    while subscription.changed().await {
         let update = ResourceUpdatedNotificationParam::new(uri.clone());
         if peer.notify_resource_updated(update).await.is_err() {
             return;
@@ -167,18 +168,20 @@ async fn tell_session_of_board(uri: String, mut board: BoardSubscription, peer: 
     }
 }
 
-/// Tells whoever listens of the boards that were asked for.
-pub(super) async fn tell_of_boards(
-    boards: Vec<(String, BoardSubscription)>,
+/// Tells whoever listens of the boards and budgets that were asked for.
+pub(super) async fn tell_of_followed(
+    followed: Vec<(String, Subscription)>,
     sink: &SubscriptionSink,
 ) {
-    let telling = boards.into_iter().map(|(uri, mut board)| async move {
-        while board.changed().await {
-            if sink.notify_resource_updated(uri.clone()).await.is_err() {
-                return;
+    let telling = followed
+        .into_iter()
+        .map(|(uri, mut subscription)| async move {
+            while subscription.changed().await {
+                if sink.notify_resource_updated(uri.clone()).await.is_err() {
+                    return;
+                }
             }
-        }
-    });
+        });
     let mut telling: FuturesUnordered<_> = telling.collect();
     while telling.next().await.is_some() {}
 }

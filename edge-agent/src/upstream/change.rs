@@ -3,7 +3,7 @@
 use authguardian_proto::{
     common::v1::Position,
     events::v1::{self as pb, change::Body, grants_revoked},
-    ids::{AgentId, ApiKeyId, GrantId, MachineId, ResourceTypeName, SessionId},
+    ids::{AgentId, ApiKeyId, GrantId, MachineId, ResourceTypeName, SessionId, TaskId},
     reason::Reason,
 };
 
@@ -58,6 +58,13 @@ pub enum Change {
         /// Which registration; 0: none.
         epoch: u64,
     },
+    /// Something happened to a budget that is more than spending.
+    Budget {
+        /// Which.
+        task_id: TaskId,
+        /// What.
+        news: BudgetNews,
+    },
     /// Another machine's calls are refused from now on, or count again.
     OtherMachine {
         /// Which.
@@ -101,6 +108,48 @@ impl AgentNews {
             "live" => Self::Live,
             "suspect" => Self::Suspect,
             "gone" => Self::Gone,
+            _ => Self::Other,
+        }
+    }
+}
+
+/// What happened to a budget.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BudgetNews {
+    /// It was made.
+    Created,
+    /// There is more of it.
+    ToppedUp,
+    /// Nothing can be set aside.
+    Frozen,
+    /// It can again.
+    Thawed,
+    /// It has ended.
+    Closed,
+    /// An operator has ended the slice of a machine that was silent.
+    Settled,
+    /// A machine is silent.
+    Fenced,
+    /// So much was spent, percent of the total.
+    Threshold(u32),
+    /// Callers wait for what lies idle at other machines.
+    Wanted,
+    /// Something that is not known here.
+    Other,
+}
+
+impl BudgetNews {
+    pub(super) fn read(body: &pb::BudgetChanged) -> Self {
+        match body.what.as_str() {
+            "created" => Self::Created,
+            "topped_up" => Self::ToppedUp,
+            "frozen" => Self::Frozen,
+            "thawed" => Self::Thawed,
+            "closed" => Self::Closed,
+            "settled" => Self::Settled,
+            "fenced" => Self::Fenced,
+            "threshold" => Self::Threshold(body.percent),
+            "wanted" => Self::Wanted,
             _ => Self::Other,
         }
     }
@@ -175,6 +224,14 @@ impl Change {
                     news: AgentNews::read(&body.what),
                     machine_id: body.machine_id.parse().ok(),
                     epoch: body.epoch,
+                },
+                Err(_) => return Ok(None),
+            },
+            // nothing is given away by it either
+            Some(Body::BudgetChanged(body)) => match body.task_id.parse() {
+                Ok(task_id) => Self::Budget {
+                    task_id,
+                    news: BudgetNews::read(&body),
                 },
                 Err(_) => return Ok(None),
             },
@@ -301,6 +358,31 @@ mod tests {
             assert_eq!(changed("a", what), Ok(Some(expected)));
         }
         assert_eq!(changed("", "gone"), Ok(None));
+    }
+
+    #[test]
+    fn what_is_told_of_budgets_is_read_as_far_as_it_is_known_here() {
+        let changed = |task_id: &str, what: &str| {
+            read(Body::BudgetChanged(pb::BudgetChanged {
+                task_id: task_id.into(),
+                what: what.into(),
+                percent: 80,
+                machine_id: String::new(),
+            }))
+        };
+        for (what, news) in [
+            ("frozen", BudgetNews::Frozen),
+            ("threshold", BudgetNews::Threshold(80)),
+            ("wanted", BudgetNews::Wanted),
+            ("painted", BudgetNews::Other),
+        ] {
+            let expected = Change::Budget {
+                task_id: "q4/report".parse().unwrap(),
+                news,
+            };
+            assert_eq!(changed("q4/report", what), Ok(Some(expected)));
+        }
+        assert_eq!(changed("", "frozen"), Ok(None));
     }
 
     #[test]

@@ -8,6 +8,9 @@ use authguardian_proto::{
     audit::v1::{
         ListOwnEntriesRequest, ListOwnEntriesResponse, audit_service_client::AuditServiceClient,
     },
+    budgets::v1::{
+        GetBudgetRequest, GetBudgetResponse, budget_service_client::BudgetServiceClient,
+    },
     grant_token::KeySet,
     grants::v1::{
         GetPermissionRequest, GetPermissionResponse, ListActiveGrantsRequest,
@@ -45,10 +48,11 @@ mod registry;
 mod replica;
 mod report;
 mod session;
+mod slices;
 mod standing;
 
 pub use boards::{BoardFollow, BoardNews};
-pub use change::{AgentNews, Change, Target};
+pub use change::{AgentNews, BudgetNews, Change, Target};
 pub use credential::Credential;
 pub use events::{Event, EventId, EventLog, EventName, Heard, ParseEventIdError, Subject};
 pub use exchange::SignedNonce;
@@ -161,6 +165,8 @@ impl Upstream {
         deregister_agent: RegistryServiceClient.deregister_agent, Change, DeregisterAgentRequest => DeregisterAgentResponse;
         /// Lists one page of registered agents, once and within two seconds.
         discover_agents_soon: RegistryServiceClient.discover_agents, Glance, DiscoverAgentsRequest => DiscoverAgentsResponse;
+        /// Reads a budget, once and within two seconds.
+        get_budget_soon: BudgetServiceClient.get_budget, Glance, GetBudgetRequest => GetBudgetResponse;
         /// Makes another token of the caller's session.
         renew_session: SessionServiceClient.renew_session, Change, RenewSessionRequest => RenewSessionResponse;
         /// Ends the caller's session.

@@ -157,14 +157,19 @@ async fn what_cannot_be_completed_is_refused_by_its_name() {
                 "`scope`",
             ),
             (
-                json!({"type": "ref/resource", "uri": "budget://{task_id}"}),
-                argument("task_id"),
-                "`budget://{task_id}`",
+                json!({"type": "ref/resource", "uri": "secrets://{name}"}),
+                argument("name"),
+                "`secrets://{name}`",
             ),
             (
                 json!({"type": "ref/resource", "uri": "blackboard://{board}/{key}"}),
                 argument("keys"),
                 "`keys`",
+            ),
+            (
+                json!({"type": "ref/resource", "uri": "budget://{task_id}"}),
+                argument("task"),
+                "`task`",
             ),
             (
                 json!({"type": "ref/tool", "name": "x"}),

@@ -127,6 +127,16 @@ impl Edge {
     /// Kills it, as `kill -9` does.
     pub(crate) async fn kill(mut self) -> Killed {
         self.child.kill().await.unwrap();
+        self.left()
+    }
+
+    /// Ends it as a supervisor does.
+    pub(crate) async fn stop(mut self) -> Killed {
+        assert_eq!(self.terminate().await, Some(0));
+        self.left()
+    }
+
+    fn left(self) -> Killed {
         Killed {
             dir: self.dir,
             launch: self.launch,
@@ -266,6 +276,11 @@ impl Killed {
             launch: self.launch,
             child,
         }
+    }
+
+    /// The same, to be run in another way.
+    pub(crate) fn through(self, launch: Launch) -> Self {
+        Self { launch, ..self }
     }
 
     /// Runs it again until it kills itself at a step of its renewal.

@@ -5,6 +5,7 @@
 mod audit;
 mod board_faults;
 mod boards;
+mod budgets;
 mod ca_rotation;
 mod calls;
 mod cli;

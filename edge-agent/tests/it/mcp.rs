@@ -162,6 +162,9 @@ async fn both_revisions_give_the_same_results_and_errors() {
                 "lock_acquire",
                 "lock_renew",
                 "lock_release",
+                "request_allocation",
+                "report_spending",
+                "budget_status",
             ]
         );
         assert_eq!(
@@ -237,7 +240,7 @@ async fn a_session_is_refused_to_another_key() {
             .as_array()
             .unwrap()
             .len(),
-        17
+        20
     );
 
     let unknown = Raw {

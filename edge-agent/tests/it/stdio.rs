@@ -109,7 +109,7 @@ async fn a_client_that_only_listens_survives_a_restart_of_the_edge() {
     // told to read again, since something may have been missed
     bridge.next(is_update).await;
     let tools = bridge.request(2, "tools/list", json!({})).await;
-    assert_eq!(tools["result"]["tools"].as_array().unwrap().len(), 17);
+    assert_eq!(tools["result"]["tools"].as_array().unwrap().len(), 20);
     let call = json!({"name": "request_permission", "arguments": asking("data_analyst")});
     let granted = bridge.request(3, "tools/call", call).await;
     assert_eq!(

@@ -20,6 +20,7 @@ use edge_agent::{
     identity::{self, Store},
     neighbours::Neighbours,
     peers::Peers,
+    slices::Slices,
     trust::Trust,
     upstream::{Feed, Follower, Sessions, Upstream},
     verify::Verifier,
@@ -34,11 +35,18 @@ use rmcp::{
         StreamableHttpServerConfig, StreamableHttpService, session::local::LocalSessionManager,
     },
 };
+use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
-use super::{Ready, listen, rest::result, tell_ready};
+use super::{
+    Ready,
+    budget::{allocation, spending},
+    listen,
+    rest::result,
+    tell_ready,
+};
 
-/// One tool, whatever it is called.
+/// One tool, whatever it is called: it answers as what it is taken for does.
 struct Tool;
 
 impl ServerHandler for Tool {
@@ -51,8 +59,17 @@ impl ServerHandler for Tool {
         request: CallToolRequestParams,
         _: RequestContext<RoleServer>,
     ) -> Result<CallToolResponse, ErrorData> {
-        let result = serde_json::to_value(result(request.arguments.is_some()))
-            .map_err(|error| ErrorData::internal_error(error.to_string(), None))?;
+        let tokens = || {
+            let arguments = request.arguments.as_ref();
+            let tokens = arguments.and_then(|arguments| arguments.get("tokens"));
+            tokens.and_then(Value::as_u64).unwrap_or_default()
+        };
+        let result = match &*request.name {
+            "request_allocation" => serde_json::to_value(allocation(tokens())),
+            "report_spending" => serde_json::to_value(spending(tokens())),
+            _ => serde_json::to_value(result(request.arguments.is_some())),
+        };
+        let result = result.map_err(|error| ErrorData::internal_error(error.to_string(), None))?;
         Ok(CallToolResult::structured(result).into())
     }
 }
@@ -108,6 +125,7 @@ async fn core(server: &ServerAddress, join_token: &str, dir: &Path) -> Result<Ar
         endpoints: Arc::new(Endpoints::new(Networks::default())?),
         peers: Peers::new(trust, shown),
         here: None,
+        slices: Slices::open(dir, ambient.clone())?,
     };
     Ok(Core::new(upstream, verifier, rooms, machine, ambient))
 }

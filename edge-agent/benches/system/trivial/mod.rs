@@ -21,6 +21,7 @@ use crate::{
 };
 
 mod board;
+mod budget;
 pub(crate) mod grpc;
 mod lines;
 mod mcp;
@@ -36,6 +37,8 @@ pub(crate) enum Kind {
     Rest,
     /// axum, JSON in and out as of a board
     Board,
+    /// axum, JSON in and out as of a budget
+    Budget,
     /// rmcp, one tool behind the edge's own guard
     Mcp,
     /// tonic, one unary call over mutual TLS
@@ -81,6 +84,7 @@ impl AsServer {
         match kind {
             Kind::Rest => rest::serve().await,
             Kind::Board => board::serve().await,
+            Kind::Budget => budget::serve().await,
             Kind::Grpc => grpc::serve().await,
             Kind::Sse => sse::serve().await,
             Kind::WebSocket => websocket::serve().await,

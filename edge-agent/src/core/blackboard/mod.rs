@@ -42,6 +42,7 @@ pub(super) use list::FIELDS as LIST;
 pub(super) use lock::{ACQUIRE, RELEASE, RENEW};
 pub(super) use read::FIELDS as READ;
 pub(super) use transaction::FIELDS as TRANSACTION;
+pub(super) use uri::{ENCODED, decoded};
 pub(super) use write::FIELDS as WRITE;
 
 /// The board of tools that name none.

@@ -8,7 +8,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_perc
 const SCHEME: &str = "blackboard://";
 
 /// Everything but what RFC 3986 leaves unreserved, as simple expansion of RFC 6570 has it.
-const ENCODED: &AsciiSet = &NON_ALPHANUMERIC
+pub(in crate::core) const ENCODED: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'-')
     .remove(b'.')
     .remove(b'_')
@@ -51,7 +51,7 @@ impl fmt::Display for BoardUri {
 }
 
 /// `None` where a `%` begins nothing, or what is encoded is no text.
-fn decoded(text: &str) -> Option<String> {
+pub(in crate::core) fn decoded(text: &str) -> Option<String> {
     let is_hex = |byte: Option<u8>| byte.is_some_and(|byte| byte.is_ascii_hexdigit());
     let mut after = text.split('%').map(str::bytes);
     after.next();

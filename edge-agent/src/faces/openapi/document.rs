@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     config::Faces,
-    core::{BoardUri, Resource, Tool, schema_of},
+    core::{BoardUri, BudgetUri, Resource, Tool, schema_of},
 };
 
 const DESCRIPTION: &str = "Time-bound permissions for AI agents, as plain HTTP. The same tools and resources are \
@@ -105,6 +105,7 @@ fn read(schemas: &mut Map<String, Value>) -> Operation {
     }
     contents.push(schema_reference("BlackboardReadResult"));
     contents.push(schema_reference("BlackboardListResult"));
+    contents.push(schema_reference("BudgetStatusResult"));
     let mut lines: Vec<String> = Resource::ALL
         .map(|resource| format!("- `{}`: {}", resource.uri(), resource.description()))
         .into();
@@ -112,6 +113,10 @@ fn read(schemas: &mut Map<String, Value>) -> Operation {
         "- `{}`: a key of a blackboard as `blackboard_read` tells it, the key percent-encoded within the URI; without a \
          key, the keys of the board",
         BoardUri::TEMPLATE
+    ));
+    lines.push(format!(
+        "- `{}`: a budget as `budget_status` tells it, the task percent-encoded within the URI",
+        BudgetUri::TEMPLATE
     ));
     let uri = json!({
         "name": "uri",
@@ -121,6 +126,7 @@ fn read(schemas: &mut Map<String, Value>) -> Operation {
         "schema": { "anyOf": [
             { "type": "string", "enum": Resource::ALL.map(Resource::uri) },
             { "type": "string", "pattern": "^blackboard://[a-z][a-z0-9_-]{0,63}/" },
+            { "type": "string", "pattern": "^budget://[A-Za-z0-9]" },
         ] },
     });
     Operation {

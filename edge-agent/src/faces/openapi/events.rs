@@ -11,7 +11,8 @@ use crate::core::{BoardEventId, BoardEventName, EventId, EventName};
 
 const DESCRIPTION: &str = "Server-sent events: each has a name, JSON `data` and, where the stream can be resumed after it, \
     an `id`. Comes again with the last `id` as `Last-Event-ID`, which a browser does by itself. `COMPACTED` and `LAGGED` \
-    are events too: they tell that events were missed, and from where to go on. With `board` they are of that board \
+    are events too: they tell that events were missed, and from where to go on. Events of agents and of budgets have no `id`; those of \
+    budgets are told to whoever may spend from them, as far as this edge knows. With `board` they are of that board \
     instead: `blackboard.put`, `blackboard.deleted` and `blackboard.expired`, with what `blackboard_read` tells of the \
     key; only the last of a revision has an `id`.";
 
@@ -23,7 +24,7 @@ pub(super) fn watch() -> Operation {
     });
     Operation {
         tag: "events",
-        summary: "Follow what happens to the caller's grants, or on a board".to_owned(),
+        summary: "Follow what happens to the caller's grants and budgets, or on a board".to_owned(),
         description: DESCRIPTION.to_owned(),
         access: Access::Stream,
         parameters: vec![

@@ -3,12 +3,12 @@
 use authguardian_proto::{
     events::v1::{Change, change::Body, grants_revoked},
     grant_token::Rev,
-    ids::AgentId,
+    ids::{AgentId, TaskId},
 };
 use serde_json::{Map, Value, json};
 
 use super::{
-    super::{AgentNews, Target},
+    super::{AgentNews, BudgetNews, Target},
     id::STREAM,
     rev,
 };
@@ -45,11 +45,27 @@ pub enum EventName {
     AgentGone,
     /// What operators say of an agent is another.
     AgentChanged,
+    /// A budget was made; this and what follows have no position either.
+    BudgetCreated,
+    /// There is more of a budget.
+    BudgetToppedUp,
+    /// Nothing can be set aside of a budget.
+    BudgetFrozen,
+    /// It can again.
+    BudgetThawed,
+    /// A budget has ended.
+    BudgetClosed,
+    /// An operator has ended the slice of a machine that was silent.
+    BudgetSettled,
+    /// A machine that holds a part of a budget is silent.
+    BudgetFenced,
+    /// So much of a budget was spent.
+    BudgetThreshold,
 }
 
 impl EventName {
     /// All of them.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 22] = [
         Self::GrantGranted,
         Self::GrantRenewed,
         Self::GrantRevoked,
@@ -64,6 +80,14 @@ impl EventName {
         Self::AgentSuspect,
         Self::AgentGone,
         Self::AgentChanged,
+        Self::BudgetCreated,
+        Self::BudgetToppedUp,
+        Self::BudgetFrozen,
+        Self::BudgetThawed,
+        Self::BudgetClosed,
+        Self::BudgetSettled,
+        Self::BudgetFenced,
+        Self::BudgetThreshold,
     ];
 
     /// The name on the wire.
@@ -83,6 +107,14 @@ impl EventName {
             Self::AgentSuspect => "agent.suspect",
             Self::AgentGone => "agent.gone",
             Self::AgentChanged => "agent.changed",
+            Self::BudgetCreated => "budget.created",
+            Self::BudgetToppedUp => "budget.topped_up",
+            Self::BudgetFrozen => "budget.frozen",
+            Self::BudgetThawed => "budget.thawed",
+            Self::BudgetClosed => "budget.closed",
+            Self::BudgetSettled => "budget.settled",
+            Self::BudgetFenced => "budget.fenced",
+            Self::BudgetThreshold => "budget.threshold",
         }
     }
 }
@@ -94,6 +126,8 @@ pub enum Subject {
     HolderOf(Option<AgentId>),
     /// Whoever has grants that match.
     Matching(Target),
+    /// Whoever may spend from the budget of this task.
+    SpendersOf(TaskId),
     /// Everybody.
     All,
 }
@@ -142,6 +176,42 @@ impl Event {
             name,
             position: None,
             subject: Subject::All,
+            data: Value::Object(data).to_string(),
+        })
+    }
+
+    /// Reads a change of a budget. It has no position here either: a reader that
+    /// comes again looks at the budget. What machines say to each other is no event.
+    pub(in super::super) fn of_budget(change: &Change) -> Option<Self> {
+        let Some(Body::BudgetChanged(body)) = &change.body else {
+            return None;
+        };
+        let task_id = body.task_id.parse().ok()?;
+        let mut data = object(json!({ "task_id": body.task_id }));
+        let name = match BudgetNews::read(body) {
+            BudgetNews::Created => EventName::BudgetCreated,
+            BudgetNews::ToppedUp => EventName::BudgetToppedUp,
+            BudgetNews::Frozen => EventName::BudgetFrozen,
+            BudgetNews::Thawed => EventName::BudgetThawed,
+            BudgetNews::Closed => EventName::BudgetClosed,
+            BudgetNews::Settled => EventName::BudgetSettled,
+            BudgetNews::Fenced => EventName::BudgetFenced,
+            BudgetNews::Threshold(percent) => {
+                data.insert("percent".to_owned(), json!(percent));
+                EventName::BudgetThreshold
+            }
+            BudgetNews::Wanted | BudgetNews::Other => return None,
+        };
+        if !body.machine_id.is_empty() {
+            data.insert("machine_id".to_owned(), json!(body.machine_id));
+        }
+        if let Some(time) = rfc3339(change.occurred_at) {
+            data.insert("occurred_at".to_owned(), Value::String(time));
+        }
+        Some(Self {
+            name,
+            position: None,
+            subject: Subject::SpendersOf(task_id),
             data: Value::Object(data).to_string(),
         })
     }
@@ -238,7 +308,7 @@ fn object(fields: Value) -> Map<String, Value> {
 mod tests {
     use authguardian_proto::{
         common::v1::Position,
-        events::v1::{AgentChanged, GrantIssued, GrantsRevoked, SigningKeysChanged},
+        events::v1::{AgentChanged, BudgetChanged, GrantIssued, GrantsRevoked, SigningKeysChanged},
     };
 
     use super::*;
@@ -350,6 +420,38 @@ mod tests {
             assert!(!event.data.contains("machine_id"), "{}", event.data);
         }
         assert_eq!(Event::of_agent(&change("registry", None)), None);
+    }
+
+    #[test]
+    fn what_happens_to_a_budget_is_told_to_its_spenders_and_what_machines_want_to_nobody() {
+        let changed = |what: &str, percent, machine: &str| {
+            let body = BudgetChanged {
+                task_id: "q4".into(),
+                what: what.into(),
+                percent,
+                machine_id: machine.into(),
+            };
+            Event::of_budget(&change("budgets", Some(Body::BudgetChanged(body))))
+        };
+        let event = changed("threshold", 80, "").expect("an event");
+        assert_eq!(event.name.as_str(), "budget.threshold");
+        let spenders = Subject::SpendersOf("q4".parse().expect("an id"));
+        assert_eq!((event.position, event.subject), (None, spenders));
+        let data: Value = serde_json::from_str(&event.data).expect("JSON");
+        let expected =
+            json!({ "task_id": "q4", "percent": 80, "occurred_at": "1970-01-01T00:00:00Z" });
+        assert_eq!(data, expected);
+        let event = changed("fenced", 0, "mch_1").expect("an event");
+        assert_eq!(event.name.as_str(), "budget.fenced");
+        let data: Value = serde_json::from_str(&event.data).expect("JSON");
+        assert_eq!(
+            (data.get("percent"), &data["machine_id"]),
+            (None, &json!("mch_1"))
+        );
+        for unsaid in ["wanted", "painted"] {
+            assert_eq!(changed(unsaid, 0, ""), None);
+        }
+        assert_eq!(Event::of_budget(&change("budgets", None)), None);
     }
 
     #[test]

@@ -170,17 +170,24 @@ impl Feed {
         if !self.followed().is_known() {
             in_time(LIST_TIMEOUT, self.list(client)).await?;
         }
+        if self.followed().lacks_some() {
+            self.take_up(client).await;
+        }
         let request = WatchRequest {
             after: self.followed().request(),
         };
-        let mut stream = in_time(SILENCE, async {
+        let opening = in_time(SILENCE, async {
             client
                 .watch(request)
                 .await
                 .map_err(|status| from_status(&status))
-        })
-        .await?
-        .into_inner();
+        });
+        let opened = opening.await.inspect_err(|problem| {
+            if problem.reason == Reason::InvalidArgument {
+                self.followed().forget_newest();
+            }
+        });
+        let mut stream = opened?.into_inner();
         self.resumed.notify_one();
         let next = async |stream: &mut tonic::Streaming<WatchResponse>| {
             stream
@@ -192,6 +199,21 @@ impl Feed {
             self.take(message)?;
         }
         Ok(())
+    }
+
+    /// Follows also what a control plane did not have that was asked before.
+    async fn take_up(&self, client: &mut EventServiceClient<Channel>) {
+        let asking = client.get_heads(pb::GetHeadsRequest::default());
+        match in_time(SILENCE, async {
+            asking.await.map_err(|status| from_status(&status))
+        })
+        .await
+        {
+            Ok(heads) => self.followed().take_up(heads.into_inner().heads),
+            Err(problem) => {
+                tracing::debug!(reason = %problem.reason, detail = problem.detail, "cannot ask for newer streams");
+            }
+        }
     }
 
     /// Begins anew: everything may be different, and this is what was revoked.
@@ -257,14 +279,15 @@ impl Feed {
         events: &mut Vec<(Rev, Option<Event>)>,
     ) -> Result<(), Problem> {
         let (stream, position) = (change.stream.clone(), change.position);
-        let (event, of_agent) = (Event::read(&change), Event::of_agent(&change));
+        let event = Event::read(&change);
+        let unplaced = Event::of_agent(&change).or_else(|| Event::of_budget(&change));
         let change = Change::read(change, self.machine_id).map_err(|_| unreadable())?;
         if let Some(change) = change {
             self.take_change(change);
         }
         self.followed().advance(stream, position);
         events.extend(event);
-        if let Some(event) = of_agent {
+        if let Some(event) = unplaced {
             self.events.tell(event);
         }
         Ok(())

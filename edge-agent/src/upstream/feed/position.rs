@@ -6,8 +6,12 @@ use authguardian_proto::{common::v1::Position, events::v1::StreamPosition};
 
 use crate::freshness::Proof;
 
-/// The streams that this edge follows.
+/// The streams that this edge follows, of every control plane …
 pub(super) const STREAMS: [&str; 4] = ["identity", "policy", "registry", "grants"];
+
+/// … and of those that have it. Nothing is lost without it: it says sooner what is
+/// heard anyway.
+const BUDGETS: &str = "budgets";
 
 /// The streams that a proof is about.
 pub(super) const PROVED: [&str; 2] = ["grants", "identity"];
@@ -35,6 +39,23 @@ impl Followed {
             .all(|stream| self.positions.contains_key(*stream))
     }
 
+    /// Whether the control plane has still to be asked if it has all streams.
+    pub(super) fn lacks_some(&self) -> bool {
+        !self.positions.contains_key(BUDGETS)
+    }
+
+    /// The control plane does not know a stream: it is older than this edge.
+    pub(super) fn forget_newest(&mut self) {
+        self.positions.remove(BUDGETS);
+    }
+
+    /// Takes up the newer streams where they are now.
+    pub(super) fn take_up(&mut self, heads: Vec<StreamPosition>) {
+        for head in heads.into_iter().filter(|head| head.stream == BUDGETS) {
+            self.advance(head.stream, head.position);
+        }
+    }
+
     /// A stream was followed up to here.
     pub(super) fn advance(&mut self, stream: String, position: Option<Position>) {
         if let Some(position) = position {
@@ -49,11 +70,13 @@ impl Followed {
 
     /// Where each stream is to be resumed.
     pub(super) fn request(&self) -> Vec<StreamPosition> {
+        let newest = self.positions.contains_key(BUDGETS).then_some(BUDGETS);
         STREAMS
-            .iter()
+            .into_iter()
+            .chain(newest)
             .map(|stream| StreamPosition {
-                stream: (*stream).to_owned(),
-                position: self.positions.get(*stream).copied(),
+                stream: stream.to_owned(),
+                position: self.positions.get(stream).copied(),
             })
             .collect()
     }
@@ -162,5 +185,26 @@ mod tests {
         );
         followed.forget();
         assert!(!followed.is_known());
+    }
+
+    #[test]
+    fn a_stream_that_not_every_control_plane_has_is_followed_where_there_is_one() {
+        let mut followed = Followed::default();
+        for stream in STREAMS {
+            followed.advance(stream.into(), Some(at(1, 7)));
+        }
+        assert!(followed.is_known() && followed.lacks_some());
+        assert_eq!(followed.request().len(), STREAMS.len());
+        let head = |stream: &str| StreamPosition {
+            stream: stream.into(),
+            position: Some(at(1, 9)),
+        };
+        followed.take_up(vec![head("grants"), head(BUDGETS)]);
+        assert!(!followed.lacks_some());
+        assert_eq!(followed.position("grants"), Some(at(1, 7)), "as it was");
+        assert_eq!(followed.request().last(), Some(&head(BUDGETS)));
+        followed.forget_newest();
+        assert!(followed.is_known() && followed.lacks_some());
+        assert_eq!(followed.request().len(), STREAMS.len());
     }
 }

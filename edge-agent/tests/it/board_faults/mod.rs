@@ -9,7 +9,7 @@ mod alone;
 mod beside;
 mod client;
 mod contended;
-mod dice;
+pub(crate) mod dice;
 mod fault;
 mod grpc;
 mod load;

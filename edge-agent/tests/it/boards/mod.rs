@@ -1,7 +1,7 @@
 //! Boards through the edge: what is written comes back, and who watches hears.
 
 mod events;
-mod subscriptions;
+pub(crate) mod subscriptions;
 mod texts;
 mod values;
 
@@ -16,14 +16,14 @@ use crate::{
 };
 
 /// A way to call tools with arguments that are text.
-enum Way {
+pub(crate) enum Way {
     Rest(RestClient),
     Mcp(Face, Box<Speaker>),
 }
 
 impl Way {
     /// All of them.
-    async fn all(rig: &Rig) -> Vec<Self> {
+    pub(crate) async fn all(rig: &Rig) -> Vec<Self> {
         let mut ways = vec![Self::Rest(rig.edge.client(&rig.api_key))];
         for face in Face::ALL {
             let speaker = Speaker::begin(face, &rig.edge, &rig.api_key).await;
@@ -32,7 +32,7 @@ impl Way {
         ways
     }
 
-    fn name(&self) -> String {
+    pub(crate) fn name(&self) -> String {
         match self {
             Self::Rest(_) => "REST".to_owned(),
             Self::Mcp(face, _) => format!("{face:?}"),
@@ -40,7 +40,7 @@ impl Way {
     }
 
     /// A tool's result, or what it was refused with.
-    async fn call(&mut self, tool: &str, arguments: &str) -> Result<Value, Value> {
+    pub(crate) async fn call(&mut self, tool: &str, arguments: &str) -> Result<Value, Value> {
         match self {
             Self::Rest(client) => {
                 let (status, body) = through_rest(client, tool, arguments).await;

@@ -8,11 +8,15 @@ use crate::{
     rig::{ControlPlane, Rig},
 };
 
-const UPDATED: &str = "notifications/resources/updated";
+pub(crate) const UPDATED: &str = "notifications/resources/updated";
 const WATCH: &str = "blackboard.v1.BlackboardService/Watch";
 
 /// Subscribes in the way of the face's revision; what it is refused with.
-async fn subscribe(speaker: &mut Speaker, face: Face, uris: &[&str]) -> Result<(), Value> {
+pub(crate) async fn subscribe(
+    speaker: &mut Speaker,
+    face: Face,
+    uris: &[&str],
+) -> Result<(), Value> {
     if face == Face::Stateless {
         let filter = json!({"notifications": {"resourceSubscriptions": uris}});
         let id = speaker.ask("subscriptions/listen", filter).await;

@@ -125,6 +125,10 @@ async fn every_face_lists_the_same_tools_and_resources_and_reads_the_same() {
             templates[0]["uriTemplate"], "blackboard://{board}/{key}",
             "{face:?}"
         );
+        assert_eq!(
+            templates[1]["uriTemplate"], "budget://{task_id}",
+            "{face:?}"
+        );
         let read = speaker
             .request("resources/read", json!({"uri": "grants://active"}))
             .await;

@@ -92,7 +92,7 @@ async fn headers_of_anybody_else_make_a_call_external() {
 }
 
 #[tokio::test]
-async fn from_outside_boards_are_read_and_nothing_else() {
+async fn from_outside_boards_and_budgets_are_read_and_nothing_else() {
     let rig = rig(&[]).await;
     let call = async |tool: &str, arguments: Value, from_outside: bool| {
         let mut request = rig.edge.client(&rig.api_key).post(tool).json(&arguments);
@@ -116,7 +116,14 @@ async fn from_outside_boards_are_read_and_nothing_else() {
         call("blackboard_list", json!({}), true).await,
         (200, Value::Null)
     );
+    assert_eq!(
+        call("budget_status", json!({"task_id": "no-such"}), true).await,
+        (404, json!("BUDGET_NOT_FOUND"))
+    );
     let forbidden = (403, json!("ZONE_FORBIDS"));
+    let spends = json!({"agent_id": "data_analyst", "task_id": "q4", "tokens": 1});
+    let mut spent = spends.clone();
+    spent["request_id"] = json!("r1");
     for (tool, arguments) in [
         ("blackboard_write", write),
         ("blackboard_delete", key.clone()),
@@ -124,6 +131,8 @@ async fn from_outside_boards_are_read_and_nothing_else() {
         ("lock_acquire", key.clone()),
         ("lock_renew", key.clone()),
         ("lock_release", key),
+        ("request_allocation", spends),
+        ("report_spending", spent),
     ] {
         assert_eq!(call(tool, arguments, true).await, forbidden, "{tool}");
     }

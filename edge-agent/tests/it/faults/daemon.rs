@@ -142,6 +142,11 @@ impl Edge {
         send(&self.child, signal);
     }
 
+    /// What it keeps.
+    pub(crate) fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
     /// Starts another on the same directory and address.
     pub(crate) async fn start_again(&mut self) {
         std::fs::remove_file(self.ready_file()).unwrap();

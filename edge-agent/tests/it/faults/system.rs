@@ -156,14 +156,14 @@ async fn set_up(url: &str, master_key: &Path, edges: usize) -> (String, Vec<Stri
 }
 
 /// A PostgreSQL server on a directory of its own.
-pub(super) struct Postgres {
+pub(crate) struct Postgres {
     /// Missing only while another is being started.
     server: Option<PrivatePostgres>,
     dir: TempDir,
 }
 
 impl Postgres {
-    async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let server = PrivatePostgres::start(Options::new(dir.path())).await;
         Self {
@@ -172,12 +172,12 @@ impl Postgres {
         }
     }
 
-    pub(super) fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         self.server.as_ref().unwrap().url()
     }
 
     /// Kills the postmaster, as `kill -9` does.
-    pub(super) async fn kill(&mut self) {
+    pub(crate) async fn kill(&mut self) {
         let server = self.server.as_ref().unwrap();
         let pid = Pid::from_raw(i32::try_from(server.pid()).unwrap()).unwrap();
         kill_process(pid, Signal::KILL).unwrap();
@@ -185,7 +185,7 @@ impl Postgres {
     }
 
     /// Starts another on what is on disk.
-    pub(super) async fn start_again(&mut self) {
+    pub(crate) async fn start_again(&mut self) {
         let url = self.url();
         drop(self.server.take());
         let server = PrivatePostgres::start(Options::new(self.dir.path())).await;

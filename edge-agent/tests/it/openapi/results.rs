@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use super::{document, validator::errors};
 use crate::{
+    budgets::faces as budgets,
     edge::{RestClient, asking},
     mcp::answer,
     rig::{JUSTIFICATION, Rig},
@@ -166,6 +167,7 @@ async fn call_everything(rig: &Rig, client: &mut Collector) {
 
     call_about_agents(client).await;
     call_about_boards(client).await;
+    call_about_budgets(rig, client).await;
 
     let (brief, ending) = client.grant(json!({"ttl_seconds": 2})).await;
     client.call("revoke_token", json!({ "token": token })).await;
@@ -302,6 +304,35 @@ async fn call_about_boards(client: &mut Collector) {
     }
 }
 
+/// Every way that a call about budgets goes.
+async fn call_about_budgets(rig: &Rig, client: &mut Collector) {
+    budgets::create(&rig.control_plane, "q4", &["*"]).await;
+    let of = |tokens: u64| json!({"agent_id": "data_analyst", "task_id": "q4", "tokens": tokens});
+    let with = |tokens: u64, name: &str, value: &Value| {
+        let mut arguments = of(tokens);
+        arguments[name] = value.clone();
+        arguments
+    };
+    let reserved = client.call("request_allocation", of(10)).await;
+    for refused in [of(5000), of(0), with(1, "task_id", &json!("no-such"))] {
+        client.call("request_allocation", refused).await;
+    }
+    let reservation = &reserved["reservation_id"];
+    for arguments in [
+        // by REST it is settled, by MCP it was
+        with(4, "reservation_id", reservation),
+        with(2000, "request_id", &json!("r1")),
+        of(1),
+    ] {
+        client.call("report_spending", arguments).await;
+    }
+    for task in ["q4", "no-such"] {
+        client
+            .call("budget_status", json!({ "task_id": task }))
+            .await;
+    }
+}
+
 /// The same token, as if a key had signed it that nobody knows.
 fn foreign(token: &str) -> String {
     use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
@@ -394,6 +425,7 @@ async fn resources_and_sessions_are_as_published_and_have_nothing_else() {
     client
         .call("blackboard_write", json!({"key": "a", "value": 1}))
         .await;
+    budgets::create(&rig.control_plane, "q4", &["data_analyst"]).await;
     let who = crate::edge::http()
         .get(format!("{}/auth/session", rig.edge.url))
         .bearer_auth(&rig.api_key);
@@ -408,6 +440,7 @@ async fn resources_and_sessions_are_as_published_and_have_nothing_else() {
             "BlackboardListResult",
             client.resource("blackboard://eventual/").await,
         ),
+        ("BudgetStatusResult", client.resource("budget://q4").await),
         ("ActiveGrants", client.resource("grants://active").await),
         ("AuditLog", client.resource("grants://audit").await),
         ("Agents", client.resource("agents://registry").await),

@@ -87,6 +87,14 @@ impl Here {
         (is_here && board.level == level).then_some(board)
     }
 
+    /// Whether an operator has suspended an agent, this machine or everything, as was told
+    /// last.
+    pub(in crate::core) fn is_suspended(&self, agent: &AgentId) -> bool {
+        let suspended = self.suspended.load();
+        let mut agents = suspended.agents.iter();
+        suspended.everything || agents.any(|one| one == agent.as_str())
+    }
+
     /// As whom a caller may do something: as the agent that it names, else as the
     /// first that the board lets.
     fn judge(
@@ -126,11 +134,8 @@ impl Here {
             return Err(Problem::new(Reason::PermissionDenied, detail));
         }
         let suspended = self.suspended.load();
-        let has = |names: &[String], name: &str| names.iter().any(|one| one == name);
-        if suspended.everything
-            || has(&suspended.agents, agent.as_str())
-            || has(&suspended.boards, board.name.as_str())
-        {
+        let mut boards = suspended.boards.iter();
+        if self.is_suspended(agent) || boards.any(|one| one == board.name.as_str()) {
             return Err(Problem::new(
                 Reason::Suspended,
                 "an operator has suspended this agent, its machine, the board or everything",

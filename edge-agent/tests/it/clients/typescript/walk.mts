@@ -51,7 +51,8 @@ const ACTIVE = "grants://active";
 const TOOLS = ["request_permission", "permission_status", "renew_permission", "validate_token", "revoke_token",
   "register_agent", "deregister_agent", "heartbeat", "discover_agents",
   "blackboard_read", "blackboard_write", "blackboard_delete", "blackboard_list", "blackboard_transaction",
-  "lock_acquire", "lock_renew", "lock_release"];
+  "lock_acquire", "lock_renew", "lock_release",
+  "request_allocation", "report_spending", "budget_status"];
 const SHARED = "blackboard://strong/walk%2Fa%20b";
 const SHARED_KEY = "walk/a b";
 const ASKING = { agent_id: "data_analyst", resource_type: "SAP_API", justification: "Q4 analysis task" };

@@ -1,0 +1,216 @@
+//! Budgets: this machine's slices of them, which agents reserve from and settle against
+//! without asking anybody. The control plane sees to it that the slices of all machines stay
+//! within a budget; the bound stands there (`budgets/account`).
+//!
+//! What is done here is in a journal before it is answered, so that a process that is killed
+//! forgets nothing. Against a loss of power the journal has marks that are on disk ahead of
+//! use: after it, all up to a mark counts as spent. A mark is at most one chunk ahead of what
+//! was set aside at once: a sixteenth of what the machine held when it was last given some.
+//!
+//! A lease that ended stops reservations by itself; what was spent is told afterwards.
+
+mod changes;
+mod exchange;
+mod give_back;
+mod hearing;
+mod holding;
+mod journal;
+mod known;
+mod ledger;
+mod part;
+mod pen;
+mod purse;
+mod rate;
+mod record;
+mod refusal;
+mod remembered;
+mod replay;
+mod requests;
+mod reservations;
+mod reserve;
+mod settle;
+mod tend;
+mod terms;
+#[cfg(test)]
+mod tests;
+mod wait;
+
+use std::{
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use authguardian_proto::{
+    ids::{ReservationId, TaskId},
+    reason::Problem,
+};
+use tokio::sync::{Mutex, Notify};
+
+pub use changes::{Changed, Changes};
+pub use exchange::Round;
+pub use holding::{Answer, Holding, Kept, Row, Stop, Told};
+pub use journal::OpenError;
+pub use known::{Known, OwnSlice};
+pub use ledger::{Amount, Ledger, Report, Short};
+
+use changes::Telling;
+use exchange::{Pace, Turn};
+use journal::Journal;
+use purse::{Purse, State};
+
+use crate::clock::Ambient;
+
+/// Most that is reserved or spent at once, and most that a budget can be.
+pub const MAX_AMOUNT: Amount = 9_007_199_254_740_991;
+
+/// Most tasks that are known here.
+const MAX_TASKS: usize = 20_000;
+
+/// Where Linux tells which boot this is.
+const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
+
+/// This machine's slices of all budgets.
+#[derive(Debug)]
+pub struct Slices {
+    ambient: Ambient,
+    journal: Journal,
+    purses: papaya::HashMap<TaskId, Arc<Purse>>,
+    /// One exchange at a time.
+    turn: Arc<Mutex<Turn>>,
+    pace: std::sync::Mutex<Pace>,
+    /// Of the process, as the control plane told it; 0: not yet.
+    incarnation: AtomicU64,
+    /// An exchange is wanted before it is due.
+    wanted: Notify,
+    /// There is something to be tended to.
+    chores: Notify,
+    telling: Telling,
+    is_ending: AtomicBool,
+}
+
+/// An amount that was set aside.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reserved {
+    /// What it is settled by.
+    pub reservation: ReservationId,
+    /// How much.
+    pub granted: Amount,
+    /// What is left: here, and what the control plane told that it can still give.
+    pub remaining: Amount,
+    /// What is counted.
+    pub unit: String,
+    /// Until it is released by itself.
+    pub expires_in: Duration,
+}
+
+/// Spending that was noted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settled {
+    /// How much.
+    pub recorded: Amount,
+    /// The part of it that was more than there was.
+    pub overdraft: Amount,
+    /// What is left: here, and what the control plane told that it can still give.
+    pub remaining: Amount,
+    /// What is counted.
+    pub unit: String,
+}
+
+impl Slices {
+    /// Opens what this machine holds; reads a file.
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    pub fn open(dir: &Path, ambient: Ambient) -> Result<Arc<Self>, OpenError> {
+        let boot = std::fs::read_to_string(BOOT_ID);
+        let boot = boot.unwrap_or_else(|error| {
+            tracing::warn!(%error, "this boot is not told from others: what was not settled counts as spent");
+            ambient.uuid().to_string()
+        });
+        Self::open_as(dir, ambient, boot.trim())
+    }
+
+    /// Likewise; `boot`: which boot of the machine this is. After another one, what was set
+    /// aside and not settled counts as spent, and so does what may have been.
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    pub fn open_as(dir: &Path, ambient: Ambient, boot: &str) -> Result<Arc<Self>, OpenError> {
+        let (journal, replayed) = Journal::open(dir, &ambient, boot)?;
+        let now = ambient.clock.since_boot();
+        let purses = papaya::HashMap::new();
+        for (number, task) in replayed.tasks {
+            let purse = Purse::replayed(number, task, now);
+            purses.pin().insert(purse.task.clone(), Arc::new(purse));
+        }
+        Ok(Arc::new(Self {
+            ambient,
+            journal,
+            purses,
+            turn: Arc::default(),
+            pace: std::sync::Mutex::default(),
+            incarnation: AtomicU64::new(0),
+            wanted: Notify::new(),
+            chores: Notify::new(),
+            telling: Telling::new(),
+            is_ending: AtomicBool::new(false),
+        }))
+    }
+
+    /// What is known here of a budget; `None`: nothing was told of it since this process
+    /// began.
+    pub fn known(&self, task: &TaskId) -> Option<Known> {
+        let purse = self.known_purse(task)?;
+        Known::read(&purse.state(), self.ambient.clock.since_boot())
+    }
+
+    /// The tasks that something is known of here.
+    pub fn tasks(&self) -> Vec<TaskId> {
+        self.purses.pin().keys().cloned().collect()
+    }
+
+    /// Which budgets change from now on, or what is held of them here: mere spending about
+    /// once a second.
+    pub fn changed(&self) -> Changes {
+        self.telling.subscribe()
+    }
+
+    /// What is known of a task.
+    fn known_purse(&self, task: &TaskId) -> Option<Arc<Purse>> {
+        self.purses.pin().get(task).cloned()
+    }
+
+    /// What is known of a task, or is to be.
+    fn purse(&self, task: &TaskId) -> Result<Arc<Purse>, Problem> {
+        let purses = self.purses.pin();
+        if let Some(purse) = purses.get(task) {
+            return Ok(purse.clone());
+        }
+        if purses.len() >= MAX_TASKS {
+            return Err(refusal::too_many_tasks());
+        }
+        let made = || Arc::new(Purse::new(task.clone(), self.ambient.clock.since_boot()));
+        Ok(purses.get_or_insert_with(task.clone(), made).clone())
+    }
+
+    /// Something was set aside, settled or released.
+    fn moved(&self, state: &mut State) {
+        state.shown.has_changed = true;
+        if state.touch() {
+            self.wanted.notify_one();
+        }
+        if !state.is_raising && state.holding.ahead().is_some() {
+            state.is_raising = true;
+            self.chores.notify_one();
+        }
+    }
+
+    /// Nothing is set aside any more.
+    fn is_ending(&self) -> bool {
+        self.is_ending.load(Ordering::Acquire)
+    }
+}

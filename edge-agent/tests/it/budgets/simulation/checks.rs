@@ -1,0 +1,48 @@
+//! What holds after every step.
+
+use control_plane::budgets::Amount;
+use time::OffsetDateTime;
+
+use super::{
+    super::sides::{Machine, Violation},
+    world::World,
+};
+
+impl World {
+    pub(super) fn check(&self) -> Result<(), Violation> {
+        self.control_plane.check()?;
+        self.machines.iter().try_for_each(Machine::check)?;
+        if self.has_overrun || self.has_operated {
+            return Ok(());
+        }
+        for (window, account) in &self.control_plane.accounts {
+            let used = self.truly_used(*window);
+            if used > account.total || account.overdraft > 0 {
+                return Err(format!("{used} are spent or set aside: {account:?}"));
+            }
+        }
+        Ok(())
+    }
+
+    /// What was spent in a window, or is set aside.
+    fn truly_used(&self, window: Option<OffsetDateTime>) -> Amount {
+        let machines = self.machines.iter();
+        let used = machines.flat_map(|machine| {
+            let is_in = move |epoch: u64| {
+                let slice = self.control_plane.slice(machine.id, epoch);
+                slice.is_some_and(|held| held.window == window)
+            };
+            let spent = machine
+                .truth
+                .iter()
+                .filter(move |(epoch, _)| is_in(**epoch));
+            let reserved = machine
+                .reservations
+                .iter()
+                .filter(move |(epoch, _)| is_in(*epoch));
+            let spent = spent.map(|(_, truth)| truth.spent());
+            spent.chain(reserved.map(|(_, amount)| *amount))
+        });
+        used.sum()
+    }
+}

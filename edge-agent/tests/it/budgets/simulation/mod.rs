@@ -1,0 +1,118 @@
+//! Both sides of a budget under a simulated network and clock: three machines that spend, and
+//! anything that can go wrong between them and the control plane. After every step nothing is
+//! above the total, and nothing that was spent is forgotten; once all has come to rest the
+//! control plane knows exactly what was spent, and all that is left can be spent.
+//!
+//! The same worlds with a fault of our own making are found out, so that the checks are known
+//! to see such faults. `PROPTEST_CASES` asks for more histories (`make soak`).
+
+mod checks;
+mod fault;
+mod network;
+mod rest;
+mod steps;
+mod world;
+
+use control_plane::budgets::Window;
+use proptest::{
+    prelude::*,
+    test_runner::{Config, RngAlgorithm, TestError, TestRng, TestRunner},
+};
+
+use super::sides::Violation;
+use fault::Fault;
+use steps::{Step, Trouble, steps};
+use world::World;
+
+/// Histories in which a fault of our own making has to be found.
+const FAULTY: u32 = 2_000;
+
+proptest! {
+    #![proptest_config(Config { cases: cases(), max_shrink_iters: 20_000, ..Config::default() })]
+
+    #[test]
+    fn nothing_is_lost_where_only_messages_are(steps in steps(Trouble::Network)) {
+        prop_assert_eq!(run(Window::None, None, &steps), Ok(()));
+    }
+
+    #[test]
+    fn nothing_is_lost_where_processes_are_killed(steps in steps(Trouble::Kills)) {
+        prop_assert_eq!(run(Window::None, None, &steps), Ok(()));
+    }
+
+    #[test]
+    fn no_more_than_a_chunk_is_lost_with_power(steps in steps(Trouble::Power)) {
+        prop_assert_eq!(run(Window::None, None, &steps), Ok(()));
+    }
+
+    #[test]
+    fn no_more_is_spent_than_there_is_whatever_fails(steps in steps(Trouble::All)) {
+        prop_assert_eq!(run(Window::None, None, &steps), Ok(()));
+    }
+
+    #[test]
+    fn no_more_is_spent_in_a_window_than_there_is(steps in steps(Trouble::All)) {
+        prop_assert_eq!(run(Window::Minute, None, &steps), Ok(()));
+    }
+}
+
+#[test]
+fn a_crash_that_forgets_spending_is_found() {
+    is_found(Fault::ForgetsSpending, Trouble::Power);
+}
+
+#[test]
+fn a_lease_that_a_lost_answer_shortens_is_found() {
+    is_found(Fault::ShortensLeases, Trouble::All);
+}
+
+#[test]
+fn giving_back_what_is_not_on_disk_is_found() {
+    is_found(Fault::TellsUnwritten, Trouble::Power);
+}
+
+#[test]
+fn a_repeated_report_that_counts_twice_is_found() {
+    is_found(Fault::CountsTwice, Trouble::Network);
+}
+
+/// The world goes through some steps, and comes to rest.
+fn run(window: Window, fault: Option<Fault>, steps: &[Step]) -> Result<(), Violation> {
+    let mut world = World::new(window, fault);
+    for step in steps {
+        world.take(step)?;
+        world.check()?;
+    }
+    world.come_to_rest()?;
+    world.check_rest()?;
+    world.spend_the_rest()
+}
+
+/// Histories with a fault of our own making in them, always the same ones.
+fn is_found(fault: Fault, trouble: Trouble) {
+    let config = Config {
+        cases: FAULTY,
+        max_shrink_iters: 0,
+        failure_persistence: None,
+        ..Config::default()
+    };
+    let rng = TestRng::deterministic_rng(RngAlgorithm::ChaCha);
+    let mut runner = TestRunner::new_with_rng(config, rng);
+    let found = runner.run(&steps(trouble), |steps| {
+        run(Window::None, Some(fault), &steps).map_err(TestCaseError::fail)
+    });
+    let Err(TestError::Fail(_, steps)) = found else {
+        panic!("{fault:?} was not found in {FAULTY} histories");
+    };
+    assert_eq!(
+        run(Window::None, None, &steps),
+        Ok(()),
+        "it is that fault which was found"
+    );
+}
+
+/// Of each property; the environment asks for more.
+fn cases() -> u32 {
+    let asked = std::env::var("PROPTEST_CASES").ok();
+    asked.and_then(|cases| cases.parse().ok()).unwrap_or(400)
+}

@@ -1,0 +1,119 @@
+//! How a world comes to rest, and what holds then.
+
+use std::time::Duration;
+
+use control_plane::budgets::{Amount, Held};
+
+use super::{
+    super::sides::Violation,
+    steps::Step,
+    world::{MACHINES, World},
+};
+
+/// Until every machine has told all, and heard what came of it.
+const ROUNDS: usize = 6;
+
+impl World {
+    /// Nobody sets anything aside any more, and all messages arrive.
+    pub(super) fn come_to_rest(&mut self) -> Result<(), Violation> {
+        self.take(&Step::Freeze(false))?;
+        // not within the last moments of a window
+        if self.now.as_secs() % 60 > 50 {
+            self.now += Duration::from_secs(11);
+        }
+        for machine in &mut self.machines {
+            machine.holding.wait(0);
+            while !machine.reservations.is_empty() {
+                machine.release(0);
+            }
+        }
+        self.deliver_all()?;
+        for _ in 0..ROUNDS {
+            self.exchange_all(0)?;
+            self.now += Duration::from_millis(100);
+        }
+        Ok(())
+    }
+
+    /// The control plane knows what was spent: exactly, but for what losses of power and
+    /// operators have counted too much, and for what was lost with a disk, which is still
+    /// out.
+    pub(super) fn check_rest(&mut self) -> Result<(), Violation> {
+        for machine in &self.machines {
+            for (epoch, truth) in &machine.truth {
+                let Some(held) = self.control_plane.slice(machine.id, *epoch) else {
+                    return Err(format!("{truth:?} is of no slice"));
+                };
+                let reported = held.slice.reported;
+                let known = truth.settled + truth.over;
+                let is_known = if held.journal == machine.journal {
+                    reported == known.max(truth.declared)
+                } else {
+                    self.has_operated
+                        || self.has_overrun
+                        || truth.spent() <= reported + held.slice.outstanding()
+                };
+                if !is_known {
+                    return Err(format!("{truth:?} is counted as {held:?}"));
+                }
+            }
+            let mut over = self.control_plane.held.iter().filter(|held| {
+                held.machine == machine.id
+                    && held.journal == machine.journal
+                    && !held.slice.is_closed
+            });
+            let window = self.control_plane.window(self.now);
+            if let Some(held) = over.find(|held| held.window != window) {
+                return Err(format!("{held:?} is over, and still out"));
+            }
+        }
+        Ok(())
+    }
+
+    /// All that is left can be set aside by one machine.
+    pub(super) fn spend_the_rest(&mut self) -> Result<(), Violation> {
+        let account = self.control_plane.account(self.now);
+        let all = account.total.saturating_sub(account.reported + self.lost());
+        if account.overdraft > 0 || all == 0 {
+            return Ok(());
+        }
+        for _ in 0..8 {
+            self.take(&Step::Reserve(0, all))?;
+            self.check()?;
+            if !self.machines[0].reservations.is_empty() {
+                return Ok(());
+            }
+            self.machines[0].sync();
+            self.exchange(0)?;
+            self.exchange_all(1)?;
+            self.exchange_all(1)?;
+            self.now += Duration::from_millis(20);
+        }
+        let held = &self.control_plane.held;
+        Err(format!(
+            "{all} are left and cannot be set aside: {account:?} {held:?}"
+        ))
+    }
+
+    /// What lost disks held in the present window.
+    fn lost(&self) -> Amount {
+        let window = self.control_plane.window(self.now);
+        let is_lost = |held: &&Held| {
+            let mut machines = self.machines.iter();
+            let is_its = machines
+                .any(|machine| machine.id == held.machine && machine.journal == held.journal);
+            held.window == window && !is_its
+        };
+        let lost = self.control_plane.held.iter().filter(is_lost);
+        lost.map(|held| held.slice.outstanding()).sum()
+    }
+
+    /// Machines from this one on tell what they have, and hear what comes of it.
+    fn exchange_all(&mut self, from: usize) -> Result<(), Violation> {
+        for machine in from..MACHINES {
+            self.exchange(machine)?;
+            self.check()?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,8 @@
+//! Budgets on real edges: offline, killed, stopped and racing, and all of it together.
+
+mod many;
+mod offline;
+mod race;
+mod shutdown;
+mod site;
+mod steady;
