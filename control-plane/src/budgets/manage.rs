@@ -419,10 +419,15 @@ impl Plan {
         }
         if let Some(leased) = open.iter().find(|held| held.leased_until > self.now) {
             let left = (leased.leased_until - self.now).whole_seconds() + 1;
-            let detail = format!("its lease ends in {left} s: it may be spent from until then");
-            return Err(Problem::new(Reason::RevisionConflict, detail)
-                .at("machine_id")
-                .into());
+            // what it held on a disk that it has no more is told by nobody
+            let journal = leased.journal;
+            open.retain(|held| held.journal != journal && held.leased_until <= self.now);
+            if open.is_empty() {
+                let detail = format!("its lease ends in {left} s: it may be spent from until then");
+                return Err(Problem::new(Reason::RevisionConflict, detail)
+                    .at("machine_id")
+                    .into());
+            }
         }
         if let Some(spent) = spent {
             check_settled(&open, spent)?;

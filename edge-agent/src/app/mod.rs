@@ -22,7 +22,9 @@ use crate::{
     agents::Agents,
     clock::Ambient,
     config::{Alone, Certificate, Config, ConfigError},
-    core::{BudgetFollower, CertificateFollower, Core, Here, MachineFollower, Rooms, VerifierFollower},
+    core::{
+        BudgetFollower, CertificateFollower, Core, Here, MachineFollower, Rooms, VerifierFollower,
+    },
     dial::{Channel, ServerAddress, follow_service},
     endpoints::Endpoints,
     faces::{self, CertificateError, CertificateFiles, Health, MakeHandler, Server, Users},

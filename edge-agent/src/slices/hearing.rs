@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use authguardian_proto::budgets::v1::SliceAnswer;
+use authguardian_proto::{budgets::v1::SliceAnswer, reason::Reason};
 
 use super::{
     Slices,
@@ -110,13 +110,14 @@ impl State {
     /// Takes what was told of the budget. Whether that is news beyond spending.
     fn learn(&mut self, message: SliceAnswer, answer: &Answer, asked_at: Duration) -> bool {
         if !message.reason.is_empty() {
-            return !std::mem::replace(&mut self.is_missing, true);
+            let reason = Reason::parse(&message.reason).unwrap_or(Reason::Internal);
+            return self.missing.replace(reason) != Some(reason);
         }
         let (Some(budget), Some(account)) = (message.budget, message.account) else {
             return false;
         };
         self.unit.clone_from(&budget.unit);
-        self.is_missing = false;
+        self.missing = None;
         // what is over is not of the window that the account is of
         let held = if answer.is_over {
             0

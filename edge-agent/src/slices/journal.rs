@@ -28,6 +28,8 @@ use crate::clock::Ambient;
 pub(super) const FILE: &str = "slices.journal";
 /// What it is written anew as.
 const NEW_FILE: &str = "slices.journal.new";
+/// What one is kept as that cannot be read.
+pub(super) const DAMAGED_FILE: &str = "slices.journal.damaged";
 
 /// It is not written anew below this length …
 const SMALL: u64 = 32 * 1024 * 1024;
@@ -45,10 +47,8 @@ pub enum OpenError {
         /// Why.
         source: io::Error,
     },
-    /// It is not what an edge wrote. It is never removed without being asked for.
-    #[error(
-        "`{path}` cannot be read as the journal of budgets: line {line}: {what}: remove the file to begin anew; what this machine held then counts as spent until an operator settles it"
-    )]
+    /// It is not what an edge wrote.
+    #[error("`{path}` cannot be read as the journal of budgets: line {line}: {what}")]
     Damaged {
         /// Which file.
         path: PathBuf,
@@ -361,6 +361,25 @@ impl Faults {
         }
         Ok(())
     }
+}
+
+/// Sets a journal aside that cannot be read, as a loss of power may leave it: another one
+/// begins, and what this machine held counts as spent until an operator settles it.
+///
+/// # Errors
+/// Any other error as it is.
+pub(super) fn set_aside(dir: &Path, error: OpenError) -> Result<(), OpenError> {
+    let OpenError::Damaged { path, .. } = &error else {
+        return Err(error);
+    };
+    let aside = dir.join(DAMAGED_FILE);
+    let renamed = fs::rename(path, &aside).and_then(|()| sync_dir(dir));
+    renamed.map_err(|source| OpenError::Io {
+        path: path.clone(),
+        source,
+    })?;
+    tracing::error!(%error, kept_as = %aside.display(), "what this machine held of budgets counts as spent until an operator settles it");
+    Ok(())
 }
 
 /// For the owner alone.

@@ -41,7 +41,7 @@ pub struct OwnSlice {
 impl Known {
     /// `None`: nothing was told since this process began, or there is no such budget.
     pub(super) fn read(state: &State, now: Duration) -> Option<Self> {
-        let terms = state.terms.as_ref().filter(|_| !state.is_missing)?;
+        let terms = state.terms.as_ref().filter(|_| state.missing.is_none())?;
         let slice = state.holding.present().map(|kept| OwnSlice {
             epoch: kept.epoch,
             granted: kept.report.granted,

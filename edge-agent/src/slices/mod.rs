@@ -140,7 +140,11 @@ impl Slices {
     /// # Errors
     /// [`OpenError`].
     pub fn open_as(dir: &Path, ambient: Ambient, boot: &str) -> Result<Arc<Self>, OpenError> {
-        let (journal, replayed) = Journal::open(dir, &ambient, boot)?;
+        let opened = Journal::open(dir, &ambient, boot).or_else(|error| {
+            journal::set_aside(dir, error)?;
+            Journal::open(dir, &ambient, boot)
+        });
+        let (journal, replayed) = opened?;
         let now = ambient.clock.since_boot();
         let purses = papaya::HashMap::new();
         for (number, task) in replayed.tasks {

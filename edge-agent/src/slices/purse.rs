@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use authguardian_proto::ids::TaskId;
+use authguardian_proto::{ids::TaskId, reason::Reason};
 use tokio::sync::Notify;
 use uuid::Uuid;
 
@@ -50,8 +50,8 @@ pub(super) struct State {
     pub(super) unit: String,
     /// It was taken out, since nobody asked for it.
     pub(super) is_gone: bool,
-    /// There is no such budget, as far as was told.
-    pub(super) is_missing: bool,
+    /// Why nothing of such a budget is to be had here, as far as was told.
+    pub(super) missing: Option<Reason>,
     /// Something is known to have happened since it was told: what is heard is new from this
     /// asking on.
     pub(super) stale: u64,
@@ -188,6 +188,8 @@ impl State {
     pub(super) fn remaining(&self) -> Amount {
         let elsewhere = self.terms.as_ref();
         let elsewhere = elsewhere.map_or(0, |terms| terms.account.remaining);
+        // what was spent beyond the slice is covered from there
+        let elsewhere = elsewhere.saturating_sub(self.holding.overdraft());
         self.holding.free().saturating_add(elsewhere)
     }
 

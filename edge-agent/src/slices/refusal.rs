@@ -36,9 +36,26 @@ pub(super) fn too_many_tasks() -> Problem {
     Problem::new(Reason::ResourceExhausted, detail)
 }
 
-pub(super) fn not_found(task: &TaskId) -> Problem {
-    let detail = format!("there is no budget of task `{task}`");
-    Problem::new(Reason::BudgetNotFound, detail)
+/// Why nothing of a budget is to be had here, as the control plane told.
+pub(super) fn missing(task: &TaskId, reason: Reason) -> Problem {
+    match reason {
+        Reason::BudgetNotFound => {
+            let detail = format!("there is no budget of task `{task}`");
+            Problem::new(reason, detail)
+        }
+        Reason::PermissionDenied => {
+            let detail =
+                format!("no agent may spend from the budget of task `{task}` at this machine");
+            Problem::new(reason, detail)
+        }
+        // what this machine knows of its slice is not what the control plane does
+        _ => {
+            let detail = format!(
+                "the control plane does not take what this machine tells of the budget of task `{task}`: an operator has to settle its slice"
+            );
+            Problem::new(Reason::Unavailable, detail)
+        }
+    }
 }
 
 pub(super) fn not_a_spender(agent: &AgentId, task: &TaskId) -> Problem {

@@ -150,10 +150,10 @@ impl State {
         if self.is_gone {
             return Err(Step::Again);
         }
-        if self.is_missing && heard.is_answered {
-            return Err(Step::Refuse(refusal::not_found(task)));
+        if let Some(reason) = self.missing.filter(|_| heard.is_answered) {
+            return Err(Step::Refuse(refusal::missing(task, reason)));
         }
-        match self.terms.as_ref().filter(|_| !self.is_missing) {
+        match self.terms.as_ref().filter(|_| self.missing.is_none()) {
             None => Err(heard.wait_or(|| away(task))),
             Some(terms) if !terms.lets(agent) => {
                 Err(Step::Refuse(refusal::not_a_spender(agent, task)))

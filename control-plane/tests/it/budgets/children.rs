@@ -105,9 +105,10 @@ async fn a_closed_child_is_counted_at_its_parent_once_all_of_it_was_told() {
         .unwrap();
     assert_eq!(rig.view("parent").await.account.outstanding, 4000);
 
+    let asked = rig.told(&mut machine, "child", spent(&slice, 700)).await;
+    assert_eq!(asked.unwrap().give_back, 300, "nobody can have it any more");
     let mut end = spent(&slice, 700);
     end.returned = 300;
-    end.ends = true;
     rig.told(&mut machine, "child", end).await.unwrap();
     // by the job
     until_async("the parent has counted it", async || {

@@ -2,7 +2,7 @@
 
 use authguardian_proto::reason::Reason;
 use control_plane::{
-    budgets::{Ask, Exchange, NoSlice, Refused, Report, Terms},
+    budgets::{Answer, Ask, Exchange, NoSlice, Refused, Report, Terms},
     events::{Stream, SuspensionTarget},
     identity::{self, Serves},
 };
@@ -147,6 +147,38 @@ async fn what_lies_idle_is_asked_back_for_those_who_wait() {
 }
 
 #[tokio::test]
+async fn where_all_wait_the_machine_that_used_least_gets_what_is_of_use_to_nobody() {
+    let rig = Rig::open().await;
+    rig.budget("t", terms()).await;
+    let (mut first, mut second) = (rig.spender("first").await, rig.spender("second").await);
+    let little = rig.slice(&mut first, "t", 4000).await;
+    let much = rig.slice(&mut second, "t", 6000).await;
+    // three and four are left, and both wait for seven
+    let needing = |slice: &Answer, spent: u64, returned, needed| Report {
+        returned,
+        ask: Ask { wanted: 0, needed },
+        ..super::spent(slice, spent)
+    };
+    let alone = needing(&much, 5996, 0, 3);
+    let alone = rig.told(&mut second, "t", alone).await.unwrap();
+    assert_eq!(alone.give_back, 0, "nobody else waits");
+    let waits = needing(&little, 3997, 0, 4);
+    let waits = rig.told(&mut first, "t", waits).await.unwrap();
+    assert_eq!((waits.granted, waits.give_back), (4000, 0), "it comes first");
+    let asked = needing(&much, 5996, 0, 3);
+    let asked = rig.told(&mut second, "t", asked).await.unwrap();
+    assert_eq!(asked.give_back, 4);
+    // and does not get back what it has just returned
+    let returned = needing(&asked, 5996, 4, 7);
+    let returned = rig.told(&mut second, "t", returned).await.unwrap();
+    assert_eq!((returned.granted, returned.returned), (6000, 4));
+    let got = needing(&waits, 3997, 0, 4);
+    let got = rig.told(&mut first, "t", got).await.unwrap();
+    assert_eq!(got.granted, 4004);
+    rig.adds_up("t").await;
+}
+
+#[tokio::test]
 async fn what_was_spent_beyond_a_slice_is_overdraft_and_stops_what_comes_after() {
     let rig = Rig::open().await;
     rig.budget("t", terms()).await;
@@ -235,6 +267,23 @@ async fn another_journal_begins_another_slice_and_what_the_lost_one_held_stays_s
             view.suspense()
         ),
         (400, 700, 600)
+    );
+    rig.adds_up("t").await;
+
+    // operators may say what it was, however long the machine lives on with another disk
+    let settle = || {
+        let budgets = &rig.app.budgets;
+        budgets.settle(once(""), task("t"), machine.id, Some(900))
+    };
+    assert_eq!(settle().await.unwrap_err().reason(), Reason::RevisionConflict);
+    let lost = "UPDATE budget_slice SET leased_until = clock_timestamp() WHERE epoch = 1";
+    sqlx::query(lost).execute(rig.database.pool()).await.unwrap();
+    let settled = settle().await.unwrap();
+    assert_eq!((settled.slice.epoch, settled.released), (1, 100));
+    let view = rig.view("t").await;
+    assert_eq!(
+        (view.account.reported, view.account.outstanding),
+        (900, 100)
     );
     rig.adds_up("t").await;
 }

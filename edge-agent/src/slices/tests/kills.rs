@@ -8,7 +8,11 @@ use proptest::prelude::*;
 use super::stub::{BOOT, Control, Desk, Edge, OTHER_BOOT, TTL, agent, request, task};
 use crate::{
     clock::manual::ManualClock,
-    slices::{OpenError, Slices, journal::FILE, purse::Purse},
+    slices::{
+        OpenError, Slices,
+        journal::{DAMAGED_FILE, FILE, Journal},
+        purse::Purse,
+    },
 };
 
 fn purse(edge: &Edge) -> std::sync::Arc<Purse> {
@@ -113,10 +117,14 @@ async fn a_line_that_was_cut_off_was_not_told_and_others_are_not_guessed_at() {
     ] {
         fs::write(&path, damaged).unwrap();
         let (_, ambient) = ManualClock::ambient();
-        match Slices::open_as(edge.dir.path(), ambient, BOOT) {
+        match Journal::open(edge.dir.path(), &ambient, BOOT) {
             Err(OpenError::Damaged { line: at, .. }) => assert_eq!(at, line),
             other => panic!("{other:?}"),
         }
+        let begun = Slices::open_as(edge.dir.path(), ambient, BOOT).unwrap();
+        assert!(begun.tasks().is_empty());
+        let aside = edge.dir.path().join(DAMAGED_FILE);
+        assert!(fs::metadata(aside).unwrap().len() > 0);
     }
 }
 

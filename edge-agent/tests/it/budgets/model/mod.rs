@@ -188,6 +188,22 @@ fn operators_may_settle_and_agents_overrun() {
     check(bounds, 13, 60_000);
 }
 
+#[test]
+fn all_of_it_may_happen_together() {
+    let bounds = Bounds {
+        total: 2,
+        in_flight: 1,
+        reserves: 1,
+        leases: 1,
+        kills: 1,
+        losses: 1,
+        disks: 1,
+        settles: 1,
+        overruns: 1,
+    };
+    check(bounds, 9, 100_000);
+}
+
 /// Looks at all states that so many steps come to, of which there are at least so many; the
 /// environment asks for more steps.
 #[expect(clippy::print_stdout, reason = "says how much was looked at")]

@@ -68,8 +68,9 @@ async fn a_machine_that_is_cut_off_spends_to_the_end_of_its_lease_and_tells_afte
 
     a.mend();
     let spent = 100 + alone + 20 + 5;
-    let arrived =
-        |view: &control_plane::budgets::View| view.account.reported == spent && view.suspense() == 0;
+    let arrived = |view: &control_plane::budgets::View| {
+        view.account.reported == spent && view.suspense() == 0
+    };
     let after = comes_to(&control_plane, "q4", "it has told the rest", arrived).await;
     assert_eq!(after.account.overdraft, 0);
     until_async("it goes on", async || a.try_reserve("q4", 1).await.is_ok()).await;

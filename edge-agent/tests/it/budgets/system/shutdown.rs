@@ -68,7 +68,8 @@ async fn a_killed_edge_has_forgotten_nothing_and_reserves_nothing_before_it_was_
         site.spend("q4", tokens).await;
         spent += tokens;
     }
-    let once = json!({"agent_id": super::site::AGENT, "task_id": "q4", "tokens": 3, "request_id": "r1"});
+    let once =
+        json!({"agent_id": super::site::AGENT, "task_id": "q4", "tokens": 3, "request_id": "r1"});
     site.client.call("report_spending", once.clone()).await;
     spent += 3;
 

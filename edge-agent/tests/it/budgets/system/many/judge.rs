@@ -85,7 +85,11 @@ fn differences(tally: &Tally, machines: &Machines, rows: &[Row]) -> Vec<String> 
         let disk = tally.disk(*edge);
         for (number, task) in task::ALL.iter().enumerate() {
             let edge = *edge;
-            let of = Of { edge, disk, task: number };
+            let of = Of {
+                edge,
+                disk,
+                task: number,
+            };
             let acknowledged = spent.get(&of).copied().unwrap_or(0);
             let own = rows.iter().filter(|row| row.is_of(task.name, *machine));
             let own = own.filter(|row| row.journal == *journal);
@@ -108,12 +112,19 @@ async fn what_disks_held_counts_as_spent(world: &World, tally: &Tally, machines:
     for edge in &world.destroyed {
         let (machine, journal) = machines[edge];
         for (number, task) in task::ALL.iter().enumerate() {
-            let of = Of { edge: *edge, disk: 0, task: number };
+            let of = Of {
+                edge: *edge,
+                disk: 0,
+                task: number,
+            };
             let acknowledged = spent.get(&of).copied().unwrap_or(0);
             let rows = rows(world).await;
             let lost = rows.iter().filter(|row| row.is_of(task.name, machine));
             let lost: Vec<&Row> = lost.filter(|row| row.journal != journal).collect();
-            let counted: u64 = lost.iter().map(|row| row.reported() + row.outstanding()).sum();
+            let counted: u64 = lost
+                .iter()
+                .map(|row| row.reported() + row.outstanding())
+                .sum();
             let name = task.name;
             // what was more than there was is nowhere else
             assert!(
@@ -219,6 +230,10 @@ impl Row {
     /// What it holds and was not told of.
     fn outstanding(&self) -> u64 {
         let held = self.granted - self.returned - self.reported;
-        if self.is_closed { 0 } else { held.max(0).unsigned_abs() }
+        if self.is_closed {
+            0
+        } else {
+            held.max(0).unsigned_abs()
+        }
     }
 }

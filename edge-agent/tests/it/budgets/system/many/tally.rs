@@ -128,7 +128,9 @@ impl Tally {
         let total = bound.total.load(Ordering::SeqCst);
         if *held > total {
             let name = bound.task.name;
-            self.violates(format!("{held} of {total} of {name} are set aside or spent"));
+            self.violates(format!(
+                "{held} of {total} of {name} are set aside or spent"
+            ));
         }
         Some(began)
     }
