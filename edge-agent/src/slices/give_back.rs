@@ -48,7 +48,8 @@ impl Slices {
             next.end();
             let written = state.replace(&purse.task, &self.journal, next, None);
             let is_written = written.is_ok();
-            up_to = up_to.max(written.ok().flatten().unwrap_or_default());
+            let written = written.ok().flatten().unwrap_or_default();
+            up_to = up_to.max(written).max(state.unsynced);
             is_written
         });
         self.journal.sync(up_to).await.map_err(refusal::unwritten)?;

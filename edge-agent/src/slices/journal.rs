@@ -106,7 +106,6 @@ struct Tail {
 pub(super) struct Faults {
     pub(super) is_full: std::sync::atomic::AtomicBool,
     pub(super) is_unsyncable: std::sync::atomic::AtomicBool,
-    pub(super) syncs: AtomicU64,
 }
 
 impl Journal {
@@ -355,7 +354,6 @@ impl Faults {
     }
 
     fn sync(&self) -> io::Result<()> {
-        self.syncs.fetch_add(1, Ordering::Relaxed);
         if self.is_unsyncable.load(Ordering::Relaxed) {
             return Err(io::Error::other("the disk is broken"));
         }

@@ -164,7 +164,11 @@ async fn where_all_wait_the_machine_that_used_least_gets_what_is_of_use_to_nobod
     assert_eq!(alone.give_back, 0, "nobody else waits");
     let waits = needing(&little, 3997, 0, 4);
     let waits = rig.told(&mut first, "t", waits).await.unwrap();
-    assert_eq!((waits.granted, waits.give_back), (4000, 0), "it comes first");
+    assert_eq!(
+        (waits.granted, waits.give_back),
+        (4000, 0),
+        "it comes first"
+    );
     let asked = needing(&much, 5996, 0, 3);
     let asked = rig.told(&mut second, "t", asked).await.unwrap();
     assert_eq!(asked.give_back, 4);
@@ -275,9 +279,15 @@ async fn another_journal_begins_another_slice_and_what_the_lost_one_held_stays_s
         let budgets = &rig.app.budgets;
         budgets.settle(once(""), task("t"), machine.id, Some(900))
     };
-    assert_eq!(settle().await.unwrap_err().reason(), Reason::RevisionConflict);
+    assert_eq!(
+        settle().await.unwrap_err().reason(),
+        Reason::RevisionConflict
+    );
     let lost = "UPDATE budget_slice SET leased_until = clock_timestamp() WHERE epoch = 1";
-    sqlx::query(lost).execute(rig.database.pool()).await.unwrap();
+    sqlx::query(lost)
+        .execute(rig.database.pool())
+        .await
+        .unwrap();
     let settled = settle().await.unwrap();
     assert_eq!((settled.slice.epoch, settled.released), (1, 100));
     let view = rig.view("t").await;

@@ -12,9 +12,6 @@ use authguardian_proto::reason::Reason;
 
 use super::stub::{Control, Desk, Edge, TTL, agent, task};
 
-/// Measured.
-const PAIRS: u32 = 300_000;
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sixteen_spenders_get_all_of_it_and_no_more() {
     const TOTAL: u64 = 10_000;
@@ -61,27 +58,4 @@ async fn sixteen_spenders_get_all_of_it_and_no_more() {
     assert_eq!(spent.load(Ordering::SeqCst), TOTAL);
     let slice = edge.slices.known(&task("t")).unwrap().slice.unwrap();
     assert_eq!((slice.spent, slice.reserved, slice.free), (TOTAL, 0, 0));
-}
-
-/// How fast it is; run it with optimisations.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "measures"]
-async fn pairs_per_second() {
-    let control = Control::with("t", Desk::of(1 << 52));
-    let edge = Edge::new(&control);
-    edge.keep();
-    edge.reserve(1 << 40).await.unwrap();
-    let (agent, task) = (agent("agent-7"), task("t"));
-    let began = tokio::time::Instant::now();
-    for _ in 0..PAIRS {
-        let reserved = edge.slices.reserve(&agent, &task, 100, TTL, None).await;
-        let id = reserved.unwrap().reservation;
-        edge.slices.settle(&agent, &task, id, 90).await.unwrap();
-    }
-    let seconds = began.elapsed().as_secs_f64();
-    let syncs = edge.slices.journal.faults.syncs.load(Ordering::Relaxed);
-    println!(
-        "{:.0} pairs per second, {syncs} syncs",
-        f64::from(PAIRS) / seconds
-    );
 }

@@ -440,6 +440,8 @@ async fn every_face_hears_of_the_budgets_that_it_subscribed_to_and_of_no_others(
         let is_other = |message: &Value| message["params"]["uri"] == "budget://other";
         assert!(!speaker.has_received(is_other), "{face:?}");
         freeze(&rig.control_plane, "elsewhere", false).await;
+        // before the next face subscribes
+        speaker.next(is_elsewhere).await;
     }
 }
 

@@ -16,9 +16,11 @@ pub(super) enum Fault {
     EdgesStopped,
     /// From both control planes, until their leases have ended.
     EdgesCutOff,
-    /// What edges are answered is lost; what they say is not.
+    /// What edges are answered is lost, until their leases have ended; what they say is not.
     AnswersLost,
+    /// One, until the other hears all edges.
     ControlPlaneKilled,
+    /// Likewise.
     ControlPlaneStopped,
     /// Both, until leases have ended.
     ControlPlanesKilled,
@@ -71,18 +73,18 @@ impl Fault {
             }
             Self::AnswersLost => {
                 each_way(world, &edges, Proxy::hold_answers);
-                tally.acknowledges(MEANWHILE).await;
+                tally.lapses(&edges).await;
                 each_way(world, &edges, Proxy::hang_up);
                 each_way(world, &edges, Proxy::mend);
             }
             Self::ControlPlaneKilled => {
                 world.control_planes[which].kill().await;
-                tally.acknowledges(MEANWHILE).await;
+                all_are_heard(world).await;
                 world.control_planes[which].start_again().await;
             }
             Self::ControlPlaneStopped => {
                 world.control_planes[which].signal(Signal::STOP);
-                tally.acknowledges(MEANWHILE).await;
+                all_are_heard(world).await;
                 world.control_planes[which].signal(Signal::CONT);
             }
             Self::ControlPlanesKilled => {
@@ -146,6 +148,18 @@ fn signal(world: &World, edges: &[usize], signal: Signal) {
 fn each_way(world: &World, edges: &[usize], act: impl Fn(&Proxy)) {
     let ways = edges.iter().flat_map(|edge| &world.links[*edge]);
     ways.for_each(act);
+}
+
+/// Waits until each edge has told something from now on.
+async fn all_are_heard(world: &World) {
+    let before = world.exchanges().await;
+    until_async("all edges are heard", async || {
+        let now = world.exchanges().await;
+        // one may have been on its way
+        let mut all = before.iter();
+        all.all(|(machine, number)| now.get(machine).is_some_and(|now| *now >= number + 2))
+    })
+    .await;
 }
 
 async fn operate(world: &World, tally: &Tally, dice: &mut Dice) {

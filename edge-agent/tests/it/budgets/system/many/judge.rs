@@ -131,8 +131,9 @@ async fn what_disks_held_counts_as_spent(world: &World, tally: &Tally, machines:
                 counted >= acknowledged || task.is_loose,
                 "{name} at edge {edge}: {acknowledged} acknowledged, {counted} counted: {lost:#?}"
             );
-            let holding = lost.iter().filter(|row| row.outstanding() > 0);
-            let [holding] = holding.collect::<Vec<_>>()[..] else {
+            // of several windows it cannot be said
+            let open = lost.iter().filter(|row| !row.is_closed);
+            let [holding] = open.collect::<Vec<_>>()[..] else {
                 continue;
             };
             let all = holding.reported() + holding.outstanding();

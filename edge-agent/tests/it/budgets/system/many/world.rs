@@ -1,7 +1,11 @@
 //! PostgreSQL, two control planes, many edges that reach them by ways which can be cut, and
 //! operators. Nothing outlives the test.
 
-use std::{collections::BTreeSet, path::Path, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+    sync::Arc,
+};
 
 use authguardian_proto::{
     credential::ApiKey,
@@ -19,6 +23,7 @@ use control_plane::{
 };
 use futures::{StreamExt, stream};
 use tempfile::TempDir;
+use uuid::Uuid;
 
 use super::{super::site::AGENT, spender::Target, task};
 use crate::{
@@ -119,6 +124,17 @@ impl World {
         .fetch_one(&mut *connection)
         .await;
         leased.is_ok_and(|leased: bool| !leased)
+    }
+
+    /// By machine: its last exchange.
+    pub(super) async fn exchanges(&self) -> BTreeMap<Uuid, i64> {
+        let mut connection = self.app.db.read().await.unwrap();
+        let all: Vec<(Uuid, i64)> =
+            sqlx::query_as("SELECT machine_id, sequence FROM budget_exchange")
+                .fetch_all(&mut *connection)
+                .await
+                .unwrap();
+        all.into_iter().collect()
     }
 
     /// Which journal its disk has.
