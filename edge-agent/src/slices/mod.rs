@@ -9,6 +9,7 @@
 //!
 //! A lease that ended stops reservations by itself; what was spent is told afterwards.
 
+mod by_id;
 mod changes;
 mod exchange;
 mod give_back;
@@ -17,6 +18,7 @@ mod holding;
 mod journal;
 mod known;
 mod ledger;
+mod line;
 mod part;
 mod pen;
 mod purse;

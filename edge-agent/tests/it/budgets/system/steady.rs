@@ -16,7 +16,6 @@ const TIME: Duration = Duration::from_secs(6);
 const SPENT: u64 = 1000;
 
 #[tokio::test]
-#[expect(clippy::print_stdout, reason = "says what was counted")]
 async fn whatever_is_spent_a_machine_makes_about_one_exchange_a_second() {
     let (control_plane, api_key) = open(30).await;
     create(&control_plane, "q4", 1 << 50).await;

@@ -128,7 +128,7 @@ impl Spender {
                 Answer::Done(body) => {
                     self.acknowledged(&attempts);
                     if body["granted"] != amount {
-                        self.violates(format!("{amount} of {of:?}: {body}"));
+                        self.violates(&format!("{amount} of {of:?}: {body}"));
                     }
                     if ttl_seconds > 1 {
                         self.open.push(Reservation {
@@ -150,7 +150,7 @@ impl Spender {
                         "UNAVAILABLE",
                     ];
                     if !expected.contains(&reason.as_str()) {
-                        self.violates(format!("{amount} of {of:?}: {reason}"));
+                        self.violates(&format!("{amount} of {of:?}: {reason}"));
                     }
                     return tokio::time::sleep(PAUSE).await;
                 }
@@ -199,7 +199,7 @@ impl Spender {
                     "RESERVATION_NOT_FOUND" if self.tally.disk(of.edge) > of.disk => {
                         return self.tally.hears(|heard| heard.lost += 1);
                     }
-                    _ => return self.violates(format!("{id} of {of:?}: {reason}")),
+                    _ => return self.violates(&format!("{id} of {of:?}: {reason}")),
                 },
                 Answer::Unknown => attempts.again(true).await,
             }
@@ -231,7 +231,7 @@ impl Spender {
                         return tokio::time::sleep(PAUSE).await;
                     }
                     "UNAVAILABLE" => attempts.again(false).await,
-                    _ => return self.violates(format!("{amount} of {of:?}: {reason}")),
+                    _ => return self.violates(&format!("{amount} of {of:?}: {reason}")),
                 },
                 Answer::Unknown => attempts.again(true).await,
             }
@@ -282,7 +282,7 @@ impl Spender {
         });
     }
 
-    fn violates(&self, what: String) {
+    fn violates(&self, what: &str) {
         self.tally.violates(format!("{}: {what}", self.name));
     }
 }

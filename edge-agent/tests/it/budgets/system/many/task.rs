@@ -54,7 +54,7 @@ impl Task {
     }
 
     /// As operators make it.
-    pub(super) fn new(&self) -> NewBudget {
+    pub(super) fn made(&self) -> NewBudget {
         NewBudget {
             task: self.name.parse().unwrap(),
             terms: Terms {

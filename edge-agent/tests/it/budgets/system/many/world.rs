@@ -173,7 +173,7 @@ async fn open(url: &str, master_key: &Path) -> App {
 /// Makes the budgets, an agent and its key.
 async fn set_up(app: &App) -> String {
     for task in task::ALL {
-        let made = app.budgets.create(Context::system(), task.new());
+        let made = app.budgets.create(Context::system(), task.made());
         made.await.unwrap();
     }
     let put = PutAgent {
