@@ -417,17 +417,21 @@ impl Plan {
                 .at("machine_id")
                 .into());
         }
+        // what it held on a disk that it has no more is told by nobody, and is settled alone
+        // where the machine lives on with another one, or where it is said how much it was
+        let latest = open.iter().max_by_key(|held| held.epoch);
+        let latest = latest.map(|held| held.journal);
+        let is_lost = |held: &&mut Held| Some(held.journal) != latest;
+        let is_leased = |held: &&mut Held| held.leased_until > self.now;
+        if open.iter().any(is_lost) && (spent.is_some() || open.iter().any(is_leased)) {
+            open.retain(is_lost);
+        }
         if let Some(leased) = open.iter().find(|held| held.leased_until > self.now) {
             let left = (leased.leased_until - self.now).whole_seconds() + 1;
-            // what it held on a disk that it has no more is told by nobody
-            let journal = leased.journal;
-            open.retain(|held| held.journal != journal && held.leased_until <= self.now);
-            if open.is_empty() {
-                let detail = format!("its lease ends in {left} s: it may be spent from until then");
-                return Err(Problem::new(Reason::RevisionConflict, detail)
-                    .at("machine_id")
-                    .into());
-            }
+            let detail = format!("its lease ends in {left} s: it may be spent from until then");
+            return Err(Problem::new(Reason::RevisionConflict, detail)
+                .at("machine_id")
+                .into());
         }
         if let Some(spent) = spent {
             check_settled(&open, spent)?;

@@ -67,6 +67,8 @@ impl Fault {
             }
             Self::EdgesCutOff => {
                 each_way(world, &edges, Proxy::cut);
+                let unleased = async || world.are_unleased(&edges).await;
+                until_async("their leases have ended", unleased).await;
                 tally.lapses(&edges).await;
                 each_way(world, &edges, Proxy::hang_up);
                 each_way(world, &edges, Proxy::mend);

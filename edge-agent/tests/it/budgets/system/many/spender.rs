@@ -102,7 +102,7 @@ impl Spender {
         match self.dice.below(20) {
             0 => self.reserve(task, amount, 1).await,
             1..3 if task::ALL[task].is_loose => self.spend(task, amount).await,
-            1..10 if self.open.len() < OPEN => self.reserve(task, amount, TTL_SECONDS).await,
+            1..12 if self.open.len() < OPEN => self.reserve(task, amount, TTL_SECONDS).await,
             _ if !self.open.is_empty() => {
                 let at = self.dice.below(self.open.len() as u64);
                 let reservation = self.open.swap_remove(usize::try_from(at).unwrap());
