@@ -29,46 +29,56 @@ pub(crate) async fn per_thousand<C: Client, F>(
 where
     F: Future<Output = Result<Vec<C>>> + Send,
 {
-    let (commits, answers) = during(args, postgres, plan, connect).await?;
+    let during = During::count(args, postgres, plan, connect).await?;
     #[expect(clippy::cast_precision_loss, reason = "counts of a few seconds")]
-    let per_thousand = commits * 1e3 / answers as f64;
-    Ok((per_thousand, answers))
+    let per_thousand = during.commits * 1e3 / during.answers as f64;
+    Ok((per_thousand, during.answers))
 }
 
-/// Commits per second of a load, likewise; and how many answers it had.
-///
-/// # Errors
-/// As the load.
-pub(crate) async fn per_second<C: Client, F>(
-    args: &Args,
-    postgres: &Postgres,
-    plan: &Plan,
-    connect: impl FnOnce() -> F + Send,
-) -> Result<(f64, u64)>
-where
-    F: Future<Output = Result<Vec<C>>> + Send,
-{
-    let (commits, answers) = during(args, postgres, plan, connect).await?;
-    let took = plan.warm_up + plan.duration;
-    Ok((commits / took.as_secs_f64(), answers))
+/// What a load makes PostgreSQL commit.
+pub(crate) struct During {
+    /// Commits that there are for the load.
+    commits: f64,
+    /// How long it took, seconds.
+    seconds: f64,
+    /// Commits per second when nothing is asked of the system.
+    pub(crate) idle: f64,
+    /// Of the load.
+    pub(crate) answers: u64,
 }
 
-async fn during<C: Client, F>(
-    args: &Args,
-    postgres: &Postgres,
-    plan: &Plan,
-    connect: impl FnOnce() -> F + Send,
-) -> Result<(f64, u64)>
-where
-    F: Future<Output = Result<Vec<C>>> + Send,
-{
-    let before = Count::settled(args, postgres).await?;
-    let idle = Count::settled(args, postgres).await?;
-    let outcome = load::run(plan, connect)?;
-    let after = Count::settled(args, postgres).await?;
-    let by_itself = before.per_second_until(&idle) * idle.seconds_until(&after);
-    let commits = (idle.commits_until(&after) - by_itself).max(0.0);
-    Ok((commits, outcome.answers))
+impl During {
+    /// Counts.
+    ///
+    /// # Errors
+    /// As the load.
+    pub(crate) async fn count<C: Client, F>(
+        args: &Args,
+        postgres: &Postgres,
+        plan: &Plan,
+        connect: impl FnOnce() -> F + Send,
+    ) -> Result<Self>
+    where
+        F: Future<Output = Result<Vec<C>>> + Send,
+    {
+        let before = Count::settled(args, postgres).await?;
+        let idle = Count::settled(args, postgres).await?;
+        let outcome = load::run(plan, connect)?;
+        let after = Count::settled(args, postgres).await?;
+        let per_second = before.per_second_until(&idle);
+        let by_itself = per_second * idle.seconds_until(&after);
+        Ok(Self {
+            commits: (idle.commits_until(&after) - by_itself).max(0.0),
+            seconds: (plan.warm_up + plan.duration).as_secs_f64(),
+            idle: per_second,
+            answers: outcome.answers,
+        })
+    }
+
+    /// All commits per second while there is the load.
+    pub(crate) fn per_second(&self) -> f64 {
+        self.idle + self.commits / self.seconds
+    }
 }
 
 struct Count {

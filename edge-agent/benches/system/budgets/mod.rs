@@ -95,6 +95,6 @@ pub(crate) async fn run(args: &Args) -> Result<Section> {
     Ok(Section {
         name: "budgets",
         title: "an amount set aside at an edge and settled there, against Redis and PostgreSQL counting it",
-        rows: samples.rows(threads, commits),
+        rows: samples.rows(threads, &commits),
     })
 }

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     args::Args,
-    commits,
+    commits::During,
     cpu::Part,
     daemon::Edge,
     load::{self, Client, Outcome, Plan},
@@ -165,17 +165,15 @@ impl Site {
         Ok(f64::from(u32::try_from(to - from)?) / took.as_secs_f64())
     }
 
-    /// How many commits per second PostgreSQL has to do while 64 clients spend from all
-    /// budgets, more than when nobody does.
-    pub(super) async fn commits(&mut self, args: &Args) -> Result<f64> {
+    /// What PostgreSQL has to commit while 64 clients spend from all budgets.
+    pub(super) async fn commits(&mut self, args: &Args) -> Result<During> {
         let (plan, clients) = (self.long(args), 64);
         let place = (self.edge.address, AT_AN_EDGE);
         let key = &self.system.api_key;
         let connect = || ByRest::open(clients, place, key, &self.tasks);
-        let (commits, answers) =
-            commits::per_second(args, &self.system.postgres, &plan, connect).await?;
-        self.pairs += answers;
-        Ok(commits)
+        let during = During::count(args, &self.system.postgres, &plan, connect).await?;
+        self.pairs += during.answers;
+        Ok(during)
     }
 
     /// How long callers wait for refills, ms: median and p99.
