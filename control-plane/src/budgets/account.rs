@@ -108,20 +108,14 @@ impl Account {
         covered
     }
 
-    /// Counts no more as spent of a slice than what it has told, or at least so much: what
-    /// comes later is overdraft.
-    pub fn settle(&mut self, slice: &mut Slice, spent: Amount) {
-        let before = *slice;
-        let most = slice.granted.saturating_sub(slice.returned);
-        slice.reported = slice.reported.max(spent.min(most));
+    /// Counts no more as spent of a slice than what was told: what comes later is overdraft.
+    pub fn settle(&mut self, slice: &mut Slice) {
+        self.outstanding -= slice.outstanding();
         slice.returned = slice
             .granted
             .saturating_sub(slice.reported)
             .max(slice.returned);
         slice.is_closed = true;
-        self.reported += slice.reported - before.reported;
-        self.overdraft = self.overdraft + slice.overdraft() - before.overdraft();
-        self.outstanding = self.outstanding + slice.outstanding() - before.outstanding();
     }
 }
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use authguardian_proto::ids::TaskId;
+use time::OffsetDateTime;
 
 use super::{
     Budgets,
@@ -11,6 +12,7 @@ use super::{
     movement::{Kind, Movement},
     plan::Plan,
     store,
+    window::Span,
 };
 use crate::error::Result;
 
@@ -38,13 +40,15 @@ impl Budgets {
         let mut tx = self.db.begin().await?;
         let tasks = BTreeSet::from([task.clone()]);
         let mut locked = Locked::lock(&mut tx, &tasks, &[], self.settings.lease).await?;
-        for kept in store::left(&mut tx, task).await? {
+        let left = store::left(&mut tx, task).await?;
+        let oldest = left.iter().filter_map(|kept| kept.begins_at).min();
+        for kept in left {
             locked.insert(kept);
         }
         let Some(plan) = locked.get_mut(task) else {
             return Ok(false);
         };
-        plan.carry_over();
+        plan.carry_over(oldest);
         locked.write(&mut tx).await?;
         self.db.commit(tx).await?;
         Ok(true)
@@ -52,38 +56,47 @@ impl Budgets {
 }
 
 impl Plan {
-    /// From the oldest window on, each into the one after it.
-    fn carry_over(&mut self) {
-        let Some(present) = self.window else {
+    /// From this window on, after which all that ever began are known, each into the one after
+    /// it.
+    fn carry_over(&mut self, oldest: Option<OffsetDateTime>) {
+        let Some(present) = self.window.map(|span| span.begins_at) else {
             return;
         };
+        let mut span = oldest.and_then(|at| self.budget.terms.window.at(at));
         for _ in 0..WINDOWS {
-            let ended = self
-                .accounts
-                .iter()
-                .filter(|(begins_at, _)| **begins_at < Some(present.begins_at));
-            let left = ended.filter(|(_, account)| account.rest() > 0);
-            let Some((begins_at, account)) = left.map(|(at, account)| (*at, *account)).next()
-            else {
+            let Some(of) = span.filter(|span| span.begins_at < present) else {
                 return;
             };
-            let Some(span) = begins_at.and_then(|at| self.budget.terms.window.at(at)) else {
-                return;
-            };
-            let rest = account.rest();
-            let emptied = Account {
-                total: account.total - rest,
-                ..account
-            };
-            self.carry(Kind::CarriedOut, rest, begins_at, account, emptied);
-            let into = Some(span.ends_at);
-            let fresh = Account::new(self.budget.terms.total);
-            let account = self.accounts.get(&into).copied().unwrap_or(fresh);
-            let filled = Account {
-                total: account.total + rest,
-                ..account
-            };
-            self.carry(Kind::CarriedIn, rest, into, account, filled);
+            self.carry_out_of(of);
+            span = self.budget.terms.window.at(of.ends_at);
+        }
+    }
+
+    fn carry_out_of(&mut self, span: Span) {
+        let (from, into) = (Some(span.begins_at), Some(span.ends_at));
+        let account = self.account_of(from);
+        let rest = account.rest();
+        if rest == 0 {
+            return;
+        }
+        let emptied = Account {
+            total: account.total - rest,
+            ..account
+        };
+        self.carry(Kind::CarriedOut, rest, from, account, emptied);
+        let account = self.account_of(into);
+        let filled = Account {
+            total: account.total + rest,
+            ..account
+        };
+        self.carry(Kind::CarriedIn, rest, into, account, filled);
+    }
+
+    /// What there is in a window, which begins where it never did.
+    fn account_of(&mut self, window: Option<OffsetDateTime>) -> Account {
+        match self.accounts.get(&window) {
+            Some(account) => *account,
+            None => self.begin(window),
         }
     }
 
@@ -91,7 +104,7 @@ impl Plan {
         &mut self,
         kind: Kind,
         amount: u64,
-        window: Option<time::OffsetDateTime>,
+        window: Option<OffsetDateTime>,
         before: Account,
         after: Account,
     ) {

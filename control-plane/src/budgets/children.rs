@@ -29,7 +29,7 @@ impl Budgets {
     pub async fn count_children(&self) -> Result<u64> {
         let uncounted = store::uncounted(&mut *self.db.read().await?, LIMIT).await?;
         let mut counted = 0;
-        for (child, parent, _) in uncounted {
+        for (child, parent) in uncounted {
             let mut tx = self.db.begin().await?;
             let tasks = BTreeSet::from([child.clone(), parent]);
             let mut locked = Locked::lock(&mut tx, &tasks, &[], self.settings.lease).await?;
@@ -80,7 +80,7 @@ pub(super) fn count(locked: &mut Locked, child: &TaskId) -> Result<()> {
         }
         if !budget.is_released {
             let released = slice.outstanding();
-            now.settle(&mut slice, 0);
+            now.settle(&mut slice);
             plan.set_present(Kind::ChildClosed, released, Some(child.clone()), now);
         }
     }

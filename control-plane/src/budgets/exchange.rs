@@ -16,6 +16,7 @@ use super::{
     Settings,
     budget::Budget,
     locked::{self, Locked},
+    news::Act,
     plan::{Answer, Refused, Report},
     store,
 };
@@ -106,14 +107,14 @@ impl Operation {
         let now = self.ambient.clock.since_boot();
         let mut told = self.wanted.lock().unwrap_or_else(PoisonError::into_inner);
         told.retain(|_, at| *at + PAUSE > now);
-        let new = wanted.filter(|task| told.insert((*task).clone(), now).is_none());
-        new.map(|task| ChangeBody::BudgetChanged {
-            task_id: task.clone(),
-            what: "wanted".to_owned(),
-            percent: 0,
-            machine_id: None,
-        })
-        .collect()
+        let mut changes = Vec::new();
+        for task in wanted {
+            if !told.contains_key(task) {
+                told.insert(task.clone(), now);
+                changes.push(Act::Want.change(task));
+            }
+        }
+        changes
     }
 }
 

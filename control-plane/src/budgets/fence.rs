@@ -1,7 +1,7 @@
 //! Machines that are silent: they stop by themselves when their leases end, and what they
 //! hold counts as spent until they are heard, or an operator settles.
 
-use super::{Budgets, manage::changed, store};
+use super::{Budgets, news::Act, store};
 use crate::{
     audit::{self, Context, Entry},
     error::Result,
@@ -32,9 +32,10 @@ impl Budgets {
         for (task, held) in holding {
             let (machine, outstanding) = (held.machine, held.slice.outstanding());
             tracing::warn!(%task, %machine, outstanding, "a silent machine's slice counts as spent");
+            let act = Act::Fence(machine);
             let subject = format!("{task} {machine}");
-            entries.push(Entry::ok(Context::system(), "budget.fence", subject));
-            changes.push(changed(task, "fenced", Some(machine)));
+            entries.push(Entry::ok(Context::system(), act.action(), subject));
+            changes.push(act.change(task));
         }
         let now = self.ambient.clock.now();
         audit::append(&mut tx, now, &entries).await?;

@@ -9,8 +9,9 @@ use time::{Duration, OffsetDateTime};
 
 use super::{
     account::Account,
-    budget::Budget,
+    budget::{Budget, Terms},
     movement::{Kind, Movement},
+    news::Act,
     plan::{Held, Plan},
     store::{self, Kept},
     window::Span,
@@ -27,7 +28,7 @@ use crate::{
 pub(super) struct Locked {
     open: BTreeMap<TaskId, Open>,
     /// The database's time since they were locked.
-    pub(super) now: OffsetDateTime,
+    now: OffsetDateTime,
 }
 
 /// One of them.
@@ -68,22 +69,23 @@ impl Locked {
         if tasks.is_empty() {
             return Ok(Self { open, now });
         }
-        for kept in store::accounts(connection, &tasks).await? {
-            if let Some(open) = open.get_mut(&kept.task) {
-                open.plan.accounts.insert(kept.begins_at, kept.account);
-                open.kept.insert(kept.begins_at, kept);
-            }
-        }
-        for (task, held) in store::slices(connection, &tasks, named).await? {
+        let slices = store::slices(connection, &tasks, named).await?;
+        let windows = slices.iter().map(|(task, held)| (task, held.window));
+        let accounts = store::accounts(connection, &tasks, windows.collect()).await?;
+        for (task, held) in slices {
             if let Some(open) = open.get_mut(&task) {
                 open.held.push(held);
                 open.plan.held.push(held);
             }
         }
-        for open in open.values_mut() {
+        let mut locked = Self { open, now };
+        for kept in accounts {
+            locked.insert(kept);
+        }
+        for open in locked.open.values_mut() {
             open.begin_window();
         }
-        Ok(Self { open, now })
+        Ok(locked)
     }
 
     /// What is moved of a budget; `None`: there is none.
@@ -102,7 +104,7 @@ impl Locked {
         }
     }
 
-    /// Takes the account of a window that has ended.
+    /// Takes an account, as it is in the tables.
     pub(super) fn insert(&mut self, kept: Kept) {
         if let Some(open) = self.open.get_mut(&kept.task) {
             open.plan.accounts.insert(kept.begins_at, kept.account);
@@ -191,8 +193,15 @@ impl Open {
                 kept.account = movement.after;
             }
         });
-        let thresholds = &self.plan.budget.terms.thresholds;
-        let kept = self.kept.values_mut();
+        let Terms {
+            thresholds,
+            carries_over,
+            ..
+        } = &self.plan.budget.terms;
+        // what was carried out of a window is no more its total
+        let now = self.plan.now;
+        let is_over = |kept: &Kept| *carries_over && kept.ends_at.is_some_and(|end| end <= now);
+        let kept = self.kept.values_mut().filter(|kept| !is_over(kept));
         let reached = kept.flat_map(|kept| {
             let before = kept.told_percent;
             kept.told_percent = highest(&kept.account, thresholds);
@@ -276,21 +285,15 @@ fn highest(account: &Account, thresholds: &[u32]) -> u32 {
 
 /// What is told of thresholds that were reached: to machines, and in the audit log.
 pub(super) fn told(reached: &[Reached]) -> (Vec<ChangeBody>, Vec<Entry>) {
+    let act = |reached: &Reached| Act::Threshold(reached.percent);
     let changes = reached
         .iter()
-        .map(|Reached { task, percent }| ChangeBody::BudgetChanged {
-            task_id: task.clone(),
-            what: "threshold".to_owned(),
-            percent: *percent,
-            machine_id: None,
-        });
-    let entries = reached.iter().map(|Reached { task, percent }| {
+        .map(|reached| act(reached).change(&reached.task));
+    let entries = reached.iter().map(|reached| {
+        let Reached { task, percent } = reached;
         tracing::warn!(%task, percent, "so much of a budget was spent");
-        Entry::ok(
-            Context::system(),
-            "budget.threshold",
-            format!("{task} {percent}%"),
-        )
+        let subject = format!("{task} {percent}%");
+        Entry::ok(Context::system(), act(reached).action(), subject)
     });
     (changes.collect(), entries.collect())
 }

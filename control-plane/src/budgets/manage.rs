@@ -6,23 +6,24 @@ use authguardian_proto::{
     ids::{MachineId, TaskId},
     reason::{Problem, Reason},
 };
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use super::{
     Budgets,
-    account::{Account, Amount},
+    account::Amount,
     budget::{Budget, State, Terms, check_amount, not_found},
     children,
     locked::{self, Locked},
-    movement::{Kind, Movement},
-    plan::{Held, Plan},
+    movement::Kind,
+    news::Act,
+    operate::Settled,
     store,
 };
 use crate::{
     audit::{self, Context, Entry},
     db::request::{Begun, OpenRequest},
-    error::{Error, Result},
-    events::{self, ChangeBody, Stream},
+    error::Result,
+    events::{self, Stream},
 };
 
 /// A budget that is to be made.
@@ -32,15 +33,6 @@ pub struct NewBudget {
     pub task: TaskId,
     /// What is said of it.
     pub terms: Terms,
-}
-
-/// A slice that was settled.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Settled {
-    /// As it ended.
-    pub slice: Held,
-    /// What is free again.
-    pub released: Amount,
 }
 
 impl Budgets {
@@ -57,13 +49,13 @@ impl Budgets {
             Begun::New(request) => request,
         };
         let connection = request.connection();
-        let mut tasks: BTreeSet<TaskId> = terms.parent.iter().cloned().collect();
-        // a parent before what is taken from it: whoever moves both does so too
+        // before what is taken from it is there, so that nobody can hold that and wait for it
         if let Some(parent) = &terms.parent {
+            let tasks = BTreeSet::from([parent.clone()]);
             let mut locked = Locked::lock(connection, &tasks, &[], self.settings.lease).await?;
             let plan = locked.get_mut(parent);
-            let plan = plan.ok_or_else(|| Error::from(no_parent(parent)))?;
-            take_from_parent(plan, &new.task, terms.total, Kind::ChildCreated)?;
+            let plan = plan.ok_or_else(|| no_parent(parent))?;
+            plan.give_child(&new.task, terms.total, Kind::ChildCreated)?;
             locked.write(connection).await?;
         }
         if store::insert(connection, &new.task, &terms)
@@ -75,13 +67,13 @@ impl Budgets {
                 .at("budget.task_id")
                 .into());
         }
-        tasks = BTreeSet::from([new.task.clone()]);
+        let tasks = BTreeSet::from([new.task.clone()]);
         let mut locked = Locked::lock(connection, &tasks, &[], self.settings.lease).await?;
         let plan = locked.get_mut(&new.task);
         let plan = plan.ok_or_else(|| not_found(&new.task))?;
         plan.create();
         let budget = plan.budget.clone();
-        self.finish(request, locked, context, "create", &new.task, &budget)
+        self.finish(request, locked, context, Act::Create, &new.task, &budget)
             .await?;
         Ok(budget)
     }
@@ -103,12 +95,12 @@ impl Budgets {
         check_amount("amount", plan.budget.terms.total.saturating_add(by))?;
         if let Some(parent) = plan.budget.terms.parent.clone() {
             let plan = locked.get_mut(&parent).ok_or_else(|| no_parent(&parent))?;
-            take_from_parent(plan, &task, by, Kind::ChildToppedUp)?;
+            plan.give_child(&task, by, Kind::ChildToppedUp)?;
         }
         let plan = locked.get_mut(&task).ok_or_else(|| not_found(&task))?;
         plan.top_up(by);
         let budget = plan.budget.clone();
-        self.finish(request, locked, context, "topped_up", &task, &budget)
+        self.finish(request, locked, context, Act::TopUp, &task, &budget)
             .await?;
         Ok(budget)
     }
@@ -124,9 +116,8 @@ impl Budgets {
         };
         let mut locked = self.lock_with_parent(request.connection(), &task).await?;
         let plan = locked.get_mut(&task).ok_or_else(|| not_found(&task))?;
-        plan.budget.recalled_at = Some(plan.now);
-        let asked = plan.idle();
-        self.finish(request, locked, context, "rebalanced", &task, &asked)
+        let asked = plan.recall();
+        self.finish(request, locked, context, Act::Rebalance, &task, &asked)
             .await?;
         Ok(asked)
     }
@@ -154,8 +145,15 @@ impl Budgets {
         let plan = locked.get_mut(&task).ok_or_else(|| not_found(&task))?;
         let settled = plan.settle(machine, spent)?;
         children::count(&mut locked, &task)?;
-        self.finish(request, locked, context, "settled", &task, &settled)
-            .await?;
+        self.finish(
+            request,
+            locked,
+            context,
+            Act::Settle(machine),
+            &task,
+            &settled,
+        )
+        .await?;
         Ok(settled)
     }
 
@@ -174,14 +172,14 @@ impl Budgets {
         let mut locked = self.lock_with_parent(request.connection(), &task).await?;
         let plan = locked.get_mut(&task).ok_or_else(|| not_found(&task))?;
         plan.budget.check_open()?;
-        let (state, what) = if frozen {
-            (State::Frozen, "frozen")
+        let (state, act) = if frozen {
+            (State::Frozen, Act::Freeze)
         } else {
-            (State::Active, "thawed")
+            (State::Active, Act::Thaw)
         };
         plan.budget.state = state;
         let budget = plan.budget.clone();
-        self.finish(request, locked, context, what, &task, &budget)
+        self.finish(request, locked, context, act, &task, &budget)
             .await?;
         Ok(budget)
     }
@@ -210,7 +208,7 @@ impl Budgets {
         children::count(&mut locked, &task)?;
         let plan = locked.get_mut(&task).ok_or_else(|| not_found(&task))?;
         let budget = plan.budget.clone();
-        self.finish(request, locked, context, "closed", &task, &budget)
+        self.finish(request, locked, context, Act::Close, &task, &budget)
             .await?;
         Ok(budget)
     }
@@ -251,19 +249,15 @@ impl Budgets {
         mut request: OpenRequest,
         mut locked: Locked,
         context: Context,
-        what: &'static str,
+        act: Act,
         task: &TaskId,
         outcome: &T,
     ) -> Result<()> {
         let connection = request.connection();
         let reached = locked.write(connection).await?;
         let (thresholds, mut entries) = locked::told(&reached);
-        entries.push(Entry::ok(
-            context,
-            format!("budget.{}", verb(what)),
-            task.to_string(),
-        ));
-        let mut changes = vec![changed(task, what, None)];
+        entries.push(Entry::ok(context, act.action(), task.to_string()));
+        let mut changes = vec![act.change(task)];
         changes.extend(thresholds);
         let now = self.ambient.clock.now();
         audit::append(connection, now, &entries).await?;
@@ -272,223 +266,7 @@ impl Budgets {
     }
 }
 
-/// What the audit log calls it.
-fn verb(what: &'static str) -> &'static str {
-    match what {
-        "topped_up" => "top_up",
-        "rebalanced" => "rebalance",
-        "settled" => "settle",
-        "frozen" => "freeze",
-        "thawed" => "thaw",
-        "closed" => "close",
-        other => other,
-    }
-}
-
-/// What machines are told of a budget.
-pub(super) fn changed(task: &TaskId, what: &str, machine: Option<MachineId>) -> ChangeBody {
-    let what = if what == "create" { "created" } else { what };
-    ChangeBody::BudgetChanged {
-        task_id: task.clone(),
-        what: what.to_owned(),
-        percent: 0,
-        machine_id: machine,
-    }
-}
-
 fn no_parent(parent: &TaskId) -> Problem {
     let detail = format!("there is no budget `{parent}` to take it from");
     Problem::new(Reason::BudgetNotFound, detail).at("budget.parent")
-}
-
-/// Takes what a child has from its parent.
-fn take_from_parent(plan: &mut Plan, child: &TaskId, amount: Amount, kind: Kind) -> Result<()> {
-    plan.budget.check_active()?;
-    if plan.window.is_some() {
-        let detail =
-            "expected a budget without a window: what is taken from it does not end with one";
-        return Err(Error::invalid("budget.parent", detail));
-    }
-    let account = plan.present_account();
-    if account.rest() < amount {
-        let detail = format!(
-            "budget `{}` has {} left, and {amount} are to be taken from it",
-            plan.budget.task,
-            account.rest()
-        );
-        return Err(Error::new(Reason::BudgetExhausted, detail));
-    }
-    let after = Account {
-        outstanding: account.outstanding + amount,
-        ..account
-    };
-    plan.set_present(kind, amount, Some(child.clone()), after);
-    Ok(())
-}
-
-impl Plan {
-    /// What there is of it now.
-    pub(super) fn present_account(&self) -> Account {
-        let window = self.window.map(|span| span.begins_at);
-        let fresh = Account::new(self.budget.terms.total);
-        self.accounts.get(&window).copied().unwrap_or(fresh)
-    }
-
-    /// Moves the present account.
-    pub(super) fn set_present(
-        &mut self,
-        kind: Kind,
-        amount: Amount,
-        child: Option<TaskId>,
-        after: Account,
-    ) {
-        let before = self.present_account();
-        let window = self.window.map(|span| span.begins_at);
-        self.movements
-            .push(Movement::at(kind, amount, window, child, before, after));
-        self.accounts.insert(window, after);
-    }
-
-    fn create(&mut self) {
-        let window = self.window.map(|span| span.begins_at);
-        let (total, nothing) = (self.budget.terms.total, Account::default());
-        let after = Account::new(total);
-        self.movements.push(Movement::at(
-            Kind::Created,
-            total,
-            window,
-            None,
-            nothing,
-            after,
-        ));
-    }
-
-    fn top_up(&mut self, by: Amount) {
-        let account = self.present_account();
-        self.budget.terms.total += by;
-        let after = Account {
-            total: account.total + by,
-            ..account
-        };
-        self.set_present(Kind::ToppedUp, by, None, after);
-        let window = self.window.map(|span| span.begins_at);
-        for held in self.held.iter_mut().filter(|held| held.window == window) {
-            let mut account = after;
-            if let Some(known) = self.accounts.get(&window) {
-                account = *known;
-            }
-            let before = account;
-            let covered = account.cover(&mut held.slice);
-            if covered > 0 {
-                self.movements
-                    .push(Movement::of(Kind::Covered, covered, held, before, account));
-                self.accounts.insert(window, account);
-            }
-        }
-    }
-
-    /// What lies idle with machines that are heard.
-    fn idle(&self) -> Amount {
-        let heard = self
-            .held
-            .iter()
-            .filter(|held| !held.is_silent && held.needed == 0);
-        heard.map(Held::free).sum()
-    }
-
-    fn close(&mut self) {
-        if self.budget.state != State::Closed {
-            self.budget.state = State::Closed;
-            let account = self.present_account();
-            self.set_present(Kind::Closed, 0, None, account);
-        }
-    }
-
-    /// Ends the open slices of a machine that is silent.
-    ///
-    /// # Errors
-    /// As [`Budgets::settle`]; nothing was done.
-    pub fn settle(&mut self, machine: MachineId, spent: Option<Amount>) -> Result<Settled> {
-        let open = |held: &&mut Held| held.machine == machine && !held.slice.is_closed;
-        let mut open: Vec<&mut Held> = self.held.iter_mut().filter(open).collect();
-        if open.is_empty() {
-            let detail = format!("machine `{machine}` has no open slice of this budget");
-            return Err(Problem::new(Reason::ReservationNotFound, detail)
-                .at("machine_id")
-                .into());
-        }
-        // what it held on a disk that it has no more is told by nobody, and is settled alone
-        // where the machine lives on with another one, or where it is said how much it was
-        let latest = open.iter().max_by_key(|held| held.epoch);
-        let latest = latest.map(|held| held.journal);
-        let is_lost = |held: &&mut Held| Some(held.journal) != latest;
-        let is_leased = |held: &&mut Held| held.leased_until > self.now;
-        if open.iter().any(is_lost) && (spent.is_some() || open.iter().any(is_leased)) {
-            open.retain(is_lost);
-        }
-        if let Some(leased) = open.iter().find(|held| held.leased_until > self.now) {
-            let left = (leased.leased_until - self.now).whole_seconds() + 1;
-            let detail = format!("its lease ends in {left} s: it may be spent from until then");
-            return Err(Problem::new(Reason::RevisionConflict, detail)
-                .at("machine_id")
-                .into());
-        }
-        if let Some(spent) = spent {
-            check_settled(&open, spent)?;
-        }
-        let mut settled = None;
-        for held in &mut open {
-            let account = self.accounts.entry(held.window).or_default();
-            let before = *account;
-            let most = held.slice.granted.saturating_sub(held.slice.returned);
-            let spent = spent.unwrap_or(0).min(most).max(held.slice.reported);
-            let told = held.slice.reported;
-            let same = (held.slice.returned, spent);
-            account
-                .hear(&mut held.slice, same.0, same.1)
-                .map_err(Error::internal)?;
-            if spent > told {
-                let amount = spent - told;
-                self.movements
-                    .push(Movement::of(Kind::Reported, amount, held, before, *account));
-            }
-            let (before, released) = (*account, held.slice.outstanding());
-            account.settle(&mut held.slice, spent);
-            held.is_silent = false;
-            held.reserved = 0;
-            held.needed = 0;
-            self.movements.push(Movement::of(
-                Kind::Settled,
-                released,
-                held,
-                before,
-                *account,
-            ));
-            let earlier = settled.map_or(0, |settled: Settled| settled.released);
-            settled = Some(Settled {
-                slice: **held,
-                released: earlier + released,
-            });
-        }
-        settled.ok_or_else(|| Error::internal("an open slice was settled and is not there"))
-    }
-}
-
-/// What is said to be spent has to be what the one open slice can have been.
-fn check_settled(open: &[&mut Held], spent: Amount) -> Result<()> {
-    let [held] = open else {
-        let detail = format!("expected none: the machine has {} open slices", open.len());
-        return Err(Error::invalid("spent", detail));
-    };
-    let (told, most) = (
-        held.slice.reported,
-        held.slice.granted.saturating_sub(held.slice.returned),
-    );
-    if (told..=most.max(told)).contains(&spent) {
-        return Ok(());
-    }
-    Err(Error::invalid(
-        "spent",
-        format!("expected {told} (what it has told) to {most} (what it had)"),
-    ))
 }

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use authguardian_proto::ids::MachineId;
+use authguardian_proto::ids::{MachineId, TaskId};
 use serde::{Deserialize, Serialize};
 use time::{Duration, OffsetDateTime};
 
@@ -11,15 +11,12 @@ use super::{
     account::{Account, Amount, Slice},
     budget::{Budget, State},
     movement::{Kind, Movement},
-    size::{self, Ask},
+    size::Ask,
     window::Span,
 };
 
 /// What a machine's callers wait for counts for so long: they wait no longer.
 const WAITING: Duration = Duration::milliseconds(500);
-
-/// A machine that was heard of within this time spends from a budget.
-const SPENDING: Duration = Duration::seconds(10);
 
 /// What a machine tells of one slice.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -99,11 +96,12 @@ impl Held {
 
     /// What it has spent and set aside in all; and which machine it is, so that there is an
     /// order.
-    fn used(&self) -> (Amount, MachineId) {
+    pub(super) fn used(&self) -> (Amount, MachineId) {
         (self.slice.reported + self.reserved, self.machine)
     }
 
-    fn waits_for(&self, now: OffsetDateTime) -> Amount {
+    /// What its callers wait for, as far as they still do.
+    pub(super) fn waits_for(&self, now: OffsetDateTime) -> Amount {
         if self.heard_at + WAITING > now {
             self.needed
         } else {
@@ -237,11 +235,17 @@ impl Plan {
         if held.journal != journal {
             return Err(Refused::Contradiction);
         }
-        // one after the other, as the ledger tells them
         let (before, was) = (*account, held.slice);
+        let refused = |_| Refused::Contradiction;
+        // all of it can be taken, or nothing is
+        let (mut account_then, mut slice_then) = (before, was);
+        account_then
+            .hear(&mut slice_then, report.returned, report.spent)
+            .map_err(refused)?;
+        // one after the other, as the ledger tells them
         account
             .hear(&mut held.slice, report.returned, was.reported)
-            .map_err(|_| Refused::Contradiction)?;
+            .map_err(refused)?;
         let returned = held.slice.returned - was.returned;
         if returned > 0 {
             let movement = Movement::of(Kind::Returned, returned, held, before, *account);
@@ -250,7 +254,7 @@ impl Plan {
         let before = *account;
         account
             .hear(&mut held.slice, report.returned, report.spent)
-            .map_err(|_| Refused::Contradiction)?;
+            .map_err(refused)?;
         let reported = held.slice.reported - was.reported;
         if reported > 0 {
             let movement = Movement::of(Kind::Reported, reported, held, before, *account);
@@ -261,8 +265,30 @@ impl Plan {
         Ok(at)
     }
 
+    /// What there is of it now.
+    pub(super) fn present_account(&self) -> Account {
+        let window = self.window.map(|span| span.begins_at);
+        let fresh = Account::new(self.budget.terms.total);
+        self.accounts.get(&window).copied().unwrap_or(fresh)
+    }
+
+    /// Moves the present account, for nobody's slice.
+    pub(super) fn set_present(
+        &mut self,
+        kind: Kind,
+        amount: Amount,
+        child: Option<TaskId>,
+        after: Account,
+    ) {
+        let before = self.present_account();
+        let window = self.window.map(|span| span.begins_at);
+        self.movements
+            .push(Movement::at(kind, amount, window, child, before, after));
+        self.accounts.insert(window, after);
+    }
+
     /// Whether it is of the present window, and was not ended.
-    fn is_present(&self, at: usize) -> bool {
+    pub(super) fn is_present(&self, at: usize) -> bool {
         let held = &self.held[at];
         let is_of_window = held.window == self.window.map(|span| span.begins_at);
         is_of_window && !held.slice.is_closed && !self.is_lost(at)
@@ -283,118 +309,6 @@ impl Plan {
         self.budget.state == State::Active && !self.barred.contains(&self.held[at].machine)
     }
 
-    fn give(&mut self, at: usize, ask: Ask) {
-        let (claimants, others_need) = (self.claimants(at), self.others_need(at));
-        let ahead = self.ahead_of(at, ask.needed);
-        let ahead = ahead.map_or(0, |first| self.held[first].waits_for(self.now));
-        let held = &mut self.held[at];
-        let account = self.accounts.entry(held.window).or_default();
-        let before = *account;
-        let covered = account.cover(&mut held.slice);
-        if covered > 0 {
-            self.movements
-                .push(Movement::of(Kind::Covered, covered, held, before, *account));
-        }
-        let before = *account;
-        // what is there for those that come first is not for this one
-        let rest = account.rest().saturating_sub(ahead);
-        let given = size::given(rest, ask, others_need.saturating_sub(ahead), claimants);
-        let given = account.grant(&mut held.slice, given);
-        if given > 0 {
-            self.movements
-                .push(Movement::of(Kind::Granted, given, held, before, *account));
-        }
-        held.needed = ask.needed.saturating_sub(given);
-        let needed = held.needed;
-        let others = (0..self.held.len()).filter(|other| *other != at && self.is_idle(*other));
-        self.is_wanted |=
-            needed > 0 && others.map(|other| self.held[other].free()).sum::<Amount>() > 0;
-    }
-
-    /// Whether it can be asked to give back: nobody waits there.
-    fn is_idle(&self, at: usize) -> bool {
-        let held = &self.held[at];
-        self.is_present(at) && held.needed == 0 && !held.is_silent
-    }
-
-    /// Machines that spend from it now, this one included.
-    fn claimants(&self, at: usize) -> u64 {
-        let others = self.held.iter().enumerate().filter(|(other, held)| {
-            *other != at && self.is_present(*other) && held.heard_at + SPENDING > self.now
-        });
-        others.count() as u64 + 1
-    }
-
-    /// What callers of other machines wait for.
-    fn others_need(&self, at: usize) -> Amount {
-        let others = (0..self.held.len()).filter(|other| *other != at && self.is_present(*other));
-        others
-            .map(|other| self.held[other].waits_for(self.now))
-            .sum()
-    }
-
-    /// Whose callers come before those of a machine that waits for so much: where there is
-    /// not enough for all, the machine that has used least comes first, so that what is left
-    /// in parts that are of use to nobody comes together.
-    fn ahead_of(&self, at: usize, needed: Amount) -> Option<usize> {
-        let waiting = (0..self.held.len()).filter(|other| *other == at || self.waits(*other));
-        let first = waiting.min_by_key(|other| self.held[*other].used());
-        first.filter(|first| *first != at && needed > 0)
-    }
-
-    /// How much of what is free with a machine others wait for: all that they do where nobody
-    /// waits at this one, else what the first of them does beyond what lies idle.
-    fn asked_of(&self, at: usize) -> Amount {
-        let account = self.accounts.get(&self.held[at].window);
-        let rest = account.map_or(0, Account::rest);
-        let all = || 0..self.held.len();
-        let idle: Vec<usize> = all().filter(|other| self.is_idle(*other)).collect();
-        let needed = self.held[at].needed;
-        if needed == 0 {
-            let missing = self.others_need(at).saturating_sub(rest);
-            return self.asked_among(&idle, at, missing);
-        }
-        let Some(first) = self.ahead_of(at, needed) else {
-            return 0;
-        };
-        let idle: Amount = idle.iter().map(|other| self.held[*other].free()).sum();
-        let missing = self.held[first].waits_for(self.now);
-        let later = all().filter(|other| *other != first && (*other == at || self.waits(*other)));
-        let later: Vec<usize> = later.collect();
-        self.asked_among(&later, at, missing.saturating_sub(rest + idle))
-    }
-
-    /// What one of these machines is asked for, so that so much comes together.
-    fn asked_among(&self, among: &[usize], at: usize, missing: Amount) -> Amount {
-        let free = among.iter().map(|other| self.held[*other].free());
-        let asked = size::asked_back(missing, &free.collect::<Vec<Amount>>());
-        let own = among.iter().zip(asked).find(|(other, _)| **other == at);
-        own.map_or(0, |(_, asked)| asked)
-    }
-
-    /// Whether callers wait there.
-    fn waits(&self, at: usize) -> bool {
-        self.is_present(at) && self.held[at].waits_for(self.now) > 0
-    }
-
-    /// What an operator has asked for since the machine was heard of last; of a closed budget
-    /// all that is free.
-    fn recalled(&self, at: usize) -> Amount {
-        let held = &self.held[at];
-        if self.budget.state == State::Closed {
-            return held.free();
-        }
-        let is_recalled = self
-            .budget
-            .recalled_at
-            .is_some_and(|recalled| recalled >= held.heard_at);
-        if is_recalled && held.needed == 0 {
-            held.free()
-        } else {
-            0
-        }
-    }
-
     fn lease_of(&self, at: usize) -> OffsetDateTime {
         let account = self
             .accounts
@@ -409,8 +323,6 @@ impl Plan {
     }
 
     fn answer(&self, at: Option<usize>, give_back: Amount) -> Answer {
-        let present = self.window.map(|span| span.begins_at);
-        let account = self.accounts.get(&present).copied();
         let held = at.map(|at| self.held[at]);
         Answer {
             epoch: held.map_or(0, |held| held.epoch),
@@ -420,7 +332,7 @@ impl Plan {
             lease: Duration::ZERO,
             give_back,
             is_over: at.is_some_and(|at| !self.is_present(at)),
-            account: account.unwrap_or_else(|| Account::new(self.budget.terms.total)),
+            account: self.present_account(),
             window: self.window,
         }
     }

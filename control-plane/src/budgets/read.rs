@@ -1,5 +1,7 @@
 //! Looking at budgets.
 
+use std::collections::BTreeSet;
+
 use authguardian_proto::{ids::TaskId, reason::Reason};
 use sqlx::PgConnection;
 use time::OffsetDateTime;
@@ -28,7 +30,8 @@ pub struct View {
     pub window: Option<Span>,
     /// What there is of it.
     pub account: Account,
-    /// By machine; of earlier windows what is open.
+    /// By machine, at most a thousand: what is open first, of earlier windows too, and then what
+    /// was open last.
     pub slices: Vec<Held>,
     /// As of when, in the stream `budgets`.
     pub position: Option<Position>,
@@ -86,7 +89,7 @@ impl Budgets {
             .iter()
             .map(|(budget, _)| budget.task.to_string())
             .collect();
-        let accounts = store::accounts(&mut connection, &tasks).await?;
+        let accounts = store::accounts(&mut connection, &tasks, BTreeSet::new()).await?;
         let open = store::slices(&mut connection, &tasks, &[]).await?;
         Ok(budgets
             .into_iter()
@@ -135,7 +138,7 @@ async fn view(connection: &mut PgConnection, task: &TaskId) -> Result<View> {
     let (budget, now) = found.ok_or_else(|| not_found(task))?;
     let window = budget.terms.window.at(now);
     let begins_at = window.map(|span| span.begins_at);
-    let accounts = store::accounts(connection, &[task.to_string()]).await?;
+    let accounts = store::accounts(connection, &[task.to_string()], BTreeSet::new()).await?;
     let kept = accounts.iter().find(|kept| kept.begins_at == begins_at);
     Ok(View {
         window,

@@ -1,3 +1,5 @@
+use std::collections::BTreeSet;
+
 use authguardian_proto::ids::TaskId;
 use sqlx::PgConnection;
 use time::OffsetDateTime;
@@ -49,29 +51,33 @@ impl AccountRow {
     }
 }
 
-/// The accounts of budgets: of windows that have not ended, and of those that slices are
-/// open of.
+/// The accounts of budgets: of windows that have not ended, and of these.
 #[tracing::instrument(name = "db.budget_account.read", skip_all)]
 pub(in crate::budgets) async fn accounts(
     connection: &mut PgConnection,
     tasks: &[String],
+    windows: BTreeSet<(&TaskId, Option<OffsetDateTime>)>,
 ) -> Result<Vec<Kept>> {
+    let of: Vec<String> = windows.iter().map(|(task, _)| task.to_string()).collect();
+    let begins = windows.iter().map(|(_, at)| at.unwrap_or(NO_WINDOW));
+    let begins: Vec<OffsetDateTime> = begins.collect();
     let rows = sqlx::query_as!(
         AccountRow,
         "SELECT task_id, begins_at, ends_at, total, reported, overdraft, outstanding, movements, told_percent
          FROM budget_account
-         WHERE task_id = ANY ($1) AND (ends_at IS NULL OR ends_at > clock_timestamp()
-             OR (task_id, begins_at) IN (
-                 SELECT task_id, begins_at FROM budget_slice WHERE task_id = ANY ($1) AND NOT is_closed))",
+         WHERE task_id = ANY ($1) AND (ends_at IS NULL OR ends_at > clock_timestamp())
+            OR (task_id, begins_at) IN (SELECT * FROM unnest($2::text[], $3::timestamptz[]))",
         tasks,
+        &of,
+        &begins,
     )
     .fetch_all(connection)
     .await?;
     rows.into_iter().map(AccountRow::kept).collect()
 }
 
-/// The accounts of a budget's windows that have ended and left something, and the last of
-/// all, in their order.
+/// The accounts of a budget from the oldest window on that has ended and left something; the
+/// last one in any case.
 #[tracing::instrument(name = "db.budget_account.left", skip_all)]
 pub(in crate::budgets) async fn left(
     connection: &mut PgConnection,
@@ -80,11 +86,12 @@ pub(in crate::budgets) async fn left(
     let rows = sqlx::query_as!(
         AccountRow,
         "SELECT task_id, begins_at, ends_at, total, reported, overdraft, outstanding, movements, told_percent
-         FROM budget_account AS one
-         WHERE task_id = $1
-           AND (ends_at <= clock_timestamp() AND overdraft = 0 AND total > reported + outstanding
-             OR begins_at = (SELECT max(begins_at) FROM budget_account AS last WHERE last.task_id = $1))
-         ORDER BY begins_at",
+         FROM budget_account
+         WHERE task_id = $1 AND begins_at >= (
+             SELECT min(begins_at) FROM budget_account AS one
+             WHERE one.task_id = $1
+               AND (ends_at <= clock_timestamp() AND overdraft = 0 AND total > reported + outstanding
+                 OR begins_at = (SELECT max(begins_at) FROM budget_account AS last WHERE last.task_id = $1)))",
         of.as_str(),
     )
     .fetch_all(connection)

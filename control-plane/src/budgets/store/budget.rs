@@ -7,7 +7,6 @@ use time::OffsetDateTime;
 use super::{amount, number, task, unreadable};
 use crate::{
     budgets::{
-        account::Amount,
         budget::{Budget, State, Terms},
         window::Window,
     },
@@ -214,9 +213,9 @@ pub(in crate::budgets) async fn open_child(
 pub(in crate::budgets) async fn uncounted(
     connection: &mut PgConnection,
     limit: i64,
-) -> Result<Vec<(TaskId, TaskId, Amount)>> {
+) -> Result<Vec<(TaskId, TaskId)>> {
     let rows = sqlx::query!(
-        r#"SELECT budget.task_id, budget.parent AS "parent!", account.reported
+        r#"SELECT budget.task_id, budget.parent AS "parent!"
          FROM budget JOIN budget_account AS account USING (task_id)
          WHERE budget.parent IS NOT NULL AND budget.state = 2
            AND (account.reported > budget.counted OR NOT budget.is_released AND account.outstanding = 0)
@@ -226,18 +225,12 @@ pub(in crate::budgets) async fn uncounted(
     .fetch_all(connection)
     .await?;
     rows.into_iter()
-        .map(|row| {
-            Ok((
-                task(&row.task_id)?,
-                task(&row.parent)?,
-                amount(row.reported),
-            ))
-        })
+        .map(|row| Ok((task(&row.task_id)?, task(&row.parent)?)))
         .collect()
 }
 
-/// Budgets that carry over, of which a window has ended that left something, or to which
-/// a window is missing.
+/// Budgets that carry over, of which a window has ended that left something, or after the
+/// last of which another has ended.
 #[tracing::instrument(name = "db.budget.carrying", skip_all)]
 pub(in crate::budgets) async fn carrying(
     connection: &mut PgConnection,
@@ -245,12 +238,14 @@ pub(in crate::budgets) async fn carrying(
 ) -> Result<Vec<TaskId>> {
     let rows = sqlx::query_scalar!(
         "SELECT task_id FROM budget
-         WHERE carries_over AND state < 2 AND EXISTS (
-             SELECT FROM budget_account AS account
-             WHERE account.task_id = budget.task_id AND account.ends_at <= clock_timestamp()
-               AND (account.overdraft = 0 AND account.total > account.reported + account.outstanding
-                    OR NOT EXISTS (SELECT FROM budget_account AS present
-                                   WHERE present.task_id = budget.task_id AND present.ends_at > clock_timestamp())))
+         WHERE carries_over AND state < 2 AND (
+             EXISTS (SELECT FROM budget_account AS account
+                     WHERE account.task_id = budget.task_id AND ends_at <= clock_timestamp()
+                       AND overdraft = 0 AND account.total > reported + outstanding)
+             OR clock_timestamp() >= (
+                 SELECT max(ends_at) FROM budget_account AS account WHERE account.task_id = budget.task_id)
+                 + CASE time_window WHEN 1 THEN interval '1 minute' WHEN 2 THEN interval '1 hour'
+                                    WHEN 3 THEN interval '1 day' ELSE interval '1 month' END)
          ORDER BY task_id LIMIT $1",
         limit,
     )

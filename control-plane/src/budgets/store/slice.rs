@@ -11,6 +11,9 @@ use crate::{
     error::Result,
 };
 
+/// Most slices that are told of one budget.
+const MOST: i64 = 1000;
+
 struct SliceRow {
     task_id: String,
     machine_id: Uuid,
@@ -90,8 +93,9 @@ pub(in crate::budgets) async fn slices(
     rows.into_iter().map(SliceRow::held).collect()
 }
 
-/// The slices of a budget in one window, and whatever is open of others; without those
-/// that never had anything.
+/// The slices of a budget in one window, and whatever is open of others, by machine; without
+/// those that never had anything. No more than [`MOST`] of them: the open before the closed,
+/// of which the last heard come first.
 #[tracing::instrument(name = "db.budget_slice.list", skip_all)]
 pub(in crate::budgets) async fn slices_of(
     connection: &mut PgConnection,
@@ -104,13 +108,17 @@ pub(in crate::budgets) async fn slices_of(
                 heard_at, leased_until, is_silent, is_closed
          FROM budget_slice
          WHERE task_id = $1 AND (begins_at = $2 OR NOT is_closed) AND (granted > 0 OR reported > 0 OR NOT is_closed)
-         ORDER BY machine_id, epoch",
+         ORDER BY is_closed, heard_at DESC LIMIT $3",
         task.as_str(),
         begins_at.unwrap_or(NO_WINDOW),
+        MOST,
     )
     .fetch_all(connection)
     .await?;
-    rows.into_iter().map(|row| Ok(row.held()?.1)).collect()
+    let held = rows.into_iter().map(|row| Ok(row.held()?.1));
+    let mut held = held.collect::<Result<Vec<Held>>>()?;
+    held.sort_by_key(|held| (held.machine, held.epoch));
+    Ok(held)
 }
 
 /// The budgets of which machines have open slices.

@@ -471,3 +471,55 @@ async fn a_machine_where_nobody_may_spend_gets_nothing_and_tells_what_it_spent()
         (100, 60, true)
     );
 }
+
+#[tokio::test]
+async fn machines_are_told_again_while_callers_wait_and_not_at_each_asking() {
+    let rig = Rig::open().await;
+    rig.budget("t", terms()).await;
+    let (mut idle, mut waiting) = (rig.spender("idle").await, rig.spender("waiting").await);
+    rig.slice(&mut idle, "t", 10_000).await;
+    let none = rig.slice(&mut waiting, "t", 300).await;
+    let before = rig.revision(Stream::Budgets).await;
+    let mut again = spent(&none, 0);
+    again.ask.needed = 300;
+    let mut told = 0;
+    for _ in 0..12 {
+        rig.clock.advance(std::time::Duration::from_millis(50));
+        rig.told(&mut waiting, "t", again).await.unwrap();
+        told = rig.revision(Stream::Budgets).await - before;
+    }
+    assert!((2..=3).contains(&told), "{told} times in 600 ms");
+}
+
+#[tokio::test]
+async fn what_was_spent_beyond_a_slice_is_covered_from_what_is_left() {
+    let rig = Rig::open().await;
+    rig.budget("t", terms()).await;
+    let mut machine = rig.spender("m").await;
+    let slice = rig.slice(&mut machine, "t", 100).await;
+    let over = rig
+        .told(&mut machine, "t", spent(&slice, 150))
+        .await
+        .unwrap();
+    assert_eq!((over.granted, over.account.overdraft), (150, 0));
+    assert!(over.lease.is_positive());
+    let expected = ["created 10000", "granted 100", "reported 150", "covered 50"];
+    assert_eq!(rig.moved("t").await, expected);
+    rig.adds_up("t").await;
+}
+
+#[tokio::test]
+async fn numbers_of_which_one_cannot_be_taken_are_not_taken_in_part() {
+    let rig = Rig::open().await;
+    rig.budget("t", terms()).await;
+    let mut machine = rig.spender("m").await;
+    let slice = rig.slice(&mut machine, "t", 100).await;
+    let report = Report {
+        returned: 40,
+        ..spent(&slice, 1 << 63)
+    };
+    let refused = rig.told(&mut machine, "t", report).await;
+    assert_eq!(refused, Err(NoSlice::Refused(Refused::Contradiction)));
+    let account = rig.view("t").await.account;
+    assert_eq!((account.reported, account.outstanding), (0, 100));
+}

@@ -82,3 +82,21 @@ async fn old_movements_are_forgotten_but_for_the_last_of_an_account() {
     rig.told(&mut machine, "t", spent(&slice, 5)).await.unwrap();
     assert_eq!(rig.moved("t").await, ["granted 1000", "reported 5"]);
 }
+
+#[tokio::test]
+async fn a_budget_is_shown_with_a_thousand_slices_at_most_the_open_ones_among_them() {
+    let rig = Rig::open().await;
+    rig.budget("t", terms()).await;
+    let mut machine = rig.spender("m").await;
+    rig.slice(&mut machine, "t", 1000).await;
+    let many = "INSERT INTO budget_slice
+                SELECT task_id, gen_random_uuid(), 1, begins_at, 1, 5, 0, 5, 0, 0, now() + interval '1 hour', now(), false, true
+                FROM budget_slice, generate_series(1, 1100)";
+    sqlx::query(many)
+        .execute(rig.database.pool())
+        .await
+        .unwrap();
+    let slices = rig.view("t").await.slices;
+    assert_eq!(slices.len(), 1000);
+    assert!(slices.iter().any(|held| held.machine == machine.id));
+}

@@ -183,6 +183,13 @@ async fn a_silent_slice_is_settled_once_its_lease_has_ended_and_what_comes_later
         );
     }
     let settled = settle(Some(500)).await.unwrap();
+    let told: Option<String> = sqlx::query_scalar(
+        "SELECT body->>'machine_id' FROM change WHERE stream = 'budgets' ORDER BY revision DESC LIMIT 1",
+    )
+    .fetch_one(rig.database.pool())
+    .await
+    .unwrap();
+    assert_eq!(told, Some(machine.id.to_string()));
     assert_eq!(settled.released, 500);
     assert_eq!(why(settle(None).await), Reason::ReservationNotFound);
     let account = rig.view("t").await.account;
