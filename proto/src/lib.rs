@@ -3,6 +3,8 @@
 //! `client` and `server`.
 
 pub mod agent_record;
+pub mod agents;
+pub mod amount;
 pub mod backoff;
 pub mod base62;
 pub mod board;

@@ -1,8 +1,7 @@
 //! Boards, as operators make them.
 
-use std::collections::HashSet;
-
 use authguardian_proto::{
+    agents,
     board::{Level, MAX_TTL_SECONDS},
     ids::{AgentId, BoardName},
     reason::{Problem, Reason},
@@ -15,10 +14,6 @@ use crate::{
     events::Position,
 };
 
-/// Stands for every agent, among readers and writers.
-const EVERYBODY: &str = "*";
-
-const MAX_AGENTS: usize = 1000;
 const MAX_DESCRIPTION: usize = 500;
 const MAX_KEYS: u64 = 1 << 40;
 const MAX_BYTES: u64 = 1 << 50;
@@ -79,8 +74,8 @@ pub struct Terms {
 impl Default for Terms {
     fn default() -> Self {
         Self {
-            readers: vec![EVERYBODY.to_owned()],
-            writers: vec![EVERYBODY.to_owned()],
+            readers: vec![agents::EVERYBODY.to_owned()],
+            writers: vec![agents::EVERYBODY.to_owned()],
             min_trust: 0,
             requires_grant: false,
             max_keys: 1_000_000,
@@ -176,33 +171,17 @@ impl Terms {
 
     /// Whether an agent is named among the writers.
     pub(super) fn lets_write(&self, agent: &AgentId) -> bool {
-        names(&self.writers, agent)
+        agents::lets(&self.writers, agent)
     }
 
     /// Whether an agent is named among those who may read.
     pub(super) fn lets_read(&self, agent: &AgentId) -> bool {
-        names(&self.readers, agent) || self.lets_write(agent)
+        agents::lets(&self.readers, agent) || self.lets_write(agent)
     }
 }
 
-fn names(agents: &[String], agent: &AgentId) -> bool {
-    agents
-        .iter()
-        .any(|named| named == EVERYBODY || named == agent.as_str())
-}
-
-fn check_agents(field: &str, agents: &[String]) -> Result<()> {
-    let distinct: HashSet<_> = agents.iter().collect();
-    let good = |agent: &String| agent == EVERYBODY || agent.parse::<AgentId>().is_ok();
-    if agents.len() <= MAX_AGENTS && distinct.len() == agents.len() && agents.iter().all(good) {
-        return Ok(());
-    }
-    Err(Error::invalid(
-        field,
-        format!(
-            "expected at most {MAX_AGENTS} different agent ids, or `{EVERYBODY}` for every agent"
-        ),
-    ))
+fn check_agents(field: &str, list: &[String]) -> Result<()> {
+    agents::check(list).map_err(|expected| Error::invalid(field, expected))
 }
 
 pub(super) fn not_found(name: &BoardName) -> Error {

@@ -1,8 +1,8 @@
 //! Budgets, as operators make them.
 
-use std::collections::HashSet;
-
 use authguardian_proto::{
+    agents,
+    amount::MAX as MAX_AMOUNT,
     ids::{AgentId, TaskId},
     reason::{Problem, Reason},
 };
@@ -15,15 +15,8 @@ use crate::{
     identity::{Machine, Serves},
 };
 
-/// Stands for every agent, among spenders.
-const EVERYBODY: &str = "*";
-
-const MAX_AGENTS: usize = 1000;
 const MAX_OWNER: usize = 200;
 const MAX_UNIT: usize = 32;
-
-/// What every JSON reader keeps exactly (RFC 8259, section 6).
-pub const MAX_AMOUNT: Amount = (1 << 53) - 1;
 
 /// Percent at which it is told that so much was spent, where nothing else is said.
 const THRESHOLDS: [u32; 3] = [50, 80, 100];
@@ -123,8 +116,7 @@ impl Budget {
 
     /// Whether an agent may spend from it.
     pub fn lets_spend(&self, agent: &AgentId) -> bool {
-        let mut spenders = self.terms.spenders.iter();
-        spenders.any(|named| named == EVERYBODY || named == agent.as_str())
+        agents::lets(&self.terms.spenders, agent)
     }
 }
 
@@ -148,7 +140,7 @@ impl Terms {
             self.thresholds = THRESHOLDS.to_vec();
         }
         if self.spenders.is_empty() {
-            self.spenders = vec![EVERYBODY.to_owned()];
+            self.spenders = vec![agents::EVERYBODY.to_owned()];
         }
         let is_of_unit = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"_-".contains(&b);
         if !(1..=MAX_UNIT).contains(&self.unit.len()) || !self.unit.bytes().all(is_of_unit) {
@@ -187,7 +179,8 @@ impl Terms {
                 format!("expected at most {MAX_OWNER} characters, none of them NUL"),
             ));
         }
-        check_spenders(&self.spenders)?;
+        agents::check(&self.spenders)
+            .map_err(|expected| Error::invalid("budget.spenders", expected))?;
         Ok(self)
     }
 }
@@ -201,20 +194,6 @@ pub(super) fn check_amount(field: &str, amount: Amount) -> Result<()> {
         return Ok(());
     }
     Err(Error::invalid(field, format!("expected 1 to {MAX_AMOUNT}")))
-}
-
-fn check_spenders(agents: &[String]) -> Result<()> {
-    let distinct: HashSet<_> = agents.iter().collect();
-    let good = |agent: &String| agent == EVERYBODY || agent.parse::<AgentId>().is_ok();
-    if agents.len() <= MAX_AGENTS && distinct.len() == agents.len() && agents.iter().all(good) {
-        return Ok(());
-    }
-    Err(Error::invalid(
-        "budget.spenders",
-        format!(
-            "expected at most {MAX_AGENTS} different agent ids, or `{EVERYBODY}` for every agent"
-        ),
-    ))
 }
 
 pub(super) fn not_found(task: &TaskId) -> Error {

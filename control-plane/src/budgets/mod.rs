@@ -25,7 +25,8 @@ mod store;
 mod window;
 
 pub use account::{Account, Amount, Contradiction, Slice};
-pub use budget::{Budget, MAX_AMOUNT, State, Terms};
+pub use authguardian_proto::amount::MAX as MAX_AMOUNT;
+pub use budget::{Budget, State, Terms};
 pub use exchange::{Exchange, NoSlice, Told};
 pub use manage::NewBudget;
 pub use movement::{Kind, Movement, Numbered};

@@ -97,18 +97,6 @@ pub enum Stop {
 }
 
 impl Holding {
-    /// As it is after a crash: every slice counts as used up to its mark.
-    pub fn restored(rows: impl IntoIterator<Item = Row>) -> Self {
-        let mut parts: Vec<Part> = rows.into_iter().map(Part::restored).collect();
-        parts.sort_by_key(|part| part.epoch);
-        Self {
-            present: parts.pop(),
-            over: parts,
-            has_asked: true,
-            ..Self::default()
-        }
-    }
-
     /// As an earlier process left it, whose numbers are all known: only what it held a lease
     /// for is not leased any more.
     pub fn resumed(slices: impl IntoIterator<Item = Kept>) -> Self {

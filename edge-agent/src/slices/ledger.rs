@@ -45,17 +45,6 @@ pub enum Short {
 }
 
 impl Ledger {
-    /// As it is after a crash: all up to the mark counts as spent, since it may have been,
-    /// and nothing is there to be spent before the control plane has told what was given.
-    pub fn restored(returned: Amount, mark: Amount) -> Self {
-        Self {
-            returned,
-            spent: mark,
-            mark,
-            ..Self::default()
-        }
-    }
-
     /// What can be set aside.
     pub fn free(&self) -> Amount {
         self.granted

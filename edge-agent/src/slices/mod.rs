@@ -9,7 +9,6 @@
 //!
 //! A lease that ended stops reservations by itself; what was spent is told afterwards.
 
-mod by_id;
 mod changes;
 mod exchange;
 mod give_back;
@@ -18,7 +17,6 @@ mod holding;
 mod journal;
 mod known;
 mod ledger;
-mod line;
 mod part;
 mod pen;
 mod purse;
@@ -46,6 +44,7 @@ use std::{
     time::Duration,
 };
 
+pub use authguardian_proto::amount::MAX as MAX_AMOUNT;
 use authguardian_proto::{
     ids::{ReservationId, TaskId},
     reason::Problem,
@@ -65,9 +64,6 @@ use journal::Journal;
 use purse::{Purse, State};
 
 use crate::clock::Ambient;
-
-/// Most that is reserved or spent at once, and most that a budget can be.
-pub const MAX_AMOUNT: Amount = 9_007_199_254_740_991;
 
 /// Most tasks that are known here.
 const MAX_TASKS: usize = 20_000;

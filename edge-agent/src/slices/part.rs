@@ -22,15 +22,6 @@ pub(super) struct Part {
 }
 
 impl Part {
-    pub(super) fn restored(row: Row) -> Self {
-        Self {
-            epoch: row.epoch,
-            ledger: Ledger::restored(row.returned, row.mark),
-            lease_ends: Duration::ZERO,
-            chunk: 0,
-        }
-    }
-
     pub(super) fn resumed(kept: Kept) -> Self {
         Self {
             epoch: kept.epoch,

@@ -5,10 +5,7 @@ use std::borrow::Cow;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::{
-    ledger::Amount,
-    line::{Line, is_plain},
-};
+use super::ledger::Amount;
 
 /// What the journals of this kind call themselves.
 pub(super) const FORMAT: u32 = 1;
@@ -106,43 +103,9 @@ pub(super) enum Record<'a> {
 impl<'a> Record<'a> {
     /// Appends the line.
     pub(super) fn write(&self, buffer: &mut Vec<u8>) {
-        if self.write_by_hand(buffer) {
-            return;
-        }
         // writing to memory does not fail, and there is nothing in it that is not JSON
         let _ = serde_json::to_writer(&mut *buffer, self);
         buffer.push(b'\n');
-    }
-
-    /// Appends the line where it is one of those that there are most of; whether it is.
-    fn write_by_hand(&self, buffer: &mut Vec<u8>) -> bool {
-        match self {
-            Self::Reserve {
-                t,
-                id,
-                epoch,
-                n,
-                until,
-                by,
-                req: None,
-            } if is_plain(by) => {
-                let line = Line::begin(buffer);
-                let line = line.text(r#"{"reserve":{"t":"#).number((*t).into());
-                let line = line.text(r#","id":""#).id(*id);
-                let line = line.text(r#"","epoch":"#).number(*epoch);
-                let line = line.text(r#","n":"#).number(*n);
-                let line = line.text(r#","until":"#).number(*until);
-                line.text(r#","by":""#).text(by).text("\"}}\n");
-            }
-            Self::Settle { t, id, n } => {
-                let line = Line::begin(buffer);
-                let line = line.text(r#"{"settle":{"t":"#).number((*t).into());
-                let line = line.text(r#","id":""#).id(*id);
-                line.text(r#"","n":"#).number(*n).text("}}\n");
-            }
-            _ => return false,
-        }
-        true
     }
 
     /// Reads a line.
@@ -156,29 +119,7 @@ impl<'a> Record<'a> {
 
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
-
     use super::*;
-
-    fn by_serde(record: &Record<'_>) -> Vec<u8> {
-        let mut line = serde_json::to_vec(record).unwrap();
-        line.push(b'\n');
-        line
-    }
-
-    proptest! {
-        #[test]
-        fn a_line_that_is_written_by_hand_is_as_serde_writes_it(t: u32, id: u128, epoch: u64, n: u64, until: u64, by in ".{0,8}") {
-            let id = Uuid::from_u128(id);
-            let by = Cow::from(by);
-            let reserve = Record::Reserve { t, id, epoch, n, until, by, req: None };
-            for record in [reserve, Record::Settle { t, id, n }] {
-                let mut line = Vec::new();
-                record.write(&mut line);
-                prop_assert_eq!(line, by_serde(&record));
-            }
-        }
-    }
 
     #[test]
     fn a_line_reads_back() {

@@ -3,22 +3,22 @@
 use std::{
     borrow::Borrow,
     collections::{HashMap, VecDeque},
-    hash::{BuildHasher, Hash, RandomState},
+    hash::Hash,
 };
 
 /// By key, the oldest first; those beyond a bound are forgotten.
 #[derive(Debug, Clone)]
-pub(super) struct Remembered<K, V, S = RandomState> {
-    known: HashMap<K, V, S>,
+pub(super) struct Remembered<K, V> {
+    known: HashMap<K, V>,
     order: VecDeque<K>,
     most: usize,
 }
 
-impl<K: Clone + Eq + Hash, V, S: BuildHasher + Default> Remembered<K, V, S> {
+impl<K: Clone + Eq + Hash, V> Remembered<K, V> {
     /// Nothing yet, and never more than so many.
     pub(super) fn new(most: usize) -> Self {
         Self {
-            known: HashMap::default(),
+            known: HashMap::new(),
             order: VecDeque::new(),
             most,
         }
@@ -57,7 +57,7 @@ mod tests {
 
     #[test]
     fn the_oldest_is_forgotten() {
-        let mut known: Remembered<_, _> = Remembered::new(2);
+        let mut known = Remembered::new(2);
         for (key, value) in [("a", 1), ("b", 2), ("a", 3), ("c", 4)] {
             known.insert(key, value);
         }

@@ -1,15 +1,14 @@
 //! What is set aside of one task's slices, and what no longer is.
 
-use std::{collections::BTreeSet, hash::BuildHasherDefault, time::Duration};
+use std::{
+    collections::{BTreeSet, HashMap},
+    time::Duration,
+};
 
 use authguardian_proto::ids::AgentId;
 use uuid::Uuid;
 
-use super::{
-    by_id::{ById, LastBytes},
-    ledger::Amount,
-    remembered::Remembered,
-};
+use super::{ledger::Amount, remembered::Remembered};
 
 /// Reservations that have ended, and are known by it.
 const ENDED: usize = 10_000;
@@ -36,15 +35,15 @@ pub(super) struct Ended {
 /// All of one task.
 #[derive(Debug, Clone)]
 pub(super) struct Reservations {
-    open: ById<Open>,
+    open: HashMap<Uuid, Open>,
     expiry: BTreeSet<(Duration, Uuid)>,
-    ended: Remembered<Uuid, Ended, BuildHasherDefault<LastBytes>>,
+    ended: Remembered<Uuid, Ended>,
 }
 
 impl Default for Reservations {
     fn default() -> Self {
         Self {
-            open: ById::default(),
+            open: HashMap::new(),
             expiry: BTreeSet::new(),
             ended: Remembered::new(ENDED),
         }

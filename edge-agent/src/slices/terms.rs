@@ -3,14 +3,12 @@
 use std::{collections::HashSet, time::Duration};
 
 use authguardian_proto::{
+    agents::EVERYBODY,
     budgets::v1::{Account, Budget, State},
     ids::AgentId,
 };
 
 use super::ledger::Amount;
-
-/// Any agent may spend.
-const ANYBODY: &str = "*";
 
 /// A budget, as it was told.
 #[derive(Debug)]
@@ -54,7 +52,7 @@ impl Terms {
 
     /// Whether an agent may spend from it.
     pub(super) fn lets(&self, agent: &AgentId) -> bool {
-        self.spenders.contains(agent.as_str()) || self.spenders.contains(ANYBODY)
+        self.spenders.contains(agent.as_str()) || self.spenders.contains(EVERYBODY)
     }
 
     pub(super) fn is_active(&self) -> bool {

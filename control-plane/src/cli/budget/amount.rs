@@ -1,7 +1,6 @@
 //! Amounts as people write them.
 
-/// What every JSON reader keeps exactly (RFC 8259, section 6).
-const MAX_AMOUNT: u64 = (1 << 53) - 1;
+use authguardian_proto::amount::MAX as MAX_AMOUNT;
 
 /// Reads an amount that is to be moved: a whole number, at least 1.
 pub(super) fn parse_amount(text: &str) -> Result<u64, String> {

@@ -4,6 +4,7 @@ mod amount;
 mod create;
 mod history;
 mod settle;
+mod slice;
 mod view;
 
 use authguardian_proto::{

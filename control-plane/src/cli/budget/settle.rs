@@ -7,7 +7,7 @@ use authguardian_proto::{
 use clap::Args;
 use serde::Serialize;
 
-use super::{amount::parse_spent, view::SliceView};
+use super::{amount::parse_spent, slice::SliceView};
 use crate::cli::{
     client::{Authenticated, RequestIdArgs, change},
     failure::Failure,

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use authguardian_proto::{
+    agents,
     budgets::v1::{Account, Budget, GetBudgetRequest, GetBudgetResponse, Slice, State, Window},
     ids::{AgentId, TaskId},
     reason::{Problem, Reason},
@@ -11,7 +12,7 @@ use authguardian_proto::{
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::{TASK_ID, spenders::names, task};
+use super::{TASK_ID, task};
 use crate::core::{
     Caller, Core, Tool,
     decision::{not_understood, rfc3339},
@@ -173,10 +174,10 @@ impl Core {
         agent: Option<&AgentId>,
     ) -> Result<(), Problem> {
         let session = caller.session();
-        let mut agents = session.agent_ids.iter();
+        let mut any = session.agent_ids.iter();
         let may_spend = match agent {
-            Some(agent) => names(spenders, agent),
-            None => agents.any(|agent| names(spenders, agent)),
+            Some(agent) => agents::lets(spenders, agent),
+            None => any.any(|agent| agents::lets(spenders, agent)),
         };
         if may_spend {
             return Ok(());

@@ -5,12 +5,12 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use authguardian_proto::ids::{AgentId, TaskId};
+use authguardian_proto::{
+    agents,
+    ids::{AgentId, TaskId},
+};
 
 use crate::slices::Slices;
-
-/// Stands for every agent.
-const EVERYBODY: &str = "*";
 
 /// Budgets without a slice here that are remembered.
 const MAX_SEEN: usize = 1000;
@@ -44,7 +44,7 @@ impl Spenders {
     /// Whether one of these agents may spend from a budget. Of one that is not known here,
     /// none may.
     pub(in crate::core) fn have_one_of(&self, task: &TaskId, agents: &[AgentId]) -> bool {
-        let any = |spenders: &[String]| agents.iter().any(|agent| names(spenders, agent));
+        let any = |spenders: &[String]| agents.iter().any(|agent| agents::lets(spenders, agent));
         if let Some(known) = self.slices.known(task) {
             return any(&known.budget.spenders);
         }
@@ -65,10 +65,4 @@ impl Spenders {
     fn seen(&self) -> MutexGuard<'_, HashMap<TaskId, Arc<[String]>>> {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// Whether an agent is among those who may spend.
-pub(super) fn names(spenders: &[String], agent: &AgentId) -> bool {
-    let mut spenders = spenders.iter();
-    spenders.any(|one| one == EVERYBODY || one == agent.as_str())
 }

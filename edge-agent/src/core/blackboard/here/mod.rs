@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use authguardian_proto::{
+    agents,
     blackboard::v1::Suspended,
     board::Level,
     ids::{AgentId, BoardName},
@@ -29,9 +30,6 @@ use crate::{
     replica::{BoardState, Failed, Replica},
     upstream::Outcome,
 };
-
-/// Stands for every agent, among readers and writers.
-const EVERYBODY: &str = "*";
 
 /// The replica of this machine, and what goes with it.
 pub struct Here {
@@ -118,12 +116,8 @@ impl Here {
 
     fn judge_agent(&self, board: &BoardState, agent: &AgentId, want: Want) -> Result<(), Problem> {
         let (readers, writers) = (&board.terms.readers, &board.terms.writers);
-        let lets = |agents: &[String]| {
-            let mut agents = agents.iter();
-            agents.any(|one| one == EVERYBODY || one == agent.as_str())
-        };
-        let may_write = lets(writers);
-        if !may_write && !lets(readers) {
+        let may_write = agents::lets(writers, agent);
+        if !may_write && !agents::lets(readers, agent) {
             return Err(not_found(&board.name));
         }
         if want == Want::Write && !may_write {
