@@ -1,9 +1,22 @@
 //! Who did what, when, and what came of it: appended in the transaction of the
 //! act itself. No entry holds a secret; a token appears as its grant's id.
+//!
+//! The log proves itself. What is committed is sealed: it gets its place and
+//! its leaf in a Merkle tree (RFC 6962), whose head is signed as a checkpoint
+//! (C2SP tlog-checkpoint) once it has reached the write quorum.
 
+pub mod export;
+pub mod journal;
+pub mod log;
+pub mod proof;
 mod refusals;
+pub mod retention;
+pub mod seal;
+pub mod search;
 mod store;
 mod tail;
+pub mod verify;
+pub mod witness;
 
 use std::{borrow::Cow, net::IpAddr};
 
@@ -177,6 +190,15 @@ impl Entry {
         }
     }
 
+    /// Whose affair it is: who it is about, else the agent that acts.
+    pub fn agent(&self) -> Option<&AgentId> {
+        let acting = match &self.context.actor {
+            Actor::Agent(agent, _) => agent.as_ref(),
+            _ => None,
+        };
+        self.agent_id.as_ref().or(acting)
+    }
+
     /// Names the agent whose affair it is.
     #[must_use]
     pub fn about(mut self, agent_id: AgentId) -> Self {
@@ -193,6 +215,15 @@ impl Entry {
     }
 }
 
+/// Where an entry stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// In which log.
+    pub origin: String,
+    /// From 0.
+    pub index: i64,
+}
+
 /// One entry, as it is read.
 #[derive(Debug, Clone)]
 #[expect(
@@ -200,6 +231,8 @@ impl Entry {
     reason = "the fields are those of Entry in audit/v1/audit.proto"
 )]
 pub struct Record {
+    /// `None` until it is sealed.
+    pub place: Option<Place>,
     pub sequence: i64,
     pub occurred_at: OffsetDateTime,
     pub caller: String,
@@ -209,11 +242,19 @@ pub struct Record {
     pub zone: Option<String>,
     pub action: String,
     pub subject: String,
+    pub agent_id: Option<String>,
     pub outcome: String,
     pub reason: Option<String>,
     pub request_id: Option<String>,
     pub trace_id: Option<String>,
     pub count: i64,
+}
+
+impl Record {
+    /// Where it stands in its log; `None` until it is sealed.
+    pub fn index(&self) -> Option<i64> {
+        self.place.as_ref().map(|place| place.index)
+    }
 }
 
 /// Appends entries in the transaction of the acts that they tell of.
@@ -239,4 +280,31 @@ pub async fn about_agents(
     limit: i64,
 ) -> Result<Vec<Record>> {
     store::about_agents(connection, agents, before, limit).await
+}
+
+/// How many entries are committed and not sealed yet.
+///
+/// # Errors
+/// When the database refuses.
+pub async fn pending_count(connection: &mut PgConnection) -> Result<u64> {
+    Ok(store::pending_count(connection).await?.unsigned_abs())
+}
+
+/// The newest signed head of a log; `None` before the first.
+///
+/// # Errors
+/// When the database refuses.
+pub async fn newest_checkpoint(
+    connection: &mut PgConnection,
+    log: &log::Log,
+) -> Result<Option<log::Signed>> {
+    store::checkpoint::newest(connection, log.number).await
+}
+
+/// What machines say that they have kept, by machine.
+///
+/// # Errors
+/// When the database refuses.
+pub async fn witnesses(connection: &mut PgConnection) -> Result<Vec<log::Witness>> {
+    store::witness::all(connection).await
 }

@@ -9,7 +9,7 @@ use std::{
 use authguardian_proto::reason::Reason;
 use time::OffsetDateTime;
 
-use super::{Context, Entry, Outcome, store};
+use super::{Context, Entry, Outcome, append};
 use crate::{clock::Ambient, db::Db, error::Result};
 
 /// Most different refusals that wait; any further ones are counted together.
@@ -97,7 +97,7 @@ impl Refusals {
         }
         let mut tx = self.db.begin().await?;
         for (second, entries) in &by_second {
-            store::append(&mut tx, *second, entries).await?;
+            append(&mut tx, *second, entries).await?;
         }
         self.db.commit(tx).await?;
         Ok(taken.len() as u64)

@@ -114,6 +114,8 @@ enum KeyPurpose {
     Grant,
     /// Session tokens
     Session,
+    /// Checkpoints of the audit log
+    Audit,
 }
 
 type Client = SigningKeyAdminServiceClient<Authenticated>;
@@ -162,6 +164,7 @@ impl KeyPurpose {
             Self::Ca => SigningKeyPurpose::Ca,
             Self::Grant => SigningKeyPurpose::Grant,
             Self::Session => SigningKeyPurpose::Session,
+            Self::Audit => SigningKeyPurpose::Audit,
         }
     }
 }

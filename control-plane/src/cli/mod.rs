@@ -6,6 +6,7 @@ mod admin_token;
 mod agent;
 mod api_key;
 mod audit;
+mod backup;
 mod blackboard;
 mod board;
 mod bootstrap;
@@ -29,6 +30,7 @@ mod pem;
 mod policy;
 mod public_key;
 mod resource_type;
+mod restore;
 mod rewrap_keys;
 mod serve;
 mod status;
@@ -74,6 +76,10 @@ enum Command {
     Dev(dev::DevArgs),
     /// Bring the database's schema up to date
     Migrate(migrate::MigrateArgs),
+    /// Keep the database in a directory
+    Backup(backup::BackupArgs),
+    /// Put a backup into an empty database, or fence one that was put back
+    Restore(restore::RestoreArgs),
     /// Seal the control plane's own keys under another master key
     RewrapKeys(rewrap_keys::RewrapKeysArgs),
     /// Look at what the control plane needs on this machine
@@ -166,6 +172,8 @@ impl Command {
             | Self::Migrate(_)
             | Self::ValidateConfig(_)
             | Self::Completions(_) => Format::Table,
+            Self::Backup(args) => args.format,
+            Self::Restore(args) => args.output,
             Self::RewrapKeys(args) => args.output,
             Self::Doctor(args) => args.output,
             Self::Status(args) => args.client.output,
@@ -193,6 +201,8 @@ impl Command {
             Self::Serve(args) => args.run().await,
             Self::Dev(args) => args.run().await,
             Self::Migrate(args) => args.run().await,
+            Self::Backup(args) => args.run().await,
+            Self::Restore(args) => args.run().await,
             Self::RewrapKeys(args) => args.run().await,
             Self::Doctor(args) => args.run().await,
             Self::ValidateConfig(args) => args.run(),

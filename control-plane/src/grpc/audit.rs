@@ -1,33 +1,27 @@
-//! `AuditService` and `AuditAdminService`.
+//! `AuditService`.
 
-use std::{pin::Pin, time::Duration};
-
-use authguardian_proto::audit::v1::{
-    Entry, ListOwnEntriesRequest, ListOwnEntriesResponse, ReportCallsRequest, ReportCallsResponse,
-    TailEntriesRequest, TailEntriesResponse, audit_admin_service_server::AuditAdminService,
-    audit_service_server::AuditService,
+use authguardian_proto::{
+    audit::v1::{
+        EndedLog, Entry, ListOwnEntriesRequest, ListOwnEntriesResponse, ReportCallsRequest,
+        ReportCallsResponse, WitnessCheckpointRequest, WitnessCheckpointResponse,
+        audit_service_server::AuditService,
+    },
+    merkle::Hash,
 };
-use futures::{Stream, stream};
-use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
 use super::{
     auth,
     convert::{next_page_token, page_size, timestamp},
-    report::reported,
+    report::{Once, reported},
 };
 use crate::{
-    audit::{self, Record, Tail},
+    audit::{self, Record, witness},
+    clock::Ambient,
     db::Db,
     error::Error,
     identity::Identity,
 };
-
-/// How often a follower looks for new entries.
-const FOLLOW: Duration = Duration::from_millis(200);
-
-/// Most entries that a tail begins with.
-const MAX_LINES: u32 = 10_000;
 
 /// Most calls in one report.
 const MAX_CALLS: usize = 1000;
@@ -37,10 +31,10 @@ const MAX_CALLS: usize = 1000;
 pub struct Audit {
     /// Where the log is.
     pub db: Db,
+    /// Time.
+    pub ambient: Ambient,
     /// Whose keys still count.
     pub identity: Identity,
-    /// Ends followers.
-    pub stop: CancellationToken,
 }
 
 #[tonic::async_trait]
@@ -77,6 +71,7 @@ impl AuditService for Audit {
         request: Request<ReportCallsRequest>,
     ) -> Result<Response<ReportCallsResponse>, Status> {
         let machine = auth::machine(&request)?;
+        let once = Once::of(request.get_ref())?;
         let context = auth::context(&request, &request.get_ref().request_id)?;
         let calls = request.into_inner().calls;
         if calls.is_empty() || calls.len() > MAX_CALLS {
@@ -86,51 +81,62 @@ impl AuditService for Audit {
             .into_iter()
             .map(reported)
             .collect::<crate::error::Result<Vec<_>>>()?;
-        self.identity.report_calls(context, machine, &calls).await?;
-        Ok(Response::new(ReportCallsResponse {}))
-    }
-}
-
-#[tonic::async_trait]
-impl AuditAdminService for Audit {
-    type TailEntriesStream =
-        Pin<Box<dyn Stream<Item = Result<TailEntriesResponse, Status>> + Send>>;
-
-    async fn tail_entries(
-        &self,
-        request: Request<TailEntriesRequest>,
-    ) -> Result<Response<Self::TailEntriesStream>, Status> {
-        let TailEntriesRequest { lines, follow } = request.into_inner();
-        if lines > MAX_LINES {
-            return Err(Error::invalid("lines", format!("expected 0 to {MAX_LINES}")).into());
-        }
-        let tail = Tail::begin(self.db.clone(), lines).await?;
-        let stop = self.stop.clone();
-        let entries = stream::try_unfold(tail, move |mut tail| {
-            let stop = stop.clone();
-            async move {
-                loop {
-                    let records = tail.read().await?;
-                    if !records.is_empty() {
-                        let entries = records.into_iter().map(message_of).collect();
-                        return Ok(Some((TailEntriesResponse { entries }, tail)));
-                    }
-                    if !follow {
-                        return Ok(None);
-                    }
-                    tokio::select! {
-                        () = tokio::time::sleep(FOLLOW) => {}
-                        () = stop.cancelled() => return Ok(None),
-                    }
-                }
+        let sequence = match once {
+            Once::RequestId => {
+                self.identity.report_calls(context, machine, &calls).await?;
+                0
             }
+            Once::Place(place) => {
+                let written = self.identity.report_journal(machine, place, &calls);
+                written.await?.unsigned_abs()
+            }
+        };
+        Ok(Response::new(ReportCallsResponse { sequence }))
+    }
+
+    async fn witness_checkpoint(
+        &self,
+        request: Request<WitnessCheckpointRequest>,
+    ) -> Result<Response<WitnessCheckpointResponse>, Status> {
+        let machine = auth::machine(&request)?;
+        let context = auth::context(&request, "")?;
+        let kept = request.into_inner().kept;
+        let keys = self.identity.checkpoint_keys().await?;
+        let answer =
+            witness::witness(&self.db, &self.ambient, (context, machine), &kept, &keys).await?;
+        let ended = answer.ended.map(|ended| EndedLog {
+            size: ended.head.size.unsigned_abs(),
+            root: ended.head.root.0.to_vec(),
+            proof: hashes(ended.proof),
+            next_origin: ended.next_origin,
         });
-        Ok(Response::new(Box::pin(entries)))
+        Ok(Response::new(WitnessCheckpointResponse {
+            checkpoint: answer.checkpoint.unwrap_or_default(),
+            proof: hashes(answer.proof),
+            verifier_keys: answer
+                .verifier_keys
+                .iter()
+                .map(ToString::to_string)
+                .collect(),
+            ended,
+        }))
     }
 }
 
-fn message_of(record: Record) -> Entry {
+/// Hashes as messages have them.
+pub(super) fn hashes(hashes: Vec<Hash>) -> Vec<Vec<u8>> {
+    hashes.into_iter().map(|hash| hash.0.to_vec()).collect()
+}
+
+pub(super) fn message_of(record: Record) -> Entry {
+    let (origin, index) = record
+        .place
+        .map(|place| (place.origin, place.index))
+        .unzip();
     Entry {
+        index: index.map(i64::unsigned_abs),
+        origin: origin.unwrap_or_default(),
+        agent_id: record.agent_id.unwrap_or_default(),
         sequence: record.sequence.unsigned_abs(),
         occurred_at: Some(timestamp(record.occurred_at)),
         caller: record.caller,

@@ -1,6 +1,7 @@
 //! Our own keys, opened: the CA, and what signs grant and session tokens.
 
 use authguardian_proto::{
+    checkpoint::CheckpointSigner,
     grant_token::{GrantSigner, KeySet},
     ids::SigningKeyId,
 };
@@ -74,6 +75,7 @@ struct Secrets {
     presented_authority: Vec<CertificateDer<'static>>,
     grant: Signer,
     session: Signer,
+    audit: Arc<CheckpointSigner>,
 }
 
 /// What is trusted; that takes no master key.
@@ -101,6 +103,8 @@ impl Trusted {
                     let public = DecodingKey::from_ed_der(&ed25519_public(key)?);
                     trusted.session_keys.push((key.id, public));
                 }
+                // who checks checkpoints brings the keys along
+                Purpose::Audit => {}
             }
         }
         Ok(trusted)
@@ -108,7 +112,8 @@ impl Trusted {
 }
 
 impl Keyring {
-    /// Opens the stored keys, making them at the very first start.
+    /// Opens the stored keys, making those that there never were: all of them at the very first
+    /// start.
     pub(super) async fn open(
         db: &Db,
         ambient: &Ambient,
@@ -119,8 +124,8 @@ impl Keyring {
         // a second control plane that starts at the same time waits here
         store::lock_own_keys(&mut tx).await?;
         let mut keys = store::own_keys(&mut tx).await?;
-        if keys.is_empty() {
-            create_all(&mut tx, ambient, settings, master).await?;
+        let made = create_missing(&mut tx, ambient, settings, (master, &keys)).await?;
+        if made {
             keys = store::own_keys(&mut tx).await?;
         }
         let keyring = Self::from_stored(&keys, master)?;
@@ -151,6 +156,9 @@ impl Keyring {
             })
         };
         let ca = active(Purpose::Ca)?;
+        let audit = active(Purpose::Audit)?;
+        let audit = CheckpointSigner::from_pkcs8(&master.open(audit.id, &audit.sealed)?)
+            .ok_or_else(|| Error::internal(format!("key {} is no key", audit.id)))?;
         Ok(Self {
             states: states(keys).collect(),
             secrets: Arc::new(Secrets {
@@ -159,6 +167,7 @@ impl Keyring {
                 presented_authority: presented(ca, keys),
                 grant: signer(Purpose::Grant)?,
                 session: signer(Purpose::Session)?,
+                audit: Arc::new(audit),
             }),
             trusted: Trusted::of(keys.iter())?,
             sessions: session::Cache::default(),
@@ -223,6 +232,11 @@ impl Keyring {
         &self.trusted.grant_keys
     }
 
+    /// Signs checkpoints of the audit log.
+    pub(super) fn audit_signer(&self) -> Arc<CheckpointSigner> {
+        Arc::clone(&self.secrets.audit)
+    }
+
     pub(super) fn session_signer(&self) -> &Signer {
         &self.secrets.session
     }
@@ -236,14 +250,24 @@ impl Keyring {
     }
 }
 
-async fn create_all(
+/// Makes a key for each purpose that has no active one; returns whether there was any.
+async fn create_missing(
     connection: &mut PgConnection,
     ambient: &Ambient,
     settings: &Settings,
-    master: &MasterKeys,
-) -> Result<()> {
+    (master, keys): (&MasterKeys, &[StoredKey]),
+) -> Result<bool> {
     let now = ambient.clock.now();
-    for purpose in Purpose::ALL {
+    let has = |purpose| {
+        let mut active = keys.iter().filter(|key| key.state == KeyState::Active);
+        active.any(|key| key.purpose == purpose)
+    };
+    // a database without one of the first three is damaged, and not new
+    let missing = Purpose::ALL
+        .into_iter()
+        .filter(|purpose| keys.is_empty() || *purpose == Purpose::Audit && !has(*purpose));
+    let mut made = false;
+    for purpose in missing {
         let id = SigningKeyId::from_uuid(ambient.uuid());
         let (public, secret) = match purpose {
             Purpose::Ca => {
@@ -251,7 +275,7 @@ async fn create_all(
                     ca::generate(&settings.trust_domain, &ambient.entropy, now)?;
                 (certificate.to_vec(), key)
             }
-            Purpose::Grant | Purpose::Session => generate_ed25519(ambient)?,
+            Purpose::Grant | Purpose::Session | Purpose::Audit => generate_ed25519(ambient)?,
         };
         let key = SigningKey::first(id, purpose, now);
         let stored = StoredKey {
@@ -263,8 +287,9 @@ async fn create_all(
             cross: None,
         };
         store::insert_own_key(connection, &key, &stored).await?;
+        made = true;
     }
-    Ok(())
+    Ok(made)
 }
 
 /// See [`Keyring::presented_authority`]; steps to CAs that count no more end it.

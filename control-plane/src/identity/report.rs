@@ -10,11 +10,15 @@ use authguardian_proto::{
     zone::Zone,
 };
 use serde::{Serialize, Serializer};
+use sqlx::PgConnection;
 use time::OffsetDateTime;
 
 use super::{ApiKey, Identity, store};
 use crate::{
-    audit::{self, Actor, Context, Entry, Outcome},
+    audit::{
+        self, Actor, Context, Entry, Outcome,
+        journal::{self, Place},
+    },
     db::request::Begun,
     error::Result,
 };
@@ -63,22 +67,56 @@ impl Identity {
             Begun::Told(()) => return Ok(()),
             Begun::New(request) => request,
         };
-        let mut named: Vec<ApiKeyId> = calls.iter().filter_map(|call| call.api_key_id).collect();
-        named.sort_unstable();
-        named.dedup();
-        let keys = store::api_keys(request.connection(), &named).await?;
-        let mut by_time: BTreeMap<OffsetDateTime, Vec<Entry>> = BTreeMap::new();
-        for call in calls {
-            by_time
-                .entry(now - call.age)
-                .or_default()
-                .push(call.entry(machine, &keys));
-        }
-        for (time, entries) in &by_time {
-            audit::append(request.connection(), *time, entries).await?;
-        }
+        append(request.connection(), machine, calls, now).await?;
         request.finish(&()).await
     }
+
+    /// Writes a batch of a machine's journal into the audit log, unless one of this place or
+    /// a higher one was written; the highest place that is.
+    ///
+    /// # Errors
+    /// `UNAVAILABLE`; `OUTCOME_UNKNOWN` when it may or may not have been written.
+    pub async fn report_journal(
+        &self,
+        machine: MachineId,
+        place: Place,
+        calls: &[ReportedCall],
+    ) -> Result<i64> {
+        let now = self.ambient.clock.now();
+        let mut tx = self.db.begin().await?;
+        if let Some(written) = journal::take(&mut tx, machine, place, now).await? {
+            // what was read is told only once it is proved
+            self.db.end_proved(tx).await?;
+            return Ok(written);
+        }
+        append(&mut tx, machine, calls, now).await?;
+        self.db.commit(tx).await?;
+        Ok(place.sequence)
+    }
+}
+
+/// Appends what a machine has told, as of when it was.
+async fn append(
+    connection: &mut PgConnection,
+    machine: MachineId,
+    calls: &[ReportedCall],
+    now: OffsetDateTime,
+) -> Result<()> {
+    let mut named: Vec<ApiKeyId> = calls.iter().filter_map(|call| call.api_key_id).collect();
+    named.sort_unstable();
+    named.dedup();
+    let keys = store::api_keys(connection, &named).await?;
+    let mut by_time: BTreeMap<OffsetDateTime, Vec<Entry>> = BTreeMap::new();
+    for call in calls {
+        by_time
+            .entry(now - call.age)
+            .or_default()
+            .push(call.entry(machine, &keys));
+    }
+    for (time, entries) in &by_time {
+        audit::append(connection, *time, entries).await?;
+    }
+    Ok(())
 }
 
 impl ReportedCall {

@@ -77,7 +77,7 @@ impl Identity {
         let made = SigningKey::prepared(id, purpose, now);
         let fresh = match purpose {
             Purpose::Ca => self.next_ca(request.connection(), now).await?,
-            Purpose::Grant | Purpose::Session => {
+            Purpose::Grant | Purpose::Session | Purpose::Audit => {
                 let (public, secret) = generate_ed25519(&self.ambient)?;
                 Fresh {
                     public,

@@ -61,6 +61,9 @@ pub struct Session {
     /// How often the machine's sessions had been ended when it was made.
     #[serde(rename = "mgn", default)]
     pub(super) machine_generation: i64,
+    /// The database's when it was made: a restore ends what is older than it.
+    #[serde(rename = "ep", default)]
+    pub(super) epoch: i64,
     /// When the key was proved, seconds since 1970: renewals keep it.
     #[serde(default)]
     auth_time: i64,
@@ -213,6 +216,7 @@ impl Identity {
             machine,
             zone: zone.min(at.terms.max_zone),
             machine_generation: at.session_generation,
+            epoch: store::epoch(&mut tx).await?,
             auth_time: now.unix_timestamp(),
             iat: now.unix_timestamp(),
             exp: end_of(now, key.expires_at).unix_timestamp(),

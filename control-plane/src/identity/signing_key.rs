@@ -32,11 +32,13 @@ pub enum Purpose {
     Grant,
     /// Session tokens.
     Session,
+    /// Checkpoints of the audit log.
+    Audit,
 }
 
 impl Purpose {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::Ca, Self::Grant, Self::Session];
+    pub const ALL: [Self; 4] = [Self::Ca, Self::Grant, Self::Session, Self::Audit];
 
     /// The stable name.
     pub const fn as_str(self) -> &'static str {
@@ -44,6 +46,7 @@ impl Purpose {
             Self::Ca => "ca",
             Self::Grant => "grant",
             Self::Session => "session",
+            Self::Audit => "audit",
         }
     }
 
@@ -62,6 +65,8 @@ impl Purpose {
             Self::Ca => certificate_ttl + RENEWABLE,
             Self::Grant => Duration::seconds(i64::from(LONGEST_TTL_SECONDS)),
             Self::Session => SESSION_TTL,
+            // a checkpoint counts for ever, and the log knows the keys of all times
+            Self::Audit => Duration::ZERO,
         }
     }
 }

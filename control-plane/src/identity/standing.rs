@@ -46,17 +46,29 @@ impl Standing {
 
 /// All that are not simply good, as they were read once.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Standings(HashMap<MachineId, Standing>);
+pub struct Standings {
+    machines: HashMap<MachineId, Standing>,
+    /// Sessions and grants of a lower epoch ended with the newest restore.
+    restored_epoch: i64,
+}
 
 impl Standings {
     fn of(&self, machine: MachineId) -> Standing {
-        self.0.get(&machine).copied().unwrap_or(GOOD)
+        self.machines.get(&machine).copied().unwrap_or(GOOD)
+    }
+
+    /// As read together with the epoch of the newest restore.
+    pub(super) fn since(self, restored_epoch: i64) -> Self {
+        Self {
+            restored_epoch,
+            ..self
+        }
     }
 
     /// Machines of which nothing that was let through before may go on.
     pub fn worse_than(&self, before: &Self) -> HashSet<MachineId> {
         let worse = self
-            .0
+            .machines
             .iter()
             .filter(|(machine, standing)| standing.is_worse_than(before.of(**machine)));
         worse.map(|(machine, _)| *machine).collect()
@@ -65,7 +77,10 @@ impl Standings {
 
 impl FromIterator<(MachineId, Standing)> for Standings {
     fn from_iter<T: IntoIterator<Item = (MachineId, Standing)>>(read: T) -> Self {
-        Self(read.into_iter().collect())
+        Self {
+            machines: read.into_iter().collect(),
+            restored_epoch: 0,
+        }
     }
 }
 
@@ -78,13 +93,21 @@ impl Identity {
         self.standing(machine).state.check()
     }
 
-    /// Whether a session was made under what its machine is for now.
+    /// Whether a session was made under what its machine is for now, and in the
+    /// database that there is now.
     ///
     /// # Errors
     /// `SESSION_EXPIRED`, `MACHINE_BANNED`, `MACHINE_EVICTED`.
     pub(super) fn check_standing(&self, session: &Session) -> Result<()> {
-        let standing = self.standing(session.machine);
+        let standings = self.standings.load();
+        let standing = standings.of(session.machine);
         standing.state.check()?;
+        if session.epoch < standings.restored_epoch {
+            return Err(Error::new(
+                Reason::SessionExpired,
+                "this session has ended with a restore of the database; log in again",
+            ));
+        }
         if session.machine_generation < standing.session_generation {
             return Err(Error::new(
                 Reason::SessionExpired,
@@ -96,6 +119,12 @@ impl Identity {
 
     fn standing(&self, machine: MachineId) -> Standing {
         self.standings.load().of(machine)
+    }
+
+    /// The epoch that the newest restore has begun, as it was read last: what was
+    /// given in lower ones has ended. 0: there was none.
+    pub fn restored_epoch(&self) -> i64 {
+        self.standings.load().restored_epoch
     }
 
     /// How machines stand, as it was read last.

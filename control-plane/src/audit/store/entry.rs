@@ -1,50 +1,15 @@
-//! All SQL of the audit log.
+//! Entries as acts append them, before they are sealed.
 
 use authguardian_proto::ids::{AgentId, MachineId};
 use sqlx::PgConnection;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::{Actor, Entry, Record};
-use crate::error::Result;
-
-struct Row {
-    sequence: i64,
-    occurred_at: OffsetDateTime,
-    caller: String,
-    key_id: Option<String>,
-    machine_id: Option<Uuid>,
-    peer_address: Option<String>,
-    zone: Option<String>,
-    action: String,
-    subject: String,
-    outcome: String,
-    reason: Option<String>,
-    request_id: Option<String>,
-    trace_id: Option<String>,
-    count: i64,
-}
-
-impl From<Row> for Record {
-    fn from(row: Row) -> Self {
-        Self {
-            sequence: row.sequence,
-            occurred_at: row.occurred_at,
-            caller: row.caller,
-            key_id: row.key_id,
-            machine_id: row.machine_id.map(MachineId::from_uuid),
-            peer_address: row.peer_address,
-            zone: row.zone,
-            action: row.action,
-            subject: row.subject,
-            outcome: row.outcome,
-            reason: row.reason,
-            request_id: row.request_id,
-            trace_id: row.trace_id,
-            count: row.count,
-        }
-    }
-}
+use super::row::Row;
+use crate::{
+    audit::{Actor, Entry, Record},
+    error::Result,
+};
 
 /// Entries by column, as `unnest` wants them.
 #[derive(Default)]
@@ -85,8 +50,7 @@ impl Columns {
             .push(context.zone.map(|zone| zone.as_str().to_owned()));
         self.actions.push(entry.action.clone().into_owned());
         self.subjects.push(entry.subject.clone());
-        self.agent_ids
-            .push(entry.agent_id.as_ref().map(ToString::to_string));
+        self.agent_ids.push(entry.agent().map(ToString::to_string));
         self.outcomes.push(entry.outcome.as_str().to_owned());
         self.reasons
             .push(entry.reason.map(|reason| reason.as_str().to_owned()));
@@ -98,7 +62,7 @@ impl Columns {
 }
 
 #[tracing::instrument(name = "db.audit_entry.append", skip_all)]
-pub(super) async fn append(
+pub(in crate::audit) async fn append(
     connection: &mut PgConnection,
     now: OffsetDateTime,
     entries: &[Entry],
@@ -135,8 +99,9 @@ pub(super) async fn append(
     Ok(())
 }
 
+/// Entries about the agents, sealed or not, newest first.
 #[tracing::instrument(name = "db.audit_entry.about_agents", skip_all)]
-pub(super) async fn about_agents(
+pub(in crate::audit) async fn about_agents(
     connection: &mut PgConnection,
     agents: &[AgentId],
     before: Option<i64>,
@@ -145,11 +110,21 @@ pub(super) async fn about_agents(
     let agents: Vec<String> = agents.iter().map(ToString::to_string).collect();
     let rows = sqlx::query_as!(
         Row,
-        "SELECT sequence, occurred_at, caller, key_id, machine_id, peer_address, zone, action, subject,
-                outcome, reason, request_id, trace_id, count
-         FROM audit_entry
-         WHERE agent_id = ANY ($1) AND ($2::bigint IS NULL OR sequence < $2)
-         ORDER BY sequence DESC LIMIT $3",
+        r#"SELECT NULL::text AS origin, NULL::bigint AS index, sequence AS "sequence!",
+                  occurred_at AS "occurred_at!", caller AS "caller!", key_id, machine_id, peer_address,
+                  zone, action AS "action!", subject AS "subject!", agent_id, outcome AS "outcome!",
+                  reason, request_id, trace_id, count AS "count!"
+           FROM audit_entry
+           WHERE agent_id = ANY ($1) AND ($2::bigint IS NULL OR sequence < $2)
+           UNION ALL
+           (SELECT audit_log.origin, sealed.index, sealed.sequence, sealed.occurred_at, sealed.caller,
+                   sealed.key_id, sealed.machine_id, sealed.peer_address, sealed.zone, sealed.action,
+                   sealed.subject, sealed.agent_id, sealed.outcome, sealed.reason, sealed.request_id,
+                   sealed.trace_id, sealed.count
+            FROM sealed_audit_entry AS sealed JOIN audit_log USING (log)
+            WHERE agent_id = ANY ($1) AND ($2::bigint IS NULL OR sequence < $2)
+            ORDER BY sequence DESC LIMIT $3)
+           ORDER BY 3 DESC LIMIT $3"#,
         &agents,
         before,
         limit,
@@ -159,82 +134,28 @@ pub(super) async fn about_agents(
     Ok(rows.into_iter().map(Record::from).collect())
 }
 
-/// A place in the log: transaction and sequence of the last entry read. The
-/// transaction is text, since it is an unsigned 64-bit number.
-#[derive(Debug, Clone)]
-pub(super) struct Cursor {
-    pub(super) transaction: String,
-    pub(super) sequence: i64,
-}
-
-/// The place after which the newest `lines` entries begin.
-pub(super) async fn newest(connection: &mut PgConnection, lines: i64) -> Result<Cursor> {
-    let row = sqlx::query!(
-        r#"SELECT transaction::text AS "transaction!", sequence FROM audit_entry
-           WHERE transaction < pg_snapshot_xmin(pg_current_snapshot())
-           ORDER BY transaction DESC, sequence DESC OFFSET $1 LIMIT 1"#,
-        lines,
-    )
-    .fetch_optional(connection)
-    .await?;
-    Ok(row.map_or(
-        Cursor {
-            transaction: "0".to_owned(),
-            sequence: 0,
-        },
-        |row| Cursor {
-            transaction: row.transaction,
-            sequence: row.sequence,
-        },
-    ))
-}
-
-/// Entries after a place, in commit order. It stops before the oldest
-/// transaction in flight: an entry that commits later never stands before one
-/// that was read already.
-#[tracing::instrument(name = "db.audit_entry.after", skip_all)]
-pub(super) async fn after(
+/// What is committed and not sealed yet, oldest first.
+#[tracing::instrument(name = "db.audit_entry.pending", skip_all)]
+pub(in crate::audit) async fn pending(
     connection: &mut PgConnection,
-    cursor: &Cursor,
     limit: i64,
-) -> Result<(Vec<Record>, Cursor)> {
-    let rows = sqlx::query!(
-        r#"SELECT transaction::text AS "transaction!", sequence, occurred_at, caller, key_id, machine_id,
-                  peer_address, zone, action, subject, outcome, reason, request_id, trace_id, count
-           FROM audit_entry
-           WHERE (transaction, sequence) > ($1::text::xid8, $2)
-             AND transaction < pg_snapshot_xmin(pg_current_snapshot())
-           ORDER BY transaction, sequence LIMIT $3"#,
-        cursor.transaction,
-        cursor.sequence,
+) -> Result<Vec<Record>> {
+    let rows = sqlx::query_as!(
+        Row,
+        "SELECT NULL::text AS origin, NULL::bigint AS index, sequence, occurred_at, caller, key_id, machine_id,
+                peer_address, zone, action, subject, agent_id, outcome, reason, request_id, trace_id, count
+         FROM audit_entry ORDER BY sequence LIMIT $1",
         limit,
     )
     .fetch_all(connection)
     .await?;
-    let end = rows.last().map_or_else(
-        || cursor.clone(),
-        |row| Cursor {
-            transaction: row.transaction.clone(),
-            sequence: row.sequence,
-        },
-    );
-    let records = rows.into_iter().map(|row| {
-        Record::from(Row {
-            sequence: row.sequence,
-            occurred_at: row.occurred_at,
-            caller: row.caller,
-            key_id: row.key_id,
-            machine_id: row.machine_id,
-            peer_address: row.peer_address,
-            zone: row.zone,
-            action: row.action,
-            subject: row.subject,
-            outcome: row.outcome,
-            reason: row.reason,
-            request_id: row.request_id,
-            trace_id: row.trace_id,
-            count: row.count,
-        })
-    });
-    Ok((records.collect(), end))
+    Ok(rows.into_iter().map(Record::from).collect())
+}
+
+/// How many wait to be sealed.
+pub(in crate::audit) async fn pending_count(connection: &mut PgConnection) -> Result<i64> {
+    let count = sqlx::query_scalar!(r#"SELECT count(*) AS "count!" FROM audit_entry"#)
+        .fetch_one(connection)
+        .await?;
+    Ok(count)
 }

@@ -2,6 +2,7 @@
 
 mod amount;
 mod create;
+mod held;
 mod history;
 mod settle;
 mod slice;
@@ -55,6 +56,8 @@ Examples:
 
 A machine that is not heard of in time is silent: what it holds (`suspense`) counts as spent until it reports, or `settle` ends its slice. What it tells after that is overdraft. Until its lease has ended (`budgets.lease_seconds`) it cannot be settled, and where it is cut off it may still spend from a budget that was frozen or closed meanwhile.
 
+After a restore of the database from a backup a budget is `held`: nothing is given of it until every machine that may have spent from it has told all that it remembers. `show` tells which are awaited; `settle --spent N` says it for a machine that never will, and `thaw` ends the hold.
+
 Amounts are whole numbers in the budget's unit. Without `--spender` every agent may spend. With a parent the total is taken from that one, and what was not spent goes back when the budget is closed.";
 
 #[derive(Debug, Args)]
@@ -87,7 +90,7 @@ enum Verb {
     Settle(SettleArgs),
     /// Stop reservations, until it is thawed
     Freeze(OnTask),
-    /// Let a frozen budget be spent from again
+    /// Let a frozen or held budget be spent from again
     Thaw(OnTask),
     /// End a budget for good: nothing is given any more
     Close(OnTask),

@@ -2,10 +2,14 @@
 
 use std::mem;
 
-use authguardian_proto::budgets::v1::{Account, Budget, GetBudgetResponse, Window};
+use authguardian_proto::budgets::v1::{Account, Budget, GetBudgetResponse, State, Window};
+use prost_types::Timestamp;
 use serde::Serialize;
 
-use super::slice::{SliceView, advice};
+use super::{
+    held::{self, AwaitedView},
+    slice::{SliceView, advice},
+};
 use crate::cli::{
     failure::Failure,
     grant::PositionView,
@@ -35,6 +39,10 @@ pub(super) struct TermsView {
     owner: String,
     spenders: Vec<String>,
     created_at: Option<String>,
+    /// Since when nothing is given of it, as the database was restored; `None`: it is not held.
+    held_since: Option<String>,
+    /// The state of which time was restored.
+    held_as_of: Option<String>,
 }
 
 /// What there is in one window.
@@ -74,6 +82,8 @@ struct ShownView<'a> {
     #[serde(flatten)]
     status: &'a StatusView,
     slices: &'a [SliceView],
+    /// Machines that it is held for.
+    awaited: &'a [AwaitedView],
 }
 
 /// Writes a budget and who has which part of it; people are told what to do about
@@ -83,11 +93,16 @@ pub(super) fn show(mut found: GetBudgetResponse, output: Format) -> Result<(), F
         .into_iter()
         .map(SliceView::from);
     let slices: Vec<_> = slices.collect();
+    let awaited = mem::take(&mut found.awaited)
+        .into_iter()
+        .map(AwaitedView::from);
+    let awaited: Vec<_> = awaited.collect();
     let status = StatusView::from(found);
     if output != Format::Table {
         return output.one(&ShownView {
             status: &status,
             slices: &slices,
+            awaited: &awaited,
         });
     }
     output.one(&status)?;
@@ -99,6 +114,9 @@ pub(super) fn show(mut found: GetBudgetResponse, output: Format) -> Result<(), F
         write_stdout("\n")?;
     }
     output.page(&slices)?;
+    if status.terms.held_since.is_some() {
+        return note(&held::advice(&status.task_id, &awaited));
+    }
     match advice(&status.task_id, &slices.items) {
         Some(advice) => note(&advice),
         None => Ok(()),
@@ -118,7 +136,11 @@ impl From<Budget> for BudgetView {
 
 impl From<Budget> for TermsView {
     fn from(budget: Budget) -> Self {
+        let is_held = budget.state() == State::Held;
+        let hold = |at: Option<&Timestamp>| rfc3339(at.filter(|_| is_held));
         Self {
+            held_since: hold(budget.held_since.as_ref()),
+            held_as_of: hold(budget.held_as_of.as_ref()),
             state: enum_name(budget.state().as_str_name(), "STATE_"),
             window: match budget.window() {
                 Window::Unspecified => "none".to_owned(),
@@ -191,7 +213,7 @@ impl Row for StatusView {
 
 #[cfg(test)]
 mod tests {
-    use authguardian_proto::budgets::v1::{Slice, State};
+    use authguardian_proto::budgets::v1::Slice;
 
     use super::*;
 
@@ -261,6 +283,7 @@ mod tests {
                 is_silent: true,
                 ..Slice::default()
             })],
+            awaited: &[],
         };
         let json = serde_json::to_value(&shown).unwrap();
         assert_eq!(json["remaining"], 70);

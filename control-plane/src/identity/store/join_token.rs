@@ -108,3 +108,17 @@ pub(in crate::identity) async fn use_join_token(
     .await?;
     Ok(())
 }
+
+/// Ends those that could still be used; returns how many.
+pub(in crate::identity) async fn end_join_tokens(
+    connection: &mut PgConnection,
+    now: OffsetDateTime,
+) -> Result<u64> {
+    let done = sqlx::query!(
+        "UPDATE join_token SET expires_at = $1 WHERE expires_at > $1",
+        now,
+    )
+    .execute(connection)
+    .await?;
+    Ok(done.rows_affected())
+}

@@ -206,9 +206,10 @@ pub(in crate::identity) async fn standings(connection: &mut PgConnection) -> Res
         "SELECT id, state, session_generation FROM machine
          WHERE state <> 'active' OR session_generation > 0"
     )
-    .fetch_all(connection)
+    .fetch_all(&mut *connection)
     .await?;
-    rows.into_iter()
+    let machines: Result<Standings> = rows
+        .into_iter()
         .map(|row| {
             let standing = Standing {
                 state: state(&row.state)?,
@@ -216,7 +217,9 @@ pub(in crate::identity) async fn standings(connection: &mut PgConnection) -> Res
             };
             Ok((MachineId::from_uuid(row.id), standing))
         })
-        .collect()
+        .collect();
+    let restored_epoch = crate::events::epoch::restored_epoch(connection).await?;
+    Ok(machines?.since(restored_epoch))
 }
 
 pub(in crate::identity) async fn insert_machine(

@@ -152,6 +152,23 @@ pub(in crate::identity) async fn public_keys(
     Ok(keys.collect())
 }
 
+/// Those of a purpose that there ever were, oldest first.
+pub(in crate::identity) async fn public_keys_of_all_times(
+    connection: &mut PgConnection,
+    purpose: Purpose,
+) -> Result<Vec<(SigningKeyId, Vec<u8>)>> {
+    let rows = sqlx::query!(
+        "SELECT id, public FROM own_key WHERE purpose = $1 ORDER BY created_at, id",
+        purpose.as_str(),
+    )
+    .fetch_all(connection)
+    .await?;
+    let keys = rows
+        .into_iter()
+        .map(|row| (SigningKeyId::from_uuid(row.id), row.public));
+    Ok(keys.collect())
+}
+
 /// All that there ever were, oldest first.
 pub(in crate::identity) async fn signing_keys(
     connection: &mut PgConnection,

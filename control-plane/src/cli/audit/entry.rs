@@ -1,78 +1,19 @@
-//! `audit`: who did what, when, and what came of it.
+//! Entries as they are shown.
 
 use std::fmt::Write;
 
-use authguardian_proto::{
-    audit::v1::{Entry, TailEntriesRequest, audit_admin_service_client::AuditAdminServiceClient},
-    status::from_status,
-};
-use clap::{Args, Subcommand};
+use authguardian_proto::audit::v1::Entry;
 use serde::Serialize;
 
-use super::{
-    client::{ClientArgs, read},
-    failure::Failure,
+use crate::cli::{
+    output::Row,
     value::{non_empty, or_dash, rfc3339, short_time},
 };
 
-const EXAMPLES: &str = "\
-Examples:
-  control-plane audit tail -n 100
-  control-plane audit tail --follow -o json | jq 'select(.outcome != \"ok\")'
-
-With `-o json` each entry is one line.";
-
-#[derive(Debug, Args)]
-#[command(after_help = EXAMPLES)]
-pub(crate) struct AuditArgs {
-    #[command(flatten)]
-    pub client: ClientArgs,
-    #[command(subcommand)]
-    verb: Verb,
-}
-
-#[derive(Debug, Subcommand)]
-enum Verb {
-    /// Print the newest entries, the oldest of them first
-    Tail(TailArgs),
-}
-
-#[derive(Debug, Args)]
-struct TailArgs {
-    /// How many of the newest to begin with
-    #[arg(short = 'n', long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(0..=10_000))]
-    lines: u32,
-
-    /// Go on with new ones until interrupted
-    #[arg(short, long)]
-    follow: bool,
-}
-
-impl AuditArgs {
-    pub(crate) async fn run(self) -> Result<(), Failure> {
-        let Verb::Tail(args) = self.verb;
-        let mut client = AuditAdminServiceClient::new(self.client.connect().await?);
-        let request = TailEntriesRequest {
-            lines: args.lines,
-            follow: args.follow,
-        };
-        let mut entries = read(async || client.tail_entries(request).await).await?;
-        while let Some(batch) = entries
-            .message()
-            .await
-            .map_err(|status| from_status(&status))?
-        {
-            for entry in batch.entries {
-                let view = EntryView::from(entry);
-                self.client.output.entry(&view, &view.line())?;
-            }
-        }
-        Ok(())
-    }
-}
-
 #[derive(Debug, Serialize)]
-struct EntryView {
+pub(super) struct EntryView {
+    /// `None`: not sealed yet.
+    index: Option<u64>,
     sequence: u64,
     occurred_at: Option<String>,
     caller: String,
@@ -82,16 +23,20 @@ struct EntryView {
     zone: Option<String>,
     action: String,
     subject: String,
+    agent_id: Option<String>,
     outcome: String,
     reason: Option<String>,
     request_id: Option<String>,
     trace_id: Option<String>,
     count: u64,
+    /// `None`: not sealed yet.
+    origin: Option<String>,
 }
 
 impl From<Entry> for EntryView {
     fn from(entry: Entry) -> Self {
         Self {
+            index: entry.index,
             sequence: entry.sequence,
             occurred_at: rfc3339(entry.occurred_at.as_ref()),
             caller: entry.caller,
@@ -101,20 +46,23 @@ impl From<Entry> for EntryView {
             zone: non_empty(entry.zone),
             action: entry.action,
             subject: entry.subject,
+            agent_id: non_empty(entry.agent_id),
             outcome: entry.outcome,
             reason: non_empty(entry.reason),
             request_id: non_empty(entry.request_id),
             trace_id: non_empty(entry.trace_id),
             count: entry.count,
+            origin: non_empty(entry.origin),
         }
     }
 }
 
 impl EntryView {
     /// Columns of fixed width, since the end of the list is not known.
-    fn line(&self) -> String {
+    pub(super) fn line(&self) -> String {
         let mut line = format!(
-            "{}  {:<7}  {:<22}  {}  {}",
+            "{:>8}  {}  {:<7}  {:<22}  {}  {}",
+            self.place(),
             short_time(self.occurred_at.as_deref()),
             self.outcome,
             self.action,
@@ -131,15 +79,39 @@ impl EntryView {
         }
         line
     }
+
+    fn place(&self) -> String {
+        self.index
+            .map_or_else(|| "-".to_owned(), |index| index.to_string())
+    }
+}
+
+impl Row for EntryView {
+    const PLURAL: &'static str = "entries";
+    const COLUMNS: &'static [&'static str] = &[
+        "INDEX", "WHEN", "OUTCOME", "ACTION", "CALLER", "SUBJECT", "REASON", "TIMES",
+    ];
+
+    fn cells(&self) -> Vec<String> {
+        vec![
+            self.place(),
+            short_time(self.occurred_at.as_deref()),
+            self.outcome.clone(),
+            self.action.clone(),
+            self.caller.clone(),
+            or_dash(&self.subject),
+            or_dash(self.reason.as_deref().unwrap_or_default()),
+            self.count.to_string(),
+        ]
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_line_says_when_what_who_and_why() {
-        let entry = Entry {
+    fn entry() -> Entry {
+        Entry {
             occurred_at: Some(prost_types::Timestamp {
                 seconds: 0,
                 nanos: 5,
@@ -151,10 +123,36 @@ mod tests {
             reason: "SCORE_TOO_LOW".into(),
             count: 3,
             ..Entry::default()
-        };
+        }
+    }
+
+    #[test]
+    fn a_line_says_when_what_who_and_why() {
         assert_eq!(
-            EntryView::from(entry).line(),
-            "1970-01-01T00:00:00Z  denied   grant.request           agent:data_analyst  grt_x  SCORE_TOO_LOW  (3 times)"
+            EntryView::from(entry()).line(),
+            "       -  1970-01-01T00:00:00Z  denied   grant.request           agent:data_analyst  grt_x  SCORE_TOO_LOW  (3 times)"
         );
+    }
+
+    #[test]
+    fn what_is_sealed_has_a_place() {
+        let sealed = EntryView::from(Entry {
+            index: Some(0),
+            count: 1,
+            reason: String::new(),
+            ..entry()
+        });
+        assert!(sealed.line().starts_with("       0  1970"));
+        let expected = [
+            "0",
+            "1970-01-01T00:00:00Z",
+            "denied",
+            "grant.request",
+            "agent:data_analyst",
+            "grt_x",
+            "-",
+            "1",
+        ];
+        assert_eq!(sealed.cells(), expected);
     }
 }

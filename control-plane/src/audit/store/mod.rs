@@ -1,0 +1,14 @@
+//! All SQL of the audit log.
+
+pub(super) mod checkpoint;
+mod entry;
+pub(super) mod journal;
+pub(super) mod log;
+pub(super) mod retention;
+mod row;
+pub(super) mod sealed;
+pub(super) mod search;
+pub(super) mod tile;
+pub(super) mod witness;
+
+pub(super) use entry::{about_agents, append, pending, pending_count};

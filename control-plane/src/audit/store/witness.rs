@@ -1,0 +1,80 @@
+//! What machines say that they have kept.
+
+use authguardian_proto::ids::MachineId;
+use sqlx::PgConnection;
+
+use super::{
+    super::log::{Head, Witness},
+    log::root,
+};
+use crate::error::Result;
+
+/// Notes what a machine has kept.
+#[tracing::instrument(name = "db.audit_witness.note", skip_all)]
+pub(in crate::audit) async fn note(connection: &mut PgConnection, witness: &Witness) -> Result<()> {
+    sqlx::query!(
+        "INSERT INTO audit_witness (machine_id, origin, size, root, note, seen_at)
+         VALUES ($1, $2, $3, $4, $5, $6)
+         ON CONFLICT (machine_id) DO UPDATE
+         SET origin = excluded.origin, size = excluded.size, root = excluded.root, note = excluded.note,
+             seen_at = excluded.seen_at",
+        witness.machine_id.as_uuid(),
+        witness.origin,
+        witness.head.size,
+        &witness.head.root.0[..],
+        witness.note,
+        witness.seen_at,
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// All of them, by machine.
+pub(in crate::audit) async fn all(connection: &mut PgConnection) -> Result<Vec<Witness>> {
+    let rows = sqlx::query!(
+        "SELECT machine_id, origin, size, root, note, seen_at FROM audit_witness ORDER BY machine_id"
+    )
+    .fetch_all(connection)
+    .await?;
+    rows.into_iter()
+        .map(|row| {
+            Ok(Witness {
+                machine_id: MachineId::from_uuid(row.machine_id),
+                origin: row.origin,
+                head: Head {
+                    size: row.size,
+                    root: root(&row.root)?,
+                },
+                note: row.note,
+                seen_at: row.seen_at,
+            })
+        })
+        .collect()
+}
+
+/// What one machine last said; its row is locked until the transaction ends.
+pub(in crate::audit) async fn of(
+    connection: &mut PgConnection,
+    machine_id: MachineId,
+) -> Result<Option<Witness>> {
+    let row = sqlx::query!(
+        "SELECT origin, size, root, note, seen_at FROM audit_witness WHERE machine_id = $1 FOR UPDATE",
+        machine_id.as_uuid(),
+    )
+    .fetch_optional(connection)
+    .await?;
+    row.map(|row| {
+        Ok(Witness {
+            machine_id,
+            origin: row.origin,
+            head: Head {
+                size: row.size,
+                root: root(&row.root)?,
+            },
+            note: row.note,
+            seen_at: row.seen_at,
+        })
+    })
+    .transpose()
+}
