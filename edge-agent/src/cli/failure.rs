@@ -2,7 +2,7 @@
 
 use std::{io::Write, process::ExitCode};
 
-use authguardian_proto::reason::{Problem, Reason};
+use authguardian_proto::reason::{Code, Problem, Reason};
 use authguardian_terminal::Failed;
 
 /// What stderr and the exit code tell.
@@ -31,9 +31,14 @@ impl Failure {
 
     /// With the exit code of a reason.
     pub(super) fn with_reason(reason: Reason, message: impl std::fmt::Display) -> Self {
+        Self::with_code(reason.code(), message)
+    }
+
+    /// With the exit code of what kind of error it is.
+    pub(super) fn with_code(code: Code, message: impl std::fmt::Display) -> Self {
         Self {
             message: message.to_string(),
-            exit: reason.code().exit(),
+            exit: code.exit(),
         }
     }
 

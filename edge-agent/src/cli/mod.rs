@@ -9,6 +9,7 @@ use crate::{faces::MakeHandler, mcp::Mcp};
 
 mod agent;
 mod call;
+mod checkpoint;
 mod client;
 mod completions;
 mod connect;
@@ -84,6 +85,8 @@ enum Command {
     Heartbeat(heartbeat::Heartbeat),
     /// Call a tool of another agent
     Call(call::Call),
+    /// Print the newest checkpoint of the audit log that this machine has kept
+    Checkpoint(checkpoint::Checkpoint),
     /// Print a completion script for a shell
     Completions(completions::Completions),
 }
@@ -112,6 +115,7 @@ impl Cli {
             Command::Deregister(deregister) => deregister.run().await,
             Command::Heartbeat(heartbeat) => heartbeat.run().await,
             Command::Call(call) => call.run().await,
+            Command::Checkpoint(checkpoint) => checkpoint.run(),
             Command::Completions(completions) => completions.run(),
         };
         match outcome {

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use authguardian_proto::reason::Reason;
 use authguardian_terminal::{Sight, WatchArgs, watch};
 use clap::Args;
+use serde_json::Value;
 
 use super::{
     Failure,
@@ -52,14 +53,19 @@ impl Status {
         }))
     }
 
-    /// One look of many. How stale its knowledge is and how much it does changes
-    /// all the time, and is no news while the edge is ready.
+    /// One look of many. How stale its knowledge is, how much it does and how far
+    /// the audit log has come changes all the time, and is no news while the edge
+    /// is ready.
     async fn sight(&self) -> Result<Sight, Failure> {
         let mut readiness = self.client.look("/readyz").await?;
         let text = self.format.text_of_many(&readiness)?;
         if let Some(fields) = readiness.as_object_mut() {
             fields.remove("staleness_ms");
             fields.remove("tasks");
+            if let Some(log) = fields.get_mut("audit_log").and_then(Value::as_object_mut) {
+                log.remove("size");
+                log.remove("kept_at");
+            }
         }
         Ok(Sight {
             text,

@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Data {
-    /// Directory of the machine's key and certificate; made when missing,
-    /// with mode 0700.
+    /// Directory of the machine's key and certificate, and of all else that has to outlast
+    /// the process; made when missing, with mode 0700.
     pub dir: PathBuf,
 }
 

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+mod audit;
 mod data;
 mod discovery;
 mod faces;
@@ -22,6 +23,7 @@ mod tls;
 mod tools;
 mod zones;
 
+pub use audit::Audit;
 pub use data::Data;
 pub use discovery::{Discovery, StaticAgent, StaticPeer};
 pub use faces::Faces;
@@ -68,6 +70,8 @@ pub struct Config {
     pub tools: Tools,
     /// Whether edges of other machines reach this one.
     pub peer: Peer,
+    /// How it watches over the audit log.
+    pub audit: Audit,
     /// What it logs.
     pub log: Log,
 }
@@ -140,6 +144,7 @@ impl Config {
         self.peer.validate()?;
         self.replica.validate()?;
         self.discovery.validate(!self.peer.listen.is_empty())?;
+        self.audit.validate()?;
         self.log.validate()
     }
 

@@ -20,8 +20,8 @@ use zeroize::Zeroizing;
 use super::{Caller, Core, Outcome, call_scope::CallScope, note::is_refusal};
 use crate::{
     endpoints::Message,
+    journal::Call,
     trust::PeerAddress,
-    upstream::Call,
     verify::{Check, Known},
 };
 
@@ -181,7 +181,7 @@ impl Core {
             )),
         };
         let (came_of, reason) = came_of(outcome.as_ref().err());
-        self.upstream.reports().note(Call {
+        self.journal.note(Call {
             action: SERVED.into(),
             outcome: came_of,
             reason,

@@ -9,12 +9,12 @@ use authguardian_proto::{
 };
 use serde_json::{Map, Value};
 
-pub use crate::upstream::{
-    Credential, Event, EventId, EventName, Heard, Held, Outcome, ParseEventIdError,
-};
+pub use crate::journal::Outcome;
+pub use crate::upstream::{Credential, Event, EventId, EventName, Heard, Held, ParseEventIdError};
 use crate::{
-    agents::Agents, clock::Ambient, endpoints::Endpoints, limits::Limits, neighbours::Neighbours,
-    peers::Peers, slices::Slices, upstream::Upstream, verify::Verifier,
+    agents::Agents, clock::Ambient, endpoints::Endpoints, journal::Journal, limits::Limits,
+    neighbours::Neighbours, peers::Peers, slices::Slices, upstream::Upstream, verify::Verifier,
+    witness::Witness,
 };
 use arc_swap::ArcSwap;
 use attempts::Attempts;
@@ -45,6 +45,7 @@ mod fuzz;
 mod gossip;
 mod hearsay;
 mod interest;
+mod journal;
 mod lan;
 mod lease;
 mod limit;
@@ -67,6 +68,7 @@ mod told;
 mod tool;
 mod validate_token;
 mod watch;
+mod witness;
 
 pub use agent_call::{Answer, ShownGrant};
 pub use agent_result::{AgentResult, CapabilityResult};
@@ -116,6 +118,8 @@ pub struct Core {
     followed: Arc<Followed>,
     here: Option<Arc<Here>>,
     slices: Arc<Slices>,
+    journal: Arc<Journal>,
+    witness: Arc<Witness>,
     spenders: Spenders,
     agents: Arc<Agents>,
     neighbours: Arc<Neighbours>,
@@ -141,6 +145,10 @@ pub struct Rooms {
     pub here: Option<Arc<Here>>,
     /// This machine's slices of budgets.
     pub slices: Arc<Slices>,
+    /// Calls on their way to the audit log.
+    pub journal: Arc<Journal>,
+    /// What is kept of the audit log.
+    pub witness: Arc<Witness>,
 }
 
 impl Core {
@@ -163,6 +171,8 @@ impl Core {
             here: rooms.here,
             spenders: Spenders::new(rooms.slices.clone()),
             slices: rooms.slices,
+            journal: rooms.journal,
+            witness: rooms.witness,
             agents: rooms.agents,
             neighbours: rooms.neighbours,
             statics: Arc::default(),

@@ -9,7 +9,7 @@ use authguardian_proto::{
 };
 
 use super::{Caller, Core, Peer};
-use crate::upstream::{Call, Outcome};
+use crate::journal::{Call, Outcome};
 
 impl Core {
     /// Notes what came of a caller's call that did not reach the control
@@ -23,7 +23,7 @@ impl Core {
         outcome: Outcome,
         reason: Option<Reason>,
     ) {
-        self.upstream.reports().note(Call {
+        self.journal.note(Call {
             action: action.into(),
             outcome,
             reason,
@@ -71,7 +71,7 @@ impl Core {
         if !is_refusal(problem.reason) {
             return;
         }
-        self.upstream.reports().note(Call {
+        self.journal.note(Call {
             action: action.into(),
             outcome: Outcome::Refused,
             reason: Some(problem.reason),

@@ -68,7 +68,7 @@ pub struct AuditEntries {
 /// One entry of the audit log.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct AuditEntry {
-    /// Its number in the log.
+    /// Its number in the order of arrival.
     pub sequence: u64,
     /// When it happened, RFC 3339 in UTC.
     pub occurred_at: Option<String>,
@@ -104,6 +104,14 @@ pub struct AuditEntry {
     pub trace_id: Option<String>,
     /// How many equal ones it stands for.
     pub count: u64,
+    /// Whether it has its place in the log, which proves it from then on.
+    pub sealed: bool,
+    /// Its place in the log, from 0, once it is sealed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub index: Option<u64>,
+    /// The log that it is sealed in: what its checkpoints begin with.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub origin: Option<String>,
 }
 
 /// What a URI names that can be read and subscribed to.
@@ -265,6 +273,9 @@ impl From<Entry> for AuditEntry {
             request_id: given(entry.request_id),
             trace_id: given(entry.trace_id),
             count: entry.count,
+            sealed: entry.index.is_some(),
+            index: entry.index,
+            origin: given(entry.origin),
         }
     }
 }
@@ -301,5 +312,27 @@ mod tests {
             (Some("grant.request"), Some(2))
         );
         assert_eq!(value.get("peer_address"), None);
+    }
+
+    #[test]
+    fn a_sealed_entry_says_where_it_stands() {
+        let entry = Entry {
+            action: "grant.request".into(),
+            ..Entry::default()
+        };
+        let value = serde_json::to_value(AuditEntry::from(entry.clone())).unwrap();
+        assert_eq!(value["sealed"], false);
+        assert_eq!((value.get("index"), value.get("origin")), (None, None));
+        let sealed = Entry {
+            index: Some(0),
+            origin: "example.org/audit/1".into(),
+            ..entry
+        };
+        let value = serde_json::to_value(AuditEntry::from(sealed)).unwrap();
+        assert_eq!(
+            (&value["sealed"], &value["index"]),
+            (&true.into(), &0.into())
+        );
+        assert_eq!(value["origin"], "example.org/audit/1");
     }
 }

@@ -1,6 +1,6 @@
 //! `/livez` and `/readyz`: for supervisors and for `edge-agent status`.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use axum::{Json, extract::State, http::StatusCode};
 use schemars::JsonSchema;
@@ -8,13 +8,18 @@ use serde::Serialize;
 
 use authguardian_proto::ids::MachineId;
 
-use crate::upstream::Feed;
+use crate::{
+    upstream::Feed,
+    witness::{Status, Witness},
+};
 
 /// What readiness is judged by.
 #[derive(Clone)]
 pub struct Health {
     /// Whether the control plane is heard.
     pub feed: Feed,
+    /// What is kept of the audit log.
+    pub witness: Arc<Witness>,
     /// This machine.
     pub machine_id: MachineId,
     /// Its name.
@@ -45,6 +50,9 @@ pub(super) struct Readiness {
     /// Why the control plane refuses all calls of this machine; missing: it does not.
     #[serde(skip_serializing_if = "Option::is_none")]
     refused: Option<&'static str>,
+    /// What this machine has kept of the audit log, as a witness of it, and whether what it is told goes on from that; missing: nothing yet.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    audit_log: Option<Status>,
 }
 
 /// The process runs.
@@ -72,6 +80,7 @@ pub(super) async fn ready(State(health): State<Health>) -> (StatusCode, Json<Rea
         trust_domain: health.trust_domain,
         staleness_ms: health.feed.freshness().age().map(whole_millis),
         refused: refused.map(|problem| problem.reason.as_str()),
+        audit_log: health.witness.status(),
     };
     (status, Json(readiness))
 }

@@ -50,18 +50,18 @@ mod report;
 mod session;
 mod slices;
 mod standing;
+mod witness;
 
 pub use boards::{BoardFollow, BoardNews};
 pub use change::{AgentNews, BudgetNews, Change, Target};
 pub use credential::Credential;
 pub use events::{Event, EventId, EventLog, EventName, Heard, ParseEventIdError, Subject};
 pub use exchange::SignedNonce;
-pub use feed::{Feed, Follower};
+pub use feed::{Feed, Follower, Guard};
 pub use held::Held;
 pub use login::Login;
 pub use registry::Timing;
 pub use replica::ReplicaFollow;
-pub use report::{Call, Outcome, Reports};
 pub use session::{Session, Sessions};
 pub use standing::Standing;
 
@@ -78,7 +78,6 @@ pub struct Upstream {
     ambient: Ambient,
     sessions: Arc<Sessions>,
     feed: Feed,
-    reports: Arc<Reports>,
     holds: Arc<Holds>,
 }
 
@@ -99,10 +98,9 @@ macro_rules! forwarded {
 }
 
 impl Upstream {
-    /// Puts it together; feed and reports run on their own.
+    /// Puts it together; the feed runs on its own.
     pub fn new(channel: Channel, ambient: Ambient, sessions: Arc<Sessions>, feed: Feed) -> Self {
         Self {
-            reports: Reports::new(channel.clone(), ambient.clone()),
             holds: Arc::default(),
             channel,
             ambient,
@@ -119,11 +117,6 @@ impl Upstream {
     /// The sessions of presented keys.
     pub fn sessions(&self) -> &Arc<Sessions> {
         &self.sessions
-    }
-
-    /// Calls that ended here, on their way to the audit log.
-    pub fn reports(&self) -> &Arc<Reports> {
-        &self.reports
     }
 
     /// The public keys of grant tokens, as they are now.

@@ -35,7 +35,8 @@ pub struct BudgetStatusResult {
     pub task_id: String,
     /// What is counted, such as `tokens`.
     pub unit: String,
-    /// `active`, `frozen` (nothing can be set aside) or `closed`.
+    /// `active`, `frozen` (nothing can be set aside), `held` (neither, since the control plane's
+    /// database was restored, until all machines have told what they spent) or `closed`.
     pub state: &'static str,
     /// What may be spent, in this window.
     pub total: u64,
@@ -159,7 +160,7 @@ impl Core {
             budget: Some(known.budget),
             account: Some(known.account),
             slices: own.into_iter().collect(),
-            position: None,
+            ..GetBudgetResponse::default()
         };
         Some(BudgetStatusResult::read(answer, &source))
     }
@@ -249,6 +250,7 @@ fn state(budget: &Budget) -> Result<&'static str, Problem> {
         State::Active => Ok("active"),
         State::Frozen => Ok("frozen"),
         State::Closed => Ok("closed"),
+        State::Held => Ok("held"),
         State::Unspecified => Err(not_understood()),
     }
 }
@@ -303,7 +305,7 @@ mod tests {
                 ..Account::default()
             }),
             slices: vec![slice("mch_1", false), slice("mch_2", true)],
-            position: None,
+            ..GetBudgetResponse::default()
         };
         let source = Source {
             name: "control_plane",

@@ -24,6 +24,7 @@ impl Follower for BudgetFollower {
                 for task in self.0.tasks() {
                     self.0.hurry(&task);
                 }
+                self.0.tell_all();
             }
             _ => {}
         }

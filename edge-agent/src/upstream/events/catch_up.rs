@@ -76,6 +76,8 @@ impl Source {
                     revision: part.up_to.revision,
                 }),
             }],
+            from_client: true,
+            ..WatchRequest::default()
         };
         let mut stream = EventServiceClient::new(self.channel.clone())
             .watch(request)

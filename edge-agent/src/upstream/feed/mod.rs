@@ -1,6 +1,7 @@
 //! One stream of changes from the control plane: listed, followed, resumed
 //! where it broke, and proved to be complete by pings of the edge's own.
 
+mod guard;
 mod position;
 mod pulse;
 
@@ -10,6 +11,7 @@ use std::{
 };
 
 use authguardian_proto::{
+    common::v1::Position,
     events::v1::{
         self as pb, ListRevocationsRequest, StreamPosition, WatchRequest, WatchResponse,
         event_service_client::EventServiceClient, watch_response::Message,
@@ -22,7 +24,8 @@ use authguardian_proto::{
 use tokio::sync::{Notify, broadcast, watch};
 use tokio_util::sync::CancellationToken;
 
-use self::position::Followed;
+pub use self::guard::Guard;
+use self::{guard::Floor, position::Followed};
 use super::{Change, Event, EventLog, Standing, standing::is_of_machine};
 use crate::{
     clock::Ambient,
@@ -62,6 +65,7 @@ pub struct Feed {
     changes: broadcast::Sender<Change>,
     events: Arc<EventLog>,
     followed: Arc<Mutex<Followed>>,
+    guard: Arc<Guard>,
     resumed: Arc<Notify>,
     proved: watch::Sender<bool>,
 }
@@ -83,8 +87,19 @@ impl Feed {
             changes: broadcast::Sender::new(CAPACITY),
             events: EventLog::new(),
             followed: Arc::default(),
+            guard: Arc::new(Guard::in_memory()),
             resumed: Arc::default(),
             proved: watch::Sender::new(false),
+        }
+    }
+
+    /// Remembers with this how far the streams were followed, and believes no
+    /// control plane that stands behind.
+    #[must_use]
+    pub fn guarded(self, guard: Guard) -> Self {
+        Self {
+            guard: Arc::new(guard),
+            ..self
         }
     }
 
@@ -119,6 +134,7 @@ impl Feed {
     pub async fn run(self, channel: Channel, stop: CancellationToken) {
         let follow = self.keep_following(channel.clone(), &stop);
         tokio::join!(follow, self.keep_proving(channel, &stop));
+        self.guard.save().await;
     }
 
     async fn keep_following(&self, channel: Channel, stop: &CancellationToken) {
@@ -175,6 +191,8 @@ impl Feed {
         }
         let request = WatchRequest {
             after: self.followed().request(),
+            seen: self.followed().seen(),
+            from_client: false,
         };
         let opening = in_time(SILENCE, async {
             client
@@ -186,6 +204,7 @@ impl Feed {
             if problem.reason == Reason::InvalidArgument {
                 self.followed().forget_newest();
             }
+            self.guard.hear(problem);
         });
         let mut stream = opened?.into_inner();
         self.resumed.notify_one();
@@ -218,18 +237,22 @@ impl Feed {
 
     /// Begins anew: everything may be different, and this is what was revoked.
     async fn list(&self, client: &mut EventServiceClient<Channel>) -> Result<(), Problem> {
+        let floor = self.guard.floor();
         let mut parts = client
             .list_revocations(ListRevocationsRequest {})
             .await
             .map_err(|status| from_status(&status))?
             .into_inner();
-        self.tell(Change::Everything);
         let mut heads = Vec::new();
         while let Some(part) = parts
             .message()
             .await
             .map_err(|status| from_status(&status))?
         {
+            if heads.is_empty() {
+                self.judge(&floor, &part.heads, part.restored_epoch)?;
+                self.tell(Change::Everything);
+            }
             for revocation in part.revocations {
                 let change = Change::read(revocation, self.machine_id);
                 if let Some(change) = change.map_err(|_| unreadable())? {
@@ -238,17 +261,36 @@ impl Feed {
             }
             heads = part.heads;
         }
-        let mut followed = self.followed();
         for head in heads {
-            followed.advance(head.stream, head.position);
+            self.advance(head.stream, head.position);
         }
+        let followed = self.followed().clone();
         if !followed.is_known() {
             return Err(Problem::new(Reason::Internal, "the list names no heads"));
         }
         if let Some(head) = followed.position(EventLog::STREAM) {
             self.events.begin_anew(head);
         }
+        // it may be another epoch: first it is kept, then relied on
+        self.guard.save().await;
         Ok(())
+    }
+
+    /// A stream was followed up to here.
+    fn advance(&self, stream: String, position: Option<Position>) {
+        self.guard.advance(&stream, position);
+        self.followed().advance(stream, position);
+    }
+
+    /// Refuses heads that were told after `floor` had been followed and stand
+    /// before it.
+    fn judge(
+        &self,
+        floor: &Floor,
+        heads: &[StreamPosition],
+        restored_epoch: u64,
+    ) -> Result<(), Problem> {
+        self.guard.judge(floor, heads, restored_epoch)
     }
 
     fn take(&self, message: WatchResponse) -> Result<(), Problem> {
@@ -262,9 +304,8 @@ impl Feed {
                 taken?;
             }
             Some(Message::Progress(progress)) => {
-                let mut followed = self.followed();
                 for head in progress.heads {
-                    followed.advance(head.stream, head.position);
+                    self.advance(head.stream, head.position);
                 }
             }
             None => {}
@@ -279,13 +320,15 @@ impl Feed {
         events: &mut Vec<(Rev, Option<Event>)>,
     ) -> Result<(), Problem> {
         let (stream, position) = (change.stream.clone(), change.position);
+        let occurred_at = change.occurred_at;
         let event = Event::read(&change);
         let unplaced = Event::of_agent(&change).or_else(|| Event::of_budget(&change));
         let change = Change::read(change, self.machine_id).map_err(|_| unreadable())?;
         if let Some(change) = change {
             self.take_change(change);
         }
-        self.followed().advance(stream, position);
+        self.followed().see(&stream, position, occurred_at);
+        self.advance(stream, position);
         events.extend(event);
         if let Some(event) = unplaced {
             self.events.tell(event);

@@ -2,7 +2,11 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use authguardian_proto::{common::v1::Position, events::v1::StreamPosition};
+use authguardian_proto::{
+    common::v1::Position,
+    events::v1::{SeenChange, StreamPosition},
+};
+use prost_types::Timestamp;
 
 use crate::freshness::Proof;
 
@@ -20,9 +24,11 @@ pub(super) const PROVED: [&str; 2] = ["grants", "identity"];
 const WAITING: usize = 16;
 
 /// Where each stream was followed to; unknown ones have to be listed.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Followed {
     positions: BTreeMap<String, Position>,
+    /// The last change of each stream, where one was seen.
+    seen: BTreeMap<String, SeenChange>,
     waiting: VecDeque<(Proof, Vec<StreamPosition>)>,
 }
 
@@ -61,6 +67,28 @@ impl Followed {
         if let Some(position) = position {
             self.positions.insert(stream, position);
         }
+    }
+
+    /// A change was followed, that was made then.
+    pub(super) fn see(&mut self, stream: &str, position: Option<Position>, at: Option<Timestamp>) {
+        if position.is_some() && at.is_some() {
+            let seen = SeenChange {
+                stream: stream.to_owned(),
+                position,
+                occurred_at: at,
+            };
+            self.seen.insert(stream.to_owned(), seen);
+        }
+    }
+
+    /// The changes that were seen last, of the epochs that are followed now.
+    pub(super) fn seen(&self) -> Vec<SeenChange> {
+        let is_of_now = |seen: &&SeenChange| {
+            let epoch = |position: &Option<Position>| position.map(|position| position.epoch);
+            let followed = self.positions.get(&seen.stream).copied();
+            epoch(&seen.position) == epoch(&followed)
+        };
+        self.seen.values().filter(is_of_now).cloned().collect()
     }
 
     /// Where a stream was followed to.
@@ -206,5 +234,23 @@ mod tests {
         followed.forget_newest();
         assert!(followed.is_known() && followed.lacks_some());
         assert_eq!(followed.request().len(), STREAMS.len());
+    }
+
+    #[test]
+    fn the_last_change_of_each_stream_is_known_while_its_epoch_is_followed() {
+        let mut followed = Followed::default();
+        for stream in STREAMS {
+            followed.advance(stream.into(), Some(at(1, 7)));
+        }
+        assert_eq!(followed.seen(), []);
+        let made = |seconds| Some(Timestamp { seconds, nanos: 5 });
+        followed.see("grants", Some(at(1, 8)), made(100));
+        followed.see("grants", Some(at(1, 9)), made(101));
+        let seen = followed.seen();
+        assert_eq!(seen.len(), 1);
+        assert_eq!(seen[0].position, Some(at(1, 9)));
+        assert_eq!(seen[0].occurred_at, made(101));
+        followed.advance("grants".into(), Some(at(2, 3)));
+        assert_eq!(followed.seen(), []);
     }
 }

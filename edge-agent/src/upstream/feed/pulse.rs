@@ -27,6 +27,7 @@ impl Feed {
                 () = stop.cancelled() => return,
                 asked = self.ask(&mut client) => asked,
             };
+            self.guard.save().await;
             let pause = match asked {
                 Ok(()) => EVERY,
                 Err(problem) => {
@@ -52,9 +53,12 @@ impl Feed {
             streams: PROVED.map(str::to_owned).into(),
         });
         request.set_timeout(TIMEOUT);
+        // what was followed by now has to be counted in
+        let floor = self.guard.floor();
         let asked_at = self.ambient.clock.since_boot();
         let answer = in_time(TIMEOUT, client.get_heads(request)).await?;
         self.served(asked_at);
+        self.judge(&floor, &answer.heads, answer.restored_epoch)?;
         let server_time = answer
             .server_time
             .ok_or_else(|| Problem::new(Reason::Internal, "the answer has no time"))?;

@@ -26,9 +26,8 @@ use repeats::Repeats;
 pub(in crate::core) use watch::BoardStream;
 
 use crate::{
-    core::{Caller, Core, note::is_refusal},
+    core::{Caller, Core, Outcome, note::is_refusal},
     replica::{BoardState, Failed, Replica},
-    upstream::Outcome,
 };
 
 /// The replica of this machine, and what goes with it.

@@ -1,0 +1,50 @@
+//! What is refused now.
+
+use authguardian_proto::audit::v1::WitnessCheckpointResponse;
+use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
+
+use super::Refusal;
+
+/// What is refused, from when on, and the first checkpoint that was: where it
+/// is signed, it and what is kept show together that two things were said.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Refused {
+    /// Of which kind.
+    pub(super) kind: String,
+    /// One sentence.
+    pub(super) detail: String,
+    /// By this machine's wall clock.
+    #[serde(with = "time::serde::rfc3339")]
+    pub(super) since: OffsetDateTime,
+    /// What is kept meanwhile, if anything is: a signed note.
+    kept: Option<String>,
+    /// What was told: a signed note; empty when there was none.
+    checkpoint: String,
+    /// The verifier keys that were told with it.
+    verifier_keys: Vec<String>,
+}
+
+impl Refused {
+    pub(super) fn new(
+        refusal: &Refusal,
+        since: OffsetDateTime,
+        kept: Option<&str>,
+        told: &WitnessCheckpointResponse,
+    ) -> Self {
+        Self {
+            kind: refusal.kind().to_owned(),
+            detail: refusal.to_string(),
+            since,
+            kept: kept.map(str::to_owned),
+            checkpoint: told.checkpoint.clone(),
+            verifier_keys: told.verifier_keys.clone(),
+        }
+    }
+
+    /// Whether it is nothing new that this is refused: the same kind of thing,
+    /// by what was kept before.
+    pub(super) fn is_like(&self, refusal: &Refusal, kept: Option<&str>) -> bool {
+        self.kind == refusal.kind() && self.kept.as_deref() == kept
+    }
+}

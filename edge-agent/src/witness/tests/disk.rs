@@ -1,0 +1,136 @@
+//! What is on disk: whole or not at all, and told when it cannot be used.
+
+use std::{fs, os::unix::fs::PermissionsExt, path::Path};
+
+use authguardian_proto::reason::Reason;
+
+use super::{
+    super::{Alarm, Archive, Witness},
+    FIRST, Log, machine, open, refused, size, take,
+};
+use crate::clock::manual::ManualClock;
+
+fn mode(path: &Path) -> u32 {
+    fs::metadata(path).unwrap().permissions().mode() & 0o777
+}
+
+#[tokio::test]
+async fn what_is_kept_is_there_after_the_process_and_for_its_owner_only() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = Log::new(FIRST).grow("a", 5);
+    let witness = open(dir.path());
+    assert_eq!(witness.status(), None);
+    take(&witness, log.answer(None)).await;
+    let kept = witness.request();
+    assert!(kept.kept.starts_with(&format!("{FIRST}\n5\n")), "{kept:?}");
+    let again = open(dir.path());
+    assert_eq!((again.request(), again.opening()), (kept.clone(), None));
+    let archive = Archive::read(dir.path()).unwrap().kept.unwrap();
+    assert_eq!((archive.note, archive.checkpoint), (kept.kept, log.head()));
+    assert_eq!(archive.key, log.signer.verifier_key(FIRST));
+    let room = dir.path().join("witness");
+    assert_eq!(mode(&room), 0o700);
+    assert_eq!(mode(&room.join("checkpoint.json")), 0o600);
+    assert!(!room.join("new").exists());
+}
+
+#[tokio::test]
+async fn what_a_kill_left_half_written_does_not_count() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = Log::new(FIRST).grow("a", 5);
+    take(&open(dir.path()), log.answer(None)).await;
+    fs::write(dir.path().join("witness/new"), b"{\"machine_id\": \"mch").unwrap();
+    let witness = open(dir.path());
+    assert_eq!((size(&witness), witness.opening()), (Some(5), None));
+    take(&witness, log.grow("a", 1).answer(Some(5))).await;
+    assert_eq!(size(&open(dir.path())), Some(6));
+}
+
+#[tokio::test]
+async fn a_damaged_file_is_set_aside_and_told_and_the_next_checkpoint_is_a_first_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = Log::new(FIRST).grow("a", 5);
+    let path = dir.path().join("witness/checkpoint.json");
+    take(&open(dir.path()), log.answer(None)).await;
+    let whole = fs::read_to_string(&path).unwrap();
+    let log = log.grow("a", 4);
+    for damaged in [
+        "",
+        &whole[..whole.len() / 2],
+        &whole.replacen("\\n5\\n", "\\n6\\n", 1),
+        &whole.replacen("machine_id", "machine", 1),
+    ] {
+        assert_ne!(damaged, whole);
+        fs::write(&path, damaged).unwrap();
+        let error = Archive::read(dir.path()).unwrap_err().to_string();
+        assert!(error.contains("checkpoint.json` is damaged"), "{error}");
+        let witness = open(dir.path());
+        let alarm = Alarm {
+            reason: Reason::Internal,
+        };
+        assert_eq!((witness.opening(), witness.opening()), (Some(alarm), None));
+        let aside = fs::read_to_string(path.with_extension("damaged")).unwrap();
+        assert_eq!(aside, damaged);
+        assert_eq!(size(&witness), None);
+        take(&witness, log.answer(None)).await;
+        assert_eq!(size(&open(dir.path())), Some(9));
+    }
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_an_error_that_names_it() {
+    let dir = tempfile::tempdir().unwrap();
+    // what even root cannot read as a file
+    fs::create_dir_all(dir.path().join("witness/checkpoint.json")).unwrap();
+    let (_, ambient) = ManualClock::ambient();
+    let opened = Witness::open(dir.path(), machine(1), ambient);
+    let errors = [
+        opened.err().unwrap(),
+        Archive::read(dir.path()).unwrap_err(),
+    ];
+    for error in errors {
+        let error = error.to_string();
+        assert!(error.contains("witness/checkpoint.json`: "), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn what_cannot_be_written_is_not_kept_until_it_can() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = Log::new(FIRST).grow("a", 5);
+    let witness = open(dir.path());
+    take(&witness, log.answer(None)).await;
+    let new = dir.path().join("witness/new");
+    fs::create_dir(&new).unwrap();
+    let log = log.grow("a", 1);
+    assert_eq!(take(&witness, log.answer(Some(5))).await, "");
+    assert_eq!(size(&witness), Some(5));
+    fs::remove_dir(&new).unwrap();
+    take(&witness, log.answer(Some(5))).await;
+    assert_eq!(size(&witness), Some(6));
+}
+
+#[tokio::test]
+async fn what_was_refused_is_known_after_the_process_and_not_told_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = Log::new(FIRST).grow("a", 5);
+    let fork = log.beside(FIRST).grow("b", 7);
+    let witness = open(dir.path());
+    take(&witness, log.answer(None)).await;
+    assert_eq!(
+        take(&witness, fork.answer(Some(5))).await,
+        "REVISION_CONFLICT"
+    );
+    let witness = open(dir.path());
+    assert_eq!(refused(&witness).as_deref(), Some("fork"));
+    assert_eq!(take(&witness, fork.answer(Some(5))).await, "");
+    // both notes are there, each signed: two things were said of one log
+    let evidence = fs::read_to_string(dir.path().join("witness/refused.json")).unwrap();
+    let evidence: serde_json::Value = serde_json::from_str(&evidence).unwrap();
+    assert_eq!(evidence["checkpoint"], fork.answer(None).checkpoint);
+    assert_eq!(evidence["kept"], witness.request().kept);
+
+    take(&witness, log.grow("a", 1).answer(Some(5))).await;
+    assert_eq!(refused(&open(dir.path())), None);
+    assert!(dir.path().join("witness/refused-before.json").exists());
+}
