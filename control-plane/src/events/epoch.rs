@@ -24,9 +24,29 @@ pub struct Installation {
     pub time_floor: OffsetDateTime,
 }
 
+/// What the server is to the database that it holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Seen {
+    /// The one that the database remembers.
+    Known,
+    /// One that was promoted: a new epoch has begun.
+    Promoted,
+    /// One that the database was restored or copied to: nothing was done, and
+    /// nothing may be before a fence has begun a new epoch.
+    Restored,
+}
+
+/// How an epoch was succeeded by that of a restore.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Succession {
+    /// The epoch that the restored database was of.
+    pub before: i64,
+    /// The one that has begun.
+    pub now: i64,
+}
+
 /// Opens the installation: makes it at the first start, begins a new epoch
-/// where the server is not the one that the database remembers, and raises the
-/// clock to the persisted floor.
+/// where the server was promoted, and raises the clock to the persisted floor.
 ///
 /// # Errors
 /// `INVALID_ARGUMENT` when the installation has another trust domain.
@@ -49,17 +69,33 @@ pub async fn open(db: &Db, ambient: &Ambient, trust_domain: &str) -> Result<Inst
     Ok(installation)
 }
 
-/// Begins a new epoch where the server was promoted or restored since the
-/// database last looked; harmless to call at any time. Returns whether it did.
+/// The installation as it is.
+///
+/// # Errors
+/// When the database cannot be read, or holds none.
+pub async fn installation(connection: &mut PgConnection) -> Result<Installation> {
+    store::installation(connection).await
+}
+
+/// Begins a new epoch where the server was promoted since the database last
+/// looked; harmless to call at any time. A physical copy has the identifier of
+/// its original, so another one means a restore.
 ///
 /// # Errors
 /// When the database refuses.
-pub async fn refresh(connection: &mut PgConnection) -> Result<bool> {
+pub async fn refresh(connection: &mut PgConnection) -> Result<Seen> {
     let server = store::server(&mut *connection).await?;
-    if server.identifier == server.known_identifier && server.timeline == server.known_timeline {
-        return Ok(false);
+    if server.unfenced || server.identifier != server.known_identifier {
+        return Ok(Seen::Restored);
     }
-    store::begin_epoch(connection, &server).await
+    if server.timeline == server.known_timeline {
+        return Ok(Seen::Known);
+    }
+    Ok(if store::begin_epoch(connection, &server).await? {
+        Seen::Promoted
+    } else {
+        Seen::Known
+    })
 }
 
 /// As [`refresh`], on the first connection to a server that has become the
@@ -68,14 +104,51 @@ pub async fn refresh(connection: &mut PgConnection) -> Result<bool> {
 ///
 /// # Errors
 /// When the database refuses.
-pub async fn arrive(connection: &mut PgConnection) -> Result<()> {
+pub async fn arrive(connection: &mut PgConnection) -> Result<Seen> {
     let mut tx = connection.begin().await?;
-    store::commit_locally(&mut tx).await?;
-    if refresh(&mut tx).await? {
-        tracing::info!("began a new epoch: the database was promoted or restored");
+    commit_locally(&mut tx).await?;
+    let seen = refresh(&mut tx).await?;
+    if seen == Seen::Promoted {
+        tracing::info!("began a new epoch: the database was promoted");
     }
     tx.commit().await?;
-    Ok(())
+    Ok(seen)
+}
+
+/// Has this transaction's commit wait for its own disk only.
+///
+/// # Errors
+/// When the database refuses.
+pub async fn commit_locally(connection: &mut PgConnection) -> Result<()> {
+    Ok(store::commit_locally(connection).await?)
+}
+
+/// Begins the epoch of a restored database, which none that the lost one came
+/// to can be: not the next number, but that of the seconds since 1970. `None`:
+/// another control plane was first. It holds the installation's row until the
+/// transaction ends.
+///
+/// # Errors
+/// When the database refuses.
+pub async fn begin_restored(
+    connection: &mut PgConnection,
+    now: OffsetDateTime,
+) -> Result<Option<Succession>> {
+    let server = store::server(&mut *connection).await?;
+    let begun = store::begin_restored(connection, &server, now.unix_timestamp(), now).await?;
+    Ok(begun.map(|now| Succession {
+        before: server.epoch,
+        now,
+    }))
+}
+
+/// The epoch that the newest restore has begun: positions, sessions and grants
+/// of lower ones have ended. 0: there was none.
+///
+/// # Errors
+/// When the database cannot be read.
+pub async fn restored_epoch(connection: &mut PgConnection) -> Result<i64> {
+    store::restored_epoch(connection).await
 }
 
 /// Persists that time has come this far.

@@ -10,7 +10,7 @@ pub mod subscription;
 mod wakeup;
 
 pub use body::{ChangeBody, RevocationTarget, SuspensionTarget};
-pub use publisher::{BoardHeads, Publisher};
+pub use publisher::{BoardHeads, Publisher, is_ahead};
 use serde::{Deserialize, Serialize};
 use sqlx::PgConnection;
 pub use subscription::{Message, Subscription};
@@ -97,6 +97,24 @@ pub async fn append(
     bodies: &[ChangeBody],
 ) -> Result<Vec<Position>> {
     store::append(connection, stream, now, bodies).await
+}
+
+/// One reading of where the streams end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ends {
+    /// The head of each.
+    pub heads: Vec<(Stream, Position)>,
+    /// The epoch that the newest restore has begun: nothing that was told in
+    /// lower ones has to be there any more. 0: there was none.
+    pub restored_epoch: i64,
+}
+
+/// Where the streams end in the database now; not proved.
+///
+/// # Errors
+/// When the database refuses.
+pub async fn ends(connection: &mut PgConnection) -> Result<Ends> {
+    store::ends(connection).await
 }
 
 /// The heads of all streams as they are in the database now; not proved.

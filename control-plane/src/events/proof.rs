@@ -1,6 +1,6 @@
 //! The heads, proved current: what edges measure their staleness by.
 
-use super::{Position, Stream};
+use super::Ends;
 use crate::{
     db::{
         Db,
@@ -15,7 +15,7 @@ pub(super) struct Operation(pub(super) Db);
 
 impl batch::Operation for Operation {
     type Request = ();
-    type Reply = Vec<(Stream, Position)>;
+    type Reply = Ends;
 
     fn db(&self) -> Option<&Db> {
         Some(&self.0)
@@ -23,9 +23,9 @@ impl batch::Operation for Operation {
 
     async fn run(&self, requests: &[()]) -> Result<Served<Self::Reply>> {
         let mut connection = self.0.read().await?;
-        let heads = super::heads(&mut connection).await?;
+        let ends = super::ends(&mut connection).await?;
         self.0.barrier(&mut connection).await?;
-        let replies = requests.iter().map(|()| Ok(heads.clone()));
+        let replies = requests.iter().map(|()| Ok(ends.clone()));
         Ok(Served::now(replies.collect()))
     }
 }

@@ -3,14 +3,19 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use authguardian_proto::{ids::BoardName, reason::Reason};
+use authguardian_proto::{
+    ids::BoardName,
+    reason::{Problem, Reason},
+};
+use sqlx::PgConnection;
+use time::OffsetDateTime;
 use tokio::{
     sync::{broadcast, watch},
     time::MissedTickBehavior,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{Change, Position, Stream, Subscription, epoch, proof, store, wakeup};
+use super::{Change, Ends, Position, Stream, Subscription, epoch, proof, store, wakeup};
 use crate::{
     db::{Db, Wake, Wakes, batch::Batcher},
     error::{Error, Result},
@@ -91,8 +96,9 @@ impl Publisher {
     /// begins at the head.
     ///
     /// # Errors
-    /// `COMPACTED` when a position is of another epoch, ahead of the head, or
-    /// too old; `UNAVAILABLE` before anything was published.
+    /// `COMPACTED` when a position is of another epoch or too old; `UNAVAILABLE`
+    /// before anything was published, and when a position is ahead of the
+    /// database: see [`is_ahead`].
     pub async fn subscribe(
         self: &Arc<Self>,
         after: &[(Stream, Option<Position>)],
@@ -111,10 +117,11 @@ impl Publisher {
             let head = heads.get(stream).copied().ok_or_else(not_yet)?;
             let position = position.unwrap_or(head);
             let floor = floors.get(stream).copied().unwrap_or(0);
-            if position.epoch != head.epoch
-                || position.revision > head.revision
-                || position.revision < floor
-            {
+            let is_published = position.epoch == head.epoch && position.revision <= head.revision;
+            if !is_published {
+                return Err(self.judge(&mut connection, *stream, position).await?);
+            }
+            if position.revision < floor {
                 return Err(compacted(*stream));
             }
             from.insert(*stream, position);
@@ -122,11 +129,72 @@ impl Publisher {
         Ok(Subscription::new(self.db.clone(), feed, from, heads))
     }
 
-    /// The heads, read after this call began and proved by a barrier after that.
+    /// Compares what a reader has seen with what is there: a database that was put
+    /// back may have come as far since as it had been, with other changes.
+    ///
+    /// # Errors
+    /// As for a position that is ahead: see [`is_ahead`].
+    pub async fn compare(&self, seen: &[(Stream, Position, OffsetDateTime)]) -> Result<()> {
+        if seen.is_empty() {
+            return Ok(());
+        }
+        let mut connection = self.db.read().await?;
+        for (stream, position, occurred_at) in seen {
+            let made = store::made_at(&mut connection, *stream, position.revision).await?;
+            let is_another = |(made_at, restored_epoch): &(OffsetDateTime, i64)| {
+                position.epoch >= *restored_epoch && made_at != occurred_at
+            };
+            if made.as_ref().is_some_and(is_another) {
+                self.db.barrier(&mut connection).await?;
+                return Err(another(*stream, *position));
+            }
+        }
+        Ok(())
+    }
+
+    /// Why a position cannot be gone on from that this process has not
+    /// published: it was restored away, it is of an epoch that has ended, it is
+    /// not published yet, or it is ahead of the database.
+    async fn judge(
+        &self,
+        connection: &mut PgConnection,
+        stream: Stream,
+        position: Position,
+    ) -> Result<Error> {
+        let stand = store::stand(connection, stream, position.epoch).await?;
+        let head = Position {
+            epoch: stand.epoch,
+            revision: stand.revision,
+        };
+        if position.epoch < stand.restored_epoch {
+            return Ok(compacted(stream));
+        }
+        let end = match stand.ended_at {
+            Some(revision) => Position {
+                epoch: position.epoch,
+                revision,
+            },
+            None if position.epoch < head.epoch => return Ok(compacted(stream)),
+            None => head,
+        };
+        if position > end {
+            // a server that was succeeded is behind without having lost anything
+            self.db.barrier(connection).await?;
+            return Ok(ahead(stream, position, end));
+        }
+        Ok(if position.epoch == head.epoch {
+            not_yet()
+        } else {
+            compacted(stream)
+        })
+    }
+
+    /// Where the streams end, read after this call began and proved by a barrier
+    /// after that.
     ///
     /// # Errors
     /// `UNAVAILABLE` when they cannot be proved now.
-    pub async fn proved_heads(&self) -> Result<Vec<(Stream, Position)>> {
+    pub async fn proved_ends(&self) -> Result<Ends> {
         self.proofs.call(()).await
     }
 
@@ -227,7 +295,9 @@ impl Publisher {
     /// the only control plane that listens on it.
     async fn look_around(&self) -> Result<bool> {
         let mut connection = self.db.read().await?;
-        epoch::arrive(&mut connection).await?;
+        if epoch::arrive(&mut connection).await? == epoch::Seen::Restored {
+            self.db.pools.arrive_again(&mut connection).await?;
+        }
         Ok(store::listeners(&mut connection, wakeup::LISTENER).await? < 2)
     }
 
@@ -305,4 +375,42 @@ pub(super) fn compacted(stream: Stream) -> Error {
             stream.as_str()
         ),
     )
+}
+
+/// The field that is at fault where a position is ahead of the database.
+const AHEAD: &str = "after";
+
+/// What was published is not in the database.
+fn ahead(stream: Stream, position: Position, end: Position) -> Error {
+    let there = format!("is not in the database, where that ends at `{}`", text(end));
+    put_back(stream, position, &there)
+}
+
+/// What was published is not what is in the database.
+fn another(stream: Stream, position: Position) -> Error {
+    put_back(stream, position, "is another change in the database")
+}
+
+fn put_back(stream: Stream, position: Position, there: &str) -> Error {
+    let (stream, at) = (stream.as_str(), text(position));
+    Problem::new(
+        Reason::Unavailable,
+        format!(
+            "position `{at}` of stream `{stream}` was published once and {there}: it was put back without a fence; run \
+             `control-plane restore --in-place`"
+        ),
+    )
+    .at(AHEAD)
+    .into()
+}
+
+fn text(position: Position) -> String {
+    format!("{}.{}", position.epoch, position.revision)
+}
+
+/// Whether a subscription was refused since its position is ahead of the
+/// database: what was published is lost, as it is where a database was put back
+/// to an older state without a fence.
+pub fn is_ahead(error: &Error) -> bool {
+    error.reason() == Reason::Unavailable && error.problem().field.as_deref() == Some(AHEAD)
 }

@@ -3,7 +3,7 @@
 use sqlx::{PgConnection, types::Json};
 use time::OffsetDateTime;
 
-use super::{BoardHeads, Change, ChangeBody, Position, Stream};
+use super::{BoardHeads, Change, ChangeBody, Ends, Position, Stream};
 use crate::error::{Error, Result};
 
 /// A stream's ends.
@@ -117,6 +117,25 @@ pub(super) async fn heads(connection: &mut PgConnection) -> Result<Vec<Head>> {
         .collect())
 }
 
+/// In one statement, so that both are of the same instant.
+#[tracing::instrument(name = "db.change.ends", skip_all)]
+pub(super) async fn ends(connection: &mut PgConnection) -> Result<Ends> {
+    let rows = sqlx::query!(
+        "SELECT stream, revision, epoch, restored_epoch FROM stream_head, installation ORDER BY stream"
+    )
+    .fetch_all(connection)
+    .await?;
+    let restored_epoch = rows.first().map_or(0, |row| row.restored_epoch);
+    let heads = rows.into_iter().filter_map(|row| {
+        let (epoch, revision) = (row.epoch, row.revision);
+        Some((Stream::parse(&row.stream)?, Position { epoch, revision }))
+    });
+    Ok(Ends {
+        heads: heads.collect(),
+        restored_epoch,
+    })
+}
+
 #[tracing::instrument(name = "db.board.heads", skip_all)]
 pub(super) async fn board_heads(connection: &mut PgConnection) -> Result<BoardHeads> {
     let rows = sqlx::query!("SELECT board, revision, epoch FROM board_head, installation")
@@ -202,6 +221,8 @@ pub(super) struct Server {
     pub(super) known_timeline: i64,
     pub(super) identifier: String,
     pub(super) timeline: i64,
+    /// A restore was begun here and not ended by a fence.
+    pub(super) unfenced: bool,
 }
 
 /// The timeline is read from the name of the WAL file being written: the
@@ -212,7 +233,8 @@ pub(super) async fn server(connection: &mut PgConnection) -> Result<Server> {
         Server,
         r#"SELECT epoch, system_identifier AS known_identifier, timeline AS known_timeline,
                   (SELECT system_identifier::text FROM pg_control_system()) AS "identifier!",
-                  ('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::bigint AS "timeline!"
+                  ('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::bigint AS "timeline!",
+                  to_regclass('unfenced_restore') IS NOT NULL AS "unfenced!"
            FROM installation"#
     )
     .fetch_one(connection)
@@ -220,15 +242,18 @@ pub(super) async fn server(connection: &mut PgConnection) -> Result<Server> {
 }
 
 /// Begins a new epoch unless another control plane has just done so, and notes
-/// where each board is as it begins.
+/// where each stream and each board is as it begins.
 pub(super) async fn begin_epoch(connection: &mut PgConnection, server: &Server) -> Result<bool> {
     let begun = sqlx::query_scalar!(
         r#"WITH begun AS (
                UPDATE installation SET epoch = epoch + 1, system_identifier = $1, timeline = $2
                WHERE epoch = $3 RETURNING epoch
-           ), noted AS (
+           ), boards AS (
                INSERT INTO board_epoch (board, epoch, revision)
                SELECT board, epoch, revision FROM board_head, begun
+           ), streams AS (
+               INSERT INTO stream_epoch (stream, epoch, revision)
+               SELECT stream, epoch, revision FROM stream_head, begun
            )
            SELECT epoch FROM begun"#,
         server.identifier,
@@ -238,6 +263,96 @@ pub(super) async fn begin_epoch(connection: &mut PgConnection, server: &Server) 
     .fetch_optional(connection)
     .await?;
     Ok(begun.is_some())
+}
+
+/// As [`begin_epoch`], for a database that was restored: an epoch of at least
+/// `lowest`, in which no position on a board goes on, since what the restore has
+/// kept cannot be told from what it has undone.
+pub(super) async fn begin_restored(
+    connection: &mut PgConnection,
+    server: &Server,
+    lowest: i64,
+    now: OffsetDateTime,
+) -> Result<Option<i64>> {
+    let begun = sqlx::query_scalar!(
+        r#"WITH begun AS (
+               UPDATE installation SET epoch = greatest(epoch + 1, $4), restored_epoch = greatest(epoch + 1, $4),
+                      restored_at = $5, system_identifier = $1, timeline = $2
+               WHERE epoch = $3 RETURNING epoch
+           ), boards AS (
+               INSERT INTO board_epoch (board, epoch, revision) SELECT board, epoch, 0 FROM board_head, begun
+           ), streams AS (
+               INSERT INTO stream_epoch (stream, epoch, revision)
+               SELECT stream, epoch, revision FROM stream_head, begun
+           )
+           SELECT epoch FROM begun"#,
+        server.identifier,
+        server.timeline,
+        server.epoch,
+        lowest,
+        now,
+    )
+    .fetch_optional(&mut *connection)
+    .await?;
+    sqlx::query("DROP TABLE IF EXISTS unfenced_restore")
+        .execute(connection)
+        .await?;
+    Ok(begun)
+}
+
+/// Where a stream stands, for a position of an epoch.
+pub(super) struct Stand {
+    /// Its head.
+    pub(super) epoch: i64,
+    pub(super) revision: i64,
+    /// Of the newest restore.
+    pub(super) restored_epoch: i64,
+    /// The lowest revision that an epoch since has begun at; `None`: none has, or
+    /// it was not noted.
+    pub(super) ended_at: Option<i64>,
+}
+
+pub(super) async fn stand(
+    connection: &mut PgConnection,
+    stream: Stream,
+    epoch: i64,
+) -> Result<Stand> {
+    Ok(sqlx::query_as!(
+        Stand,
+        "SELECT epoch, revision, restored_epoch,
+                (SELECT min(e.revision) FROM stream_epoch AS e WHERE e.stream = $1 AND e.epoch > $2) AS ended_at
+         FROM stream_head, installation WHERE stream = $1",
+        stream.as_str(),
+        epoch,
+    )
+    .fetch_one(connection)
+    .await?)
+}
+
+/// When the change at a revision was made, and the epoch of the newest restore;
+/// `None`: it is not there, or no longer.
+pub(super) async fn made_at(
+    connection: &mut PgConnection,
+    stream: Stream,
+    revision: i64,
+) -> Result<Option<(OffsetDateTime, i64)>> {
+    let row = sqlx::query!(
+        "SELECT occurred_at, restored_epoch FROM change, installation WHERE stream = $1 AND revision = $2",
+        stream.as_str(),
+        revision,
+    )
+    .fetch_optional(connection)
+    .await?;
+    Ok(row.map(|row| (row.occurred_at, row.restored_epoch)))
+}
+
+/// The epoch that the newest restore has begun; 0: there was none.
+pub(super) async fn restored_epoch(connection: &mut PgConnection) -> Result<i64> {
+    Ok(
+        sqlx::query_scalar!("SELECT restored_epoch FROM installation")
+            .fetch_one(connection)
+            .await?,
+    )
 }
 
 /// Inserts the installation's row unless it is there.

@@ -1,0 +1,139 @@
+//! The fence of a restored database: a new epoch that the lost database cannot
+//! have come to, another audit log, and the end of what was given before, since
+//! nobody knows what has been taken back since.
+
+use sqlx::{Connection, PgConnection};
+
+use crate::{
+    audit::{self, Context, Entry},
+    budgets,
+    clock::Ambient,
+    db::{self, MIGRATOR, Pools},
+    error::{Error, Result},
+    events::epoch::{self, Seen},
+    grants, identity, registry,
+};
+use authguardian_proto::reason::Reason;
+
+const COMMENT: &str = "the database was restored";
+
+/// What a fence has done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Fenced {
+    /// The epoch that the database was of.
+    pub epoch_before: i64,
+    /// The one that has begun.
+    pub epoch: i64,
+    /// Active grants that it has ended.
+    pub grants_ended: i64,
+    /// Budgets that give nothing until machines have reported.
+    pub budgets_held: u64,
+    /// Join tokens that could have been used, or repeated.
+    pub join_tokens_ended: u64,
+}
+
+/// Fences the database in the transaction of the caller; `None`: another control
+/// plane has done so meanwhile.
+///
+/// # Errors
+/// When the database refuses.
+pub async fn fence(
+    connection: &mut PgConnection,
+    ambient: &Ambient,
+    trust_domain: &str,
+) -> Result<Option<Fenced>> {
+    let now = ambient.clock.now();
+    let Some(succession) = epoch::begin_restored(connection, now).await? else {
+        return Ok(None);
+    };
+    let (before, epoch) = (succession.before, succession.now);
+    registry::restored::skip_lost(connection, now).await?;
+    let join_tokens_ended = identity::restored::end_join_tokens(connection, now).await?;
+    // entries from here on are of the new log
+    audit::log::end_and_begin(connection, ambient, trust_domain, epoch).await?;
+    let subject = format!("epoch {before} to {epoch}");
+    let entry = Entry::ok(Context::system(), "installation.restore", subject);
+    audit::append(connection, now, &[entry]).await?;
+    // heads of streams last, in name order
+    let budgets_held = budgets::hold_all(connection, now).await?;
+    let grants_ended = grants::end_all(connection, Context::system(), COMMENT, now).await?;
+    Ok(Some(Fenced {
+        epoch_before: before,
+        epoch,
+        grants_ended,
+        budgets_held,
+        join_tokens_ended,
+    }))
+}
+
+/// Begins what has to be begun on the first connection to a server, before
+/// anything else is written there: see [`epoch::arrive`].
+///
+/// # Errors
+/// When the database refuses.
+pub async fn arrive(
+    connection: &mut PgConnection,
+    ambient: &Ambient,
+    trust_domain: &str,
+) -> Result<()> {
+    if epoch::arrive(connection).await? != Seen::Restored {
+        return Ok(());
+    }
+    if let Some(fenced) = fence_and_commit(connection, ambient, trust_domain).await? {
+        tracing::warn!(
+            epoch_before = fenced.epoch_before,
+            epoch = fenced.epoch,
+            grants_ended = fenced.grants_ended,
+            budgets_held = fenced.budgets_held,
+            "the database was restored or copied to another server: all that was given before has ended"
+        );
+    }
+    Ok(())
+}
+
+/// Fences a database that was restored by other means, which nothing in it may
+/// tell.
+///
+/// # Errors
+/// `UNAVAILABLE` when the schema is older than this program, the database cannot
+/// be reached, or another control plane began an epoch meanwhile.
+pub async fn in_place(url: &str, ambient: &Ambient) -> Result<Fenced> {
+    let pools = Pools::connect(url, 1).await?;
+    let mut connection = pools.primary().await?.connect().await?;
+    let newest = MIGRATOR.iter().map(|migration| migration.version).max();
+    if db::schema_version(&mut connection).await? < newest.unwrap_or_default() {
+        return Err(Error::new(
+            Reason::Unavailable,
+            "the database's schema is older than this program: run `control-plane migrate` first",
+        ));
+    }
+    let fenced = fence_now(&mut connection, ambient).await;
+    pools.close().await;
+    fenced
+}
+
+/// Fences a database of this program's schema, whatever it says of itself.
+pub(super) async fn fence_now(connection: &mut PgConnection, ambient: &Ambient) -> Result<Fenced> {
+    let installation = epoch::installation(connection).await?;
+    ambient.clock.raise_floor(installation.time_floor);
+    let fenced = fence_and_commit(connection, ambient, &installation.trust_domain).await?;
+    fenced.ok_or_else(|| {
+        Error::new(
+            Reason::Unavailable,
+            "a control plane has begun a new epoch at the same moment; see `control-plane status`, and try again",
+        )
+    })
+}
+
+async fn fence_and_commit(
+    connection: &mut PgConnection,
+    ambient: &Ambient,
+    trust_domain: &str,
+) -> Result<Option<Fenced>> {
+    let mut tx = connection.begin().await?;
+    // no standby can get what is written after it without it
+    epoch::commit_locally(&mut tx).await?;
+    let fenced = fence(&mut tx, ambient, trust_domain).await?;
+    tx.commit().await?;
+    Ok(fenced)
+}
