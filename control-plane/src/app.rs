@@ -6,7 +6,8 @@ use time::OffsetDateTime;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    audit::Refusals,
+    audit::{self, Refusals, seal::Sealer},
+    backup::fence,
     blackboard::Blackboard,
     budgets::{self, Budgets},
     clock::Ambient,
@@ -101,10 +102,9 @@ impl App {
         let db = open_database(config, &ambient).await?;
         let installation =
             events::epoch::open(&db, &ambient, &config.identity.trust_domain).await?;
-        db.pools
-            .on_arrival(|connection| Box::pin(events::epoch::arrive(connection)));
+        fence_restores(&db, &ambient, &installation.trust_domain).await?;
         let settings = identity::Settings {
-            trust_domain: installation.trust_domain,
+            trust_domain: installation.trust_domain.clone(),
             server_names: config.identity.server_names.clone(),
             certificate_ttl: time::Duration::seconds(i64::from(
                 config.identity.certificate_ttl_seconds,
@@ -115,6 +115,8 @@ impl App {
         };
         let master = MasterKeys::from_file(&config.identity.master_key_file)?;
         let identity = Identity::open(db.clone(), ambient.clone(), settings, master).await?;
+        open_log(&db, &ambient, &installation).await?;
+        let sealer = Sealer::new(db.clone(), ambient.clone(), Arc::new(identity.clone()));
         let policies = Policies::open(db.clone(), ambient.clone()).await?;
         let agents = Agents::new(db.clone(), ambient.clone());
         let timing = Timing::from(&config.registry);
@@ -147,6 +149,7 @@ impl App {
             blackboard: blackboard.clone(),
             budgets: budgets.clone(),
             refusals: Arc::clone(&refusals),
+            sealer: Arc::new(sealer),
         };
         jobs.start(&tasks, &stop);
         let started_at = ambient.clock.now();
@@ -213,6 +216,30 @@ async fn open_database(config: &Config, ambient: &Ambient) -> Result<Db> {
     db.quorum.observe(&mut connection).await?;
     drop(connection);
     Ok(db)
+}
+
+/// Lets nothing be served from a database that was restored before it is fenced:
+/// neither from this server nor from one that becomes the primary.
+async fn fence_restores(db: &Db, ambient: &Ambient, trust_domain: &str) -> Result<()> {
+    fence::arrive(&mut *db.read().await?, ambient, trust_domain).await?;
+    let (ambient, trust_domain) = (ambient.clone(), trust_domain.to_owned());
+    db.pools.on_arrival(move |connection| {
+        let (ambient, trust_domain) = (ambient.clone(), trust_domain.clone());
+        Box::pin(async move { fence::arrive(connection, &ambient, &trust_domain).await })
+    });
+    Ok(())
+}
+
+/// Sees to it that there is a log to seal into.
+async fn open_log(
+    db: &Db,
+    ambient: &Ambient,
+    installation: &events::epoch::Installation,
+) -> Result<()> {
+    let mut tx = db.begin().await?;
+    let (domain, epoch) = (&installation.trust_domain, installation.epoch);
+    audit::log::open(&mut tx, ambient, domain, epoch).await?;
+    db.commit(tx).await
 }
 
 async fn refuse_old_schema(connection: &mut sqlx::PgConnection) -> Result<()> {

@@ -1,10 +1,11 @@
 //! The AuthGuardian control plane. Rooms, from the ground up; each may use
 //! only what stands before it (a test reads the sources and checks):
 //! `clock db error metrics` ← `audit events` ← `policy` ← `identity` ←
-//! `registry` ← `grants` ← `blackboard` ← `grpc http jobs` ← `app serve` ← `cli`.
+//! `registry` ← `grants` ← `blackboard` ← `backup` ← `grpc http jobs` ← `app serve` ← `cli`.
 
 pub mod app;
 pub mod audit;
+pub mod backup;
 pub mod blackboard;
 pub mod budgets;
 pub mod cli;

@@ -2,7 +2,7 @@
 //! the system for either.
 
 use std::{
-    fmt,
+    fmt, fs, io,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -10,6 +10,18 @@ use std::{
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use uuid::Uuid;
+
+/// Where Linux tells which boot this is.
+const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
+
+/// Which boot of the machine this is: times since another one cannot be compared with
+/// those since this one.
+///
+/// # Errors
+/// When the system does not tell.
+pub fn boot_id() -> io::Result<String> {
+    Ok(fs::read_to_string(BOOT_ID)?.trim().to_owned())
+}
 
 /// A source of time.
 pub trait Clock: Send + Sync + fmt::Debug {

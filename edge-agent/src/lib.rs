@@ -2,8 +2,8 @@
 //! locally and forwards what it cannot answer itself over mTLS.
 //!
 //! Who may import whom: `faces → mcp → core → {limits slices verify agents neighbours gossip peers endpoints
-//! upstream identity replica}`, which never import each other; `freshness`, `dial`, `trust`, `clock` and `config`
-//! stand below all of them.
+//! upstream identity replica journal witness}`, which never import each other; `freshness`, `dial`, `trust`, `clock`, `config`
+//! and `tail` stand below all of them.
 
 pub mod agents;
 pub mod app;
@@ -17,6 +17,7 @@ pub mod faces;
 pub mod freshness;
 pub mod gossip;
 pub mod identity;
+pub mod journal;
 pub mod lifecycle;
 pub mod limits;
 pub mod mcp;
@@ -24,6 +25,8 @@ pub mod neighbours;
 pub mod peers;
 pub mod replica;
 pub mod slices;
+mod tail;
 pub mod trust;
 pub mod upstream;
 pub mod verify;
+pub mod witness;

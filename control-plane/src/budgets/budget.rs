@@ -9,7 +9,7 @@ use authguardian_proto::{
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
-use super::{account::Amount, window::Window};
+use super::{account::Amount, hold::Hold, window::Window};
 use crate::{
     error::{Error, Result},
     identity::{Machine, Serves},
@@ -40,6 +40,10 @@ pub struct Budget {
     pub counted: Amount,
     /// Likewise: the rest of it is free there.
     pub is_released: bool,
+    /// Since a restore of the database from a backup; `None`: there was none, or it was made
+    /// later.
+    #[serde(default)]
+    pub hold: Option<Hold>,
 }
 
 /// What operators say of a budget.
@@ -112,6 +116,11 @@ impl Budget {
             State::Active | State::Frozen => Ok(()),
             State::Closed => self.check_active(),
         }
+    }
+
+    /// Whether nothing is given of it, since a restore.
+    pub fn is_held(&self) -> bool {
+        self.hold.is_some_and(|hold| hold.is_open)
     }
 
     /// Whether an agent may spend from it.

@@ -55,7 +55,7 @@ pub(super) fn count(locked: &mut Locked, child: &TaskId) -> Result<()> {
     let Some(parent) = budget.terms.parent.clone() else {
         return Ok(());
     };
-    let is_ended = budget.state == State::Closed && account.outstanding == 0;
+    let is_ended = budget.state == State::Closed && account.outstanding == 0 && !budget.is_held();
     if !is_ended || budget.is_released && budget.counted == account.reported {
         return Ok(());
     }

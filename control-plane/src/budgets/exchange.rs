@@ -11,14 +11,16 @@ use authguardian_proto::{
     ids::{MachineId, TaskId},
     reason::Reason,
 };
+use time::OffsetDateTime;
 
 use super::{
     Settings,
     budget::Budget,
+    hold::{Memory, Recall},
     locked::{self, Locked},
     news::Act,
     plan::{Answer, Refused, Report},
-    store,
+    store::{self, Recalls},
 };
 use crate::{
     audit,
@@ -50,6 +52,19 @@ pub struct Exchange {
     pub reports: Vec<(TaskId, Report)>,
     /// Whether those are all that it knows of.
     pub complete: bool,
+    /// What it says of its memory.
+    pub memory: Memory,
+}
+
+/// What a machine is told.
+#[derive(Debug, Clone)]
+pub struct Heard {
+    /// Of its slices.
+    pub slices: Vec<Told>,
+    /// Our time.
+    pub time: OffsetDateTime,
+    /// It is to tell all that it remembers; `None`: it has, or nothing is held.
+    pub recall: Option<Recall>,
 }
 
 /// What a machine is told of one slice.
@@ -120,14 +135,14 @@ impl Operation {
 
 impl batch::Operation for Operation {
     type Request = Exchange;
-    type Reply = Vec<Told>;
+    type Reply = Heard;
 
     fn db(&self) -> Option<&Db> {
         Some(&self.db)
     }
 
     #[tracing::instrument(name = "budgets.exchange", skip_all, fields(batch = requests.len()))]
-    async fn run(&self, requests: &[Exchange]) -> Result<Served<Vec<Told>>> {
+    async fn run(&self, requests: &[Exchange]) -> Result<Served<Heard>> {
         let mut tx = self.db.begin().await?;
         let taken = take(&mut tx, requests).await?;
         let taken_requests = || {
@@ -157,18 +172,27 @@ impl batch::Operation for Operation {
         let machines: Vec<MachineId> = taken.keys().copied().collect();
         let machines = identity::machine::machines(&mut tx, &machines).await?;
         locked.bar(&machines, &policy::suspensions(&mut tx).await?);
+        let recalls = recalls(&mut tx, &mut locked, taken_requests(), &machines).await?;
+        let now = self.ambient.clock.now();
         let mut replies = Vec::with_capacity(requests.len());
         for exchange in requests {
             replies.push(if is_taken(exchange, &taken) {
-                Ok(hear(&mut locked, exchange, &tasks))
+                Ok(Heard {
+                    slices: hear(&mut locked, exchange, &tasks),
+                    time: now,
+                    recall: recalls.asked(exchange),
+                })
             } else {
                 Err(late())
             });
         }
+        note_recalls(&mut tx, taken_requests(), &recalls).await?;
         let reached = locked.write(&mut tx).await?;
-        let (mut changes, entries) = locked::told(&reached);
+        let (mut changes, mut entries) = locked::told(&reached);
         changes.extend(self.to_be_told(locked.wanted()));
-        let now = self.ambient.clock.now();
+        let (held, noted) = locked::doubts(locked.doubted());
+        changes.extend(held);
+        entries.extend(noted);
         audit::append(&mut tx, now, &entries).await?;
         events::append(&mut tx, Stream::Budgets, now, &changes).await?;
         let confirmation = self.db.commit_batch(tx).await?;
@@ -210,6 +234,48 @@ fn late() -> Error {
         Reason::RevisionConflict,
         "a later exchange of this machine was taken; call again with newer numbers",
     )
+}
+
+/// Reads what machines have told of their memory, and what those tell of windows that are
+/// over.
+async fn recalls<'a>(
+    connection: &mut sqlx::PgConnection,
+    locked: &mut Locked,
+    requests: impl Iterator<Item = &'a Exchange>,
+    machines: &[identity::Machine],
+) -> Result<Recalls> {
+    let told: Vec<(&TaskId, MachineId, Report)> = requests
+        .flat_map(|exchange| {
+            let reports = exchange.reports.iter();
+            reports.map(|(task, report)| (task, exchange.machine, *report))
+        })
+        .collect();
+    locked.read_windows(connection, &told).await?;
+    let ids: Vec<MachineId> = machines.iter().map(|machine| machine.id).collect();
+    let recalls = store::recalls(connection, &ids).await?;
+    locked.know(machines, &recalls);
+    Ok(recalls)
+}
+
+/// Notes which machines have told all that they remember.
+async fn note_recalls<'a>(
+    connection: &mut sqlx::PgConnection,
+    requests: impl Iterator<Item = &'a Exchange>,
+    recalls: &Recalls,
+) -> Result<()> {
+    let newest = recalls.newest.map(|newest| newest.since);
+    let told = requests.filter_map(|exchange| {
+        let told = exchange
+            .memory
+            .recalled
+            .filter(|told| Some(*told) <= newest);
+        Some((exchange.machine, told?, exchange.memory.since?))
+    });
+    let told: Vec<_> = told.collect();
+    if told.is_empty() {
+        return Ok(());
+    }
+    store::note_recalls(connection, &told).await
 }
 
 fn hear(locked: &mut Locked, exchange: &Exchange, tasks: &BTreeSet<TaskId>) -> Vec<Told> {
@@ -262,6 +328,7 @@ fn forgotten(locked: &mut Locked, exchange: &Exchange, task: &TaskId) -> Vec<Tol
         held.machine == exchange.machine
             && held.journal == exchange.journal
             && !held.slice.is_closed
+            && !held.is_restored
             && !asks
             && !is_named(held.epoch)
     });

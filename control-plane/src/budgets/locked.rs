@@ -12,8 +12,8 @@ use super::{
     budget::{Budget, Terms},
     movement::{Kind, Movement},
     news::Act,
-    plan::{Held, Plan},
-    store::{self, Kept},
+    plan::{Held, Plan, Report},
+    store::{self, Kept, Recalls},
     window::Span,
 };
 use crate::{
@@ -104,6 +104,55 @@ impl Locked {
         }
     }
 
+    /// Takes which machines have not told all that they remember since budgets were held last.
+    pub(super) fn know(&mut self, machines: &[Machine], recalls: &Recalls) {
+        for open in self.open.values_mut() {
+            let Some(hold) = open.plan.budget.hold else {
+                continue;
+            };
+            let has_told = |machine: &Machine| {
+                let mut told = recalls.told.iter();
+                told.any(|(of, told)| *of == machine.id && *told >= hold.since)
+            };
+            let late = machines.iter().filter(|machine| !has_told(machine));
+            open.plan.late = late.map(|machine| machine.id).collect();
+        }
+    }
+
+    /// Reads what there is of earlier windows in which machines tell of slices that are not
+    /// known.
+    pub(super) async fn read_windows(
+        &mut self,
+        connection: &mut PgConnection,
+        told: &[(&TaskId, MachineId, Report)],
+    ) -> Result<()> {
+        let mut missing = BTreeSet::new();
+        for (task, machine, report) in told {
+            let Some(open) = self.open.get(*task) else {
+                continue;
+            };
+            let is_it = |held: &Held| held.machine == *machine && held.epoch == report.epoch;
+            let span = report.window.and_then(|at| open.budget.terms.window.at(at));
+            let begins_at = span.map(|span| span.begins_at);
+            let is_known = open.plan.accounts.contains_key(&begins_at);
+            if report.epoch > 0 && !is_known && !open.plan.held.iter().any(is_it) {
+                missing.insert((*task, begins_at));
+            }
+        }
+        if !missing.is_empty() {
+            for kept in store::accounts(connection, &[], missing).await? {
+                self.insert(kept);
+            }
+        }
+        Ok(())
+    }
+
+    /// Budgets of which a machine has shown that the database was restored, and which.
+    pub(super) fn doubted(&self) -> impl Iterator<Item = (&TaskId, MachineId)> {
+        let open = self.open.iter();
+        open.filter_map(|(task, open)| Some((task, open.plan.doubted?)))
+    }
+
     /// Takes an account, as it is in the tables.
     pub(super) fn insert(&mut self, kept: Kept) {
         if let Some(open) = self.open.get_mut(&kept.task) {
@@ -156,6 +205,8 @@ impl Open {
             accounts: BTreeMap::new(),
             held: Vec::new(),
             barred: BTreeSet::new(),
+            late: BTreeSet::new(),
+            doubted: None,
             movements: Vec::new(),
             is_wanted: false,
         };
@@ -281,6 +332,22 @@ fn highest(account: &Account, thresholds: &[u32]) -> u32 {
         account.total > 0 && spent >= u128::from(account.total) * u128::from(**percent)
     });
     reached.copied().unwrap_or(0)
+}
+
+/// What is told of budgets of which a machine knows more than the database.
+pub(super) fn doubts<'a>(
+    doubted: impl Iterator<Item = (&'a TaskId, MachineId)>,
+) -> (Vec<ChangeBody>, Vec<Entry>) {
+    let told = doubted.map(|(task, machine)| {
+        tracing::error!(%task, %machine, "a machine knows more of a budget than the database, which must have been restored from a backup: the budget is held until machines have told all, or an operator decides");
+        let act = Act::Hold(machine);
+        let subject = format!("{task} {machine}");
+        (
+            act.change(task),
+            Entry::ok(Context::system(), act.action(), subject),
+        )
+    });
+    told.unzip()
 }
 
 /// What is told of thresholds that were reached: to machines, and in the audit log.

@@ -12,11 +12,11 @@ use super::{
     Budgets,
     account::Amount,
     budget::{Budget, State, Terms, check_amount, not_found},
-    children,
+    children, hold,
     locked::{self, Locked},
     movement::Kind,
     news::Act,
-    operate::Settled,
+    operate::{self, Settled},
     store,
 };
 use crate::{
@@ -36,7 +36,8 @@ pub struct NewBudget {
 }
 
 impl Budgets {
-    /// Makes a budget; what it has is taken from its parent.
+    /// Makes a budget; what it has is taken from its parent. Where that is held, it may have
+    /// been made before, and is held too: machines tell once more what they spent of it.
     ///
     /// # Errors
     /// `INVALID_ARGUMENT` with the field; `REVISION_CONFLICT` where there is one of this
@@ -49,6 +50,7 @@ impl Budgets {
             Begun::New(request) => request,
         };
         let connection = request.connection();
+        let mut hold = None;
         // before what is taken from it is there, so that nobody can hold that and wait for it
         if let Some(parent) = &terms.parent {
             let tasks = BTreeSet::from([parent.clone()]);
@@ -56,6 +58,7 @@ impl Budgets {
             let plan = locked.get_mut(parent);
             let plan = plan.ok_or_else(|| no_parent(parent))?;
             plan.give_child(&new.task, terms.total, Kind::ChildCreated)?;
+            hold = plan.hold_of_child();
             locked.write(connection).await?;
         }
         if store::insert(connection, &new.task, &terms)
@@ -72,6 +75,7 @@ impl Budgets {
         let plan = locked.get_mut(&new.task);
         let plan = plan.ok_or_else(|| not_found(&new.task))?;
         plan.create();
+        plan.budget.hold = hold;
         let budget = plan.budget.clone();
         self.finish(request, locked, context, Act::Create, &new.task, &budget)
             .await?;
@@ -123,7 +127,8 @@ impl Budgets {
     }
 
     /// Ends the slice of a machine whose lease has ended: so much counts as spent (`None`:
-    /// what it has told), and the rest is free again.
+    /// what it has told), and the rest is free again. Of a budget that is held it is the
+    /// operator's word for the machine, also where it has no slice that is known.
     ///
     /// # Errors
     /// `BUDGET_NOT_FOUND`; `RESERVATION_NOT_FOUND` where it has no slice;
@@ -141,8 +146,17 @@ impl Budgets {
             Begun::Told(settled) => return Ok(settled),
             Begun::New(request) => request,
         };
-        let mut locked = self.lock_with_parent(request.connection(), &task).await?;
+        let connection = request.connection();
+        let mut locked = self.lock_for(connection, &task, Some(machine)).await?;
         let plan = locked.get_mut(&task).ok_or_else(|| not_found(&task))?;
+        if let Some(hold) = plan.budget.hold.filter(|hold| hold.is_open) {
+            let awaited = store::awaited(connection, &task).await?;
+            if awaited.iter().any(|awaited| awaited.machine == machine) {
+                store::note_word(connection, &task, machine, hold.since).await?;
+            } else if !plan.has_open(machine) {
+                return Err(operate::not_held(machine));
+            }
+        }
         let settled = plan.settle(machine, spent)?;
         children::count(&mut locked, &task)?;
         self.finish(
@@ -157,7 +171,8 @@ impl Budgets {
         Ok(settled)
     }
 
-    /// Stops reservations, or lets them go on.
+    /// Stops reservations, or lets them go on: then also a hold is ended, at the operator's
+    /// word.
     ///
     /// # Errors
     /// `BUDGET_NOT_FOUND`; `BUDGET_FROZEN` of a closed one; `REQUEST_ID_REUSED`.
@@ -178,6 +193,10 @@ impl Budgets {
             (State::Active, Act::Thaw)
         };
         plan.budget.state = state;
+        if !frozen {
+            hold::release(&mut locked, &task)?;
+        }
+        let plan = locked.get_mut(&task).ok_or_else(|| not_found(&task))?;
         let budget = plan.budget.clone();
         self.finish(request, locked, context, act, &task, &budget)
             .await?;
@@ -229,18 +248,29 @@ impl Budgets {
         connection: &mut sqlx::PgConnection,
         task: &TaskId,
     ) -> Result<Locked> {
+        self.lock_for(connection, task, None).await
+    }
+
+    /// Likewise, and the last slice of a machine.
+    async fn lock_for(
+        &self,
+        connection: &mut sqlx::PgConnection,
+        task: &TaskId,
+        machine: Option<MachineId>,
+    ) -> Result<Locked> {
         let (budget, now) = store::read(connection, task)
             .await?
             .ok_or_else(|| not_found(task))?;
         let window = budget.terms.window.at(now).map(|span| span.begins_at);
-        let overdrawn = store::overdrawn(connection, task, window).await?;
+        let mut named = store::overdrawn(connection, task, window).await?;
+        named.extend(machine.map(|machine| (task.clone(), machine, 0)));
         let tasks = budget
             .terms
             .parent
             .into_iter()
             .chain([task.clone()])
             .collect();
-        Locked::lock(connection, &tasks, &overdrawn, self.settings.lease).await
+        Locked::lock(connection, &tasks, &named, self.settings.lease).await
     }
 
     /// Writes all that was moved, who did so, and what it comes to.

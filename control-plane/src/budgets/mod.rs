@@ -12,6 +12,7 @@ mod carry;
 mod children;
 mod exchange;
 mod fence;
+mod hold;
 mod locked;
 mod manage;
 mod movement;
@@ -19,6 +20,7 @@ mod news;
 mod operate;
 mod plan;
 mod read;
+mod restore;
 mod sharing;
 mod size;
 mod store;
@@ -27,7 +29,9 @@ mod window;
 pub use account::{Account, Amount, Contradiction, Slice};
 pub use authguardian_proto::amount::MAX as MAX_AMOUNT;
 pub use budget::{Budget, State, Terms};
-pub use exchange::{Exchange, NoSlice, Told};
+pub use exchange::{Exchange, Heard, NoSlice, Told};
+pub(crate) use hold::hold_all;
+pub use hold::{Awaited, Hold, Memory, Recall};
 pub use manage::NewBudget;
 pub use movement::{Kind, Movement, Numbered};
 pub use operate::Settled;
@@ -84,11 +88,12 @@ impl Budgets {
     }
 
     /// Takes what a machine tells of its slices, and tells what it has: one for each
-    /// report, in order, and after those what the machine did not name.
+    /// report, in order, and after those what the machine did not name. Where a machine knows
+    /// more than the database, that was restored from a backup: it is believed.
     ///
     /// # Errors
     /// `REVISION_CONFLICT` when a later one was taken.
-    pub async fn exchange(&self, exchange: Exchange) -> Result<Vec<Told>> {
+    pub async fn exchange(&self, exchange: Exchange) -> Result<Heard> {
         self.exchanges.call(exchange).await
     }
 }

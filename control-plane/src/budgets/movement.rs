@@ -39,11 +39,13 @@ pub enum Kind {
     CarriedOut,
     /// What was left of the window before.
     CarriedIn,
+    /// A machine was given more than a restored database knew.
+    Restored,
 }
 
 impl Kind {
     /// All of them, by their stored numbers.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Created,
         Self::ToppedUp,
         Self::Granted,
@@ -58,6 +60,7 @@ impl Kind {
         Self::ChildClosed,
         Self::CarriedOut,
         Self::CarriedIn,
+        Self::Restored,
     ];
 
     /// The name on the wire.
@@ -77,6 +80,7 @@ impl Kind {
             Self::ChildClosed => "child_closed",
             Self::CarriedOut => "carried_out",
             Self::CarriedIn => "carried_in",
+            Self::Restored => "restored",
         }
     }
 }

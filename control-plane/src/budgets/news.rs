@@ -22,6 +22,10 @@ pub(super) enum Act {
     Threshold(u32),
     /// Callers wait for what lies idle elsewhere.
     Want,
+    /// A machine knows more than the database: that was restored.
+    Hold(MachineId),
+    /// Machines have told what a restored database did not know.
+    Release,
 }
 
 impl Act {
@@ -40,7 +44,7 @@ impl Act {
                 _ => 0,
             },
             machine_id: match self {
-                Self::Settle(machine) | Self::Fence(machine) => Some(machine),
+                Self::Settle(machine) | Self::Fence(machine) | Self::Hold(machine) => Some(machine),
                 _ => None,
             },
         }
@@ -58,6 +62,9 @@ impl Act {
             Self::Fence(_) => ("budget.fence", "fenced"),
             Self::Threshold(_) => ("budget.threshold", "threshold"),
             Self::Want => ("budget.want", "wanted"),
+            // machines do the same about it as where operators freeze and thaw
+            Self::Hold(_) => ("budget.hold", "frozen"),
+            Self::Release => ("budget.release", "thawed"),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! What operators move in a budget.
 
 use authguardian_proto::{
+    amount::MAX as MAX_AMOUNT,
     ids::{MachineId, TaskId},
     reason::{Problem, Reason},
 };
@@ -8,10 +9,11 @@ use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
 use super::{
-    account::{Account, Amount},
+    account::{Account, Amount, Slice},
     budget::State,
     movement::{Kind, Movement},
-    plan::{Held, Plan},
+    plan::{Held, Plan, Report},
+    restore::NO_JOURNAL,
 };
 use crate::error::{Error, Result};
 
@@ -79,21 +81,12 @@ impl Plan {
     pub(super) fn top_up(&mut self, by: Amount) {
         let before = self.present_account();
         self.budget.terms.total += by;
-        let mut account = Account {
+        let account = Account {
             total: before.total + by,
             ..before
         };
         self.set_present(Kind::ToppedUp, by, None, account);
-        let window = self.window.map(|span| span.begins_at);
-        for held in self.held.iter_mut().filter(|held| held.window == window) {
-            let before = account;
-            let covered = account.cover(&mut held.slice);
-            if covered > 0 {
-                self.movements
-                    .push(Movement::of(Kind::Covered, covered, held, before, account));
-            }
-        }
-        self.accounts.insert(window, account);
+        self.cover_all();
     }
 
     /// Asks for what lies idle with machines that are heard; how much that is.
@@ -113,12 +106,17 @@ impl Plan {
         }
     }
 
-    /// Ends the open slices of a machine that is silent.
+    /// Ends the open slices of a machine that is silent. Of a budget that is held it is said
+    /// what the machine has spent, where nothing is known of it too.
     ///
     /// # Errors
     /// As `Budgets::settle`; nothing was done.
     pub fn settle(&mut self, machine: MachineId, spent: Option<Amount>) -> Result<Settled> {
-        let open = self.to_settle(machine, spent)?;
+        let mut open = self.to_settle(machine, spent)?;
+        if open.is_empty() && self.budget.is_held() {
+            self.check_lease(self.now)?;
+            open.push(self.take_up_settled(machine));
+        }
         let mut settled: Option<Settled> = None;
         for at in open {
             let released = self.settle_one(at, spent.unwrap_or(0))?;
@@ -129,6 +127,12 @@ impl Plan {
             });
         }
         settled.ok_or_else(|| not_held(machine))
+    }
+
+    /// Whether a machine has an open slice that is known.
+    pub(super) fn has_open(&self, machine: MachineId) -> bool {
+        let mut held = self.held.iter();
+        held.any(|held| held.machine == machine && !held.slice.is_closed)
     }
 
     /// Which slices of a machine are settled.
@@ -146,16 +150,39 @@ impl Plan {
         if open.iter().any(is_lost) && (spent.is_some() || open.iter().any(is_leased)) {
             open.retain(is_lost);
         }
-        if let Some(leased) = open.iter().find(|at| is_leased(at)) {
-            let left = (self.held[*leased].leased_until - self.now).whole_seconds() + 1;
-            let detail = format!("its lease ends in {left} s: it may be spent from until then");
-            let problem = Problem::new(Reason::RevisionConflict, detail);
-            return Err(problem.at("machine_id").into());
+        for at in &open {
+            self.check_lease(self.held[*at].leased_until)?;
         }
         if let (Some(spent), [_, ..]) = (spent, &open[..]) {
             self.check_settled(&open, spent)?;
         }
         Ok(open)
+    }
+
+    /// What may be spent from is not settled: of a budget that is held, machines may have
+    /// been told so just before it was.
+    fn check_lease(&self, leased_until: OffsetDateTime) -> Result<()> {
+        let held = self.budget.hold.filter(|hold| hold.is_open);
+        let unknown = held.map_or(self.now, |hold| hold.since + self.lease);
+        let leased_until = leased_until.max(unknown);
+        if leased_until <= self.now {
+            return Ok(());
+        }
+        let left = (leased_until - self.now).whole_seconds() + 1;
+        let detail = format!("its lease ends in {left} s: it may be spent from until then");
+        let problem = Problem::new(Reason::RevisionConflict, detail);
+        Err(problem.at("machine_id").into())
+    }
+
+    /// A slice of a machine of which nothing is known but what is said now.
+    fn take_up_settled(&mut self, machine: MachineId) -> usize {
+        let own = self.held.iter().filter(|held| held.machine == machine);
+        let last = own.map(|held| held.epoch).max();
+        let report = Report {
+            epoch: last.unwrap_or(0) + 1,
+            ..Report::default()
+        };
+        self.take_up(machine, NO_JOURNAL, &report)
     }
 
     /// What is said to be spent has to be what the one open slice can have been.
@@ -165,7 +192,13 @@ impl Plan {
             return Err(Error::invalid("spent", detail));
         };
         let Held { slice, .. } = self.held[*at];
-        let (told, most) = (slice.reported, slice.granted.saturating_sub(slice.returned));
+        let (told, known) = (slice.reported, slice.granted.saturating_sub(slice.returned));
+        // a restored database does not know what it had
+        let most = if self.budget.is_held() {
+            MAX_AMOUNT
+        } else {
+            known
+        };
         if (told..=most.max(told)).contains(&spent) {
             return Ok(());
         }
@@ -175,10 +208,21 @@ impl Plan {
 
     /// At least so much counts as spent of a slice, and the rest is free; how much.
     fn settle_one(&mut self, at: usize, spent: Amount) -> Result<Amount> {
+        let Slice {
+            returned, reported, ..
+        } = self.held[at].slice;
+        let (told, spent) = (reported, spent.max(reported));
+        if self.budget.is_held() {
+            let report = Report {
+                granted: returned + spent,
+                returned,
+                ..Report::default()
+            };
+            self.believe(at, &report);
+        }
         let held = &mut self.held[at];
         let account = self.accounts.entry(held.window).or_default();
-        let (before, told) = (*account, held.slice.reported);
-        let (returned, spent) = (held.slice.returned, spent.max(told));
+        let before = *account;
         account
             .hear(&mut held.slice, returned, spent)
             .map_err(Error::internal)?;
@@ -195,7 +239,7 @@ impl Plan {
     }
 }
 
-fn not_held(machine: MachineId) -> Error {
+pub(super) fn not_held(machine: MachineId) -> Error {
     let detail = format!("machine `{machine}` has no open slice of this budget");
     Problem::new(Reason::ReservationNotFound, detail)
         .at("machine_id")

@@ -11,6 +11,7 @@ use super::{
     account::{Account, Amount, Slice},
     budget::{Budget, State},
     movement::{Kind, Movement},
+    restore::NO_JOURNAL,
     size::Ask,
     window::Span,
 };
@@ -35,6 +36,8 @@ pub struct Report {
     pub ask: Ask,
     /// It is not used any more.
     pub ends: bool,
+    /// When the window that it is of began; `None`: there is none, or it is not known.
+    pub window: Option<OffsetDateTime>,
 }
 
 /// What a machine is told of one slice.
@@ -86,6 +89,10 @@ pub struct Held {
     pub leased_until: OffsetDateTime,
     /// Nothing was heard of it in time.
     pub is_silent: bool,
+    /// It is of before a restore of the database: what its machine tells is believed, and all
+    /// of it is given back.
+    #[serde(default)]
+    pub is_restored: bool,
 }
 
 impl Held {
@@ -127,6 +134,10 @@ pub struct Plan {
     pub held: Vec<Held>,
     /// Machines that may not spend from it: they tell what they have spent, and get nothing.
     pub barred: BTreeSet<MachineId>,
+    /// Machines that have not told all that they remember since the budget was held last.
+    pub late: BTreeSet<MachineId>,
+    /// Who has shown that the database was restored, where nobody has said so.
+    pub doubted: Option<MachineId>,
     /// What was done.
     pub movements: Vec<Movement>,
     /// Whether machines are to be woken: they have what others wait for.
@@ -175,7 +186,10 @@ impl Plan {
         };
         let held = &mut self.held[at];
         let ends = is_over || report.ends;
-        if ends && held.slice.outstanding() == 0 && held.reserved == 0 {
+        // what a restored slice has left is what its machine knows of
+        let has_left = report.granted > report.returned.saturating_add(report.spent);
+        let is_empty = held.slice.outstanding() == 0 && !(held.is_restored && has_left);
+        if ends && is_empty && held.reserved == 0 {
             held.slice.is_closed = true;
         }
         self.held[at].is_silent = self.is_lost(at);
@@ -203,13 +217,15 @@ impl Plan {
             if held.journal != journal {
                 // what an earlier disk held stays counted as spent
                 held.is_silent |= !held.slice.is_closed;
+            } else if held.is_restored {
+                // the machine may have forgotten what it spent of it: it is never told of
             } else if !held.slice.is_closed && (held.window == window || held.heard_at < self.now) {
                 // of the window, or of one that ended before the machine heard of it
                 return Some(at);
             }
         }
-        let is_barred = self.barred.contains(&machine);
-        if ask == Ask::default() || self.budget.state == State::Closed || is_barred {
+        let gives = self.budget.state != State::Closed && !self.budget.is_held();
+        if ask == Ask::default() || !gives || self.barred.contains(&machine) {
             return None;
         }
         self.held.push(Held {
@@ -223,37 +239,40 @@ impl Plan {
             heard_at: self.now,
             leased_until: self.now,
             is_silent: false,
+            is_restored: false,
         });
         Some(self.held.len() - 1)
     }
 
     fn hear(&mut self, machine: MachineId, journal: i64, report: Report) -> Result<usize, Refused> {
-        let is_it = |held: &Held| held.machine == machine && held.epoch == report.epoch;
-        let at = self.held.iter().position(is_it).ok_or(Refused::Unknown)?;
+        let at = self.find(machine, journal, &report)?;
         let held = &mut self.held[at];
         let account = self.accounts.entry(held.window).or_default();
-        if held.journal != journal {
-            return Err(Refused::Contradiction);
-        }
+        // what was settled is out of its machine's hands
+        let returned = report.returned.min(if held.slice.is_closed {
+            held.slice.granted
+        } else {
+            report.returned
+        });
         let (before, was) = (*account, held.slice);
         let refused = |_| Refused::Contradiction;
         // all of it can be taken, or nothing is
         let (mut account_then, mut slice_then) = (before, was);
         account_then
-            .hear(&mut slice_then, report.returned, report.spent)
+            .hear(&mut slice_then, returned, report.spent)
             .map_err(refused)?;
         // one after the other, as the ledger tells them
         account
-            .hear(&mut held.slice, report.returned, was.reported)
+            .hear(&mut held.slice, returned, was.reported)
             .map_err(refused)?;
-        let returned = held.slice.returned - was.returned;
-        if returned > 0 {
-            let movement = Movement::of(Kind::Returned, returned, held, before, *account);
+        let more = held.slice.returned - was.returned;
+        if more > 0 {
+            let movement = Movement::of(Kind::Returned, more, held, before, *account);
             self.movements.push(movement);
         }
         let before = *account;
         account
-            .hear(&mut held.slice, report.returned, report.spent)
+            .hear(&mut held.slice, returned, report.spent)
             .map_err(refused)?;
         let reported = held.slice.reported - was.reported;
         if reported > 0 {
@@ -291,7 +310,7 @@ impl Plan {
     pub(super) fn is_present(&self, at: usize) -> bool {
         let held = &self.held[at];
         let is_of_window = held.window == self.window.map(|span| span.begins_at);
-        is_of_window && !held.slice.is_closed && !self.is_lost(at)
+        is_of_window && !held.slice.is_closed && !held.is_restored && !self.is_lost(at)
     }
 
     /// Whether its machine has begun anew since, with another disk.
@@ -301,12 +320,14 @@ impl Plan {
             other.machine == held.machine
                 && other.epoch > held.epoch
                 && other.journal != held.journal
+                && other.journal != NO_JOURNAL
         })
     }
 
     /// Whether it may be spent from as far as the budget and its machine go.
     fn may_spend(&self, at: usize) -> bool {
-        self.budget.state == State::Active && !self.barred.contains(&self.held[at].machine)
+        let is_active = self.budget.state == State::Active && !self.budget.is_held();
+        is_active && !self.barred.contains(&self.held[at].machine)
     }
 
     fn lease_of(&self, at: usize) -> OffsetDateTime {

@@ -10,6 +10,7 @@ use super::{
     Budgets,
     account::{Account, Amount},
     budget::{Budget, not_found},
+    hold::Awaited,
     movement::Numbered,
     plan::Held,
     store,
@@ -35,6 +36,8 @@ pub struct View {
     pub slices: Vec<Held>,
     /// As of when, in the stream `budgets`.
     pub position: Option<Position>,
+    /// Machines that it is held for, at most a thousand; none in a list.
+    pub awaited: Vec<Awaited>,
 }
 
 impl View {
@@ -104,6 +107,7 @@ impl Budgets {
                     account: kept.map_or(Account::new(budget.terms.total), |kept| kept.account),
                     slices: slices.map(|(_, held)| *held).collect(),
                     position: None,
+                    awaited: Vec::new(),
                     budget,
                 }
             })
@@ -140,7 +144,13 @@ async fn view(connection: &mut PgConnection, task: &TaskId) -> Result<View> {
     let begins_at = window.map(|span| span.begins_at);
     let accounts = store::accounts(connection, &[task.to_string()], BTreeSet::new()).await?;
     let kept = accounts.iter().find(|kept| kept.begins_at == begins_at);
+    let awaited = if budget.is_held() {
+        store::awaited(connection, task).await?
+    } else {
+        Vec::new()
+    };
     Ok(View {
+        awaited,
         window,
         account: kept.map_or(Account::new(budget.terms.total), |kept| kept.account),
         slices: store::slices_of(connection, task, begins_at).await?,

@@ -31,6 +31,14 @@ impl Arrival {
         let _ = self.hook.set(hook);
     }
 
+    /// Runs the hook, wherever it ran before.
+    pub(super) async fn again(&self, connection: &mut PgConnection) -> Result<()> {
+        match self.hook.get() {
+            Some(hook) => hook(connection).await,
+            None => Ok(()),
+        }
+    }
+
     /// A standby that answers the primary's address (during a failover) is no
     /// place to write to or to read outcomes from.
     pub(super) async fn at(&self, connection: &mut PgConnection) -> sqlx::Result<()> {

@@ -72,6 +72,14 @@ impl Primary {
         &self.options
     }
 
+    /// Opens a connection of one's own.
+    ///
+    /// # Errors
+    /// When the server does not let us in.
+    pub async fn connect(&self) -> Result<PgConnection> {
+        Ok(PgConnection::connect_with(&self.options).await?)
+    }
+
     /// Waits until it is no longer the primary; for ever, where only one server
     /// is named.
     pub async fn over(&self) {
@@ -170,6 +178,14 @@ impl Pools {
         hook: impl for<'c> Fn(&'c mut PgConnection) -> BoxFuture<'c, Result<()>> + Send + Sync + 'static,
     ) {
         self.arrival.set(Box::new(hook));
+    }
+
+    /// Runs the hook of [`Pools::on_arrival`] once more, if there is one.
+    ///
+    /// # Errors
+    /// The hook's.
+    pub async fn arrive_again(&self, connection: &mut PgConnection) -> Result<()> {
+        self.arrival.again(connection).await
     }
 
     /// The primary, once there is one.

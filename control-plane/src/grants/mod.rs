@@ -27,7 +27,7 @@ pub use renew::Renewal;
 pub use request::{Ask, Decision};
 pub use revocations::{Predicate, Revocations, RevokedGrant};
 pub use revoke::Revoked;
-pub use revoke_matching::RevokedMatching;
+pub use revoke_matching::{RevokedMatching, end_all};
 pub use suspend::Suspended;
 pub use validate::Validation;
 

@@ -14,14 +14,14 @@ use crate::{
         batch::{self, Served},
     },
     error::Result,
-    events::{self, Position, RevocationTarget, Stream},
+    events::{self, Ends, Position, RevocationTarget},
 };
 
 /// All of them, as they stood at some positions or later.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Revocations {
-    /// Heads of all streams, read before the rest.
-    pub heads: Vec<(Stream, Position)>,
+    /// Where all streams end, read before the rest.
+    pub ends: Ends,
     /// Grants that were ended one by one.
     pub single: Vec<RevokedGrant>,
     /// Predicates.
@@ -78,9 +78,9 @@ impl batch::Operation for Operation {
     async fn run(&self, requests: &[()]) -> Result<Served<Self::Reply>> {
         let now = self.ambient.clock.now();
         let mut connection = self.db.read().await?;
-        let heads = events::heads(&mut connection).await?;
+        let ends = events::ends(&mut connection).await?;
         let revocations = Arc::new(Revocations {
-            heads,
+            ends,
             single: store::revoked(&mut connection, now).await?,
             matching: store::predicates(&mut connection, now).await?,
         });

@@ -87,6 +87,23 @@ pub(super) async fn end_matching(
     Ok(RevokedMatching { position, ended })
 }
 
+/// Ends every grant that was given before, in a transaction of whoever knows
+/// why; as [`end_matching`] it takes the head of `grants`. Returns how many were
+/// active.
+///
+/// # Errors
+/// When the database refuses.
+pub async fn end_all(
+    connection: &mut PgConnection,
+    context: Context,
+    comment: &str,
+    now: OffsetDateTime,
+) -> Result<i64> {
+    let everything = RevocationTarget::Everything;
+    let ended = end_matching(connection, context, &everything, comment, now).await?;
+    Ok(ended.ended)
+}
+
 fn describe(target: &RevocationTarget) -> String {
     match target {
         RevocationTarget::Agent(agent) => format!("agent:{agent}"),

@@ -61,12 +61,15 @@ impl Grants {
             None => grant,
             Some(claims) => {
                 let now = self.ambient.clock.now().unix_timestamp();
+                let lost = claims.rev.epoch < self.identity.restored_epoch().unsigned_abs();
                 grant_token::verify_claims(claims, agent, resource_type, now)
                     .err()
                     .or(match state {
                         Some(GrantState::Active) => None,
                         Some(GrantState::Revoked) => Some(Reason::GrantRevoked),
                         Some(GrantState::Expired) => Some(Reason::GrantExpired),
+                        // given after the backup that the database was restored from
+                        None if lost => Some(Reason::GrantRevoked),
                         Some(GrantState::Denied) | None => Some(Reason::GrantNotFound),
                     })
             }

@@ -8,25 +8,30 @@ use authguardian_proto::{
         AgentChanged, ApiKeyChanged, ApiKeyRevoked, BudgetChanged, Change, Changes,
         GetHeadsRequest, GetHeadsResponse, GrantExpired, GrantIssued, GrantRenewed, GrantRevoked,
         GrantsRevoked, ListRevocationsRequest, ListRevocationsResponse, MachineChanged,
-        PolicyChanged, Progress, SessionEnded, SigningKeysChanged, StreamPosition,
+        PolicyChanged, Progress, SeenChange, SessionEnded, SigningKeysChanged, StreamPosition,
         SuspensionChanged, WatchRequest, WatchResponse, change::Body,
         event_service_server::EventService, grants_revoked::Target,
         watch_response::Message as Sent,
     },
+    reason::Reason,
 };
 use futures::stream;
+use time::OffsetDateTime;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
 use super::{
-    convert::{position, timestamp},
+    auth,
+    convert::{position, time, timestamp},
     suspension::target_message,
 };
 use crate::{
+    audit::{Context, Refusals},
     clock::Ambient,
     error::{Error, Result},
     events::{self, ChangeBody, Message, Position, Publisher, RevocationTarget, Stream},
     grants::{Grants, Revocations},
+    metrics::Metrics,
 };
 
 /// See the `.proto` file.
@@ -40,6 +45,10 @@ pub struct Events {
     pub ambient: Ambient,
     /// Ends watches.
     pub stop: CancellationToken,
+    /// Where it is told that the database was put back.
+    pub refusals: Arc<Refusals>,
+    /// The same, counted.
+    pub metrics: Metrics,
 }
 
 type BoxStream<T> = Pin<Box<dyn futures::Stream<Item = std::result::Result<T, Status>> + Send>>;
@@ -55,14 +64,33 @@ impl EventService for Events {
         &self,
         request: Request<WatchRequest>,
     ) -> std::result::Result<Response<Self::WatchStream>, Status> {
-        let after = request.into_inner().after;
+        let context = auth::context(&request, "")?;
+        let WatchRequest {
+            after,
+            seen,
+            from_client,
+        } = request.into_inner();
         if after.is_empty() {
             return Err(
                 Error::invalid("after", "expected one position for each wanted stream").into(),
             );
         }
         let after = after.iter().map(wanted).collect::<Result<Vec<_>>>()?;
-        let subscription = self.publisher.subscribe(&after).await?;
+        let seen = seen.iter().map(seen_change);
+        let seen = seen.collect::<Result<Vec<_>>>()?;
+        let subscription = async {
+            self.publisher.compare(&seen).await?;
+            self.publisher.subscribe(&after).await
+        };
+        let subscription = subscription.await;
+        let subscription = subscription.map_err(|error| match events::is_ahead(&error) {
+            true if from_client => Error::new(
+                Reason::Compacted,
+                "the position is none that was published: list again and begin at the head",
+            ),
+            true => self.tell_ahead(&context, error),
+            false => error,
+        })?;
         let stop = self.stop.clone();
         let messages = stream::try_unfold(subscription, move |mut subscription| {
             let stop = stop.clone();
@@ -87,8 +115,9 @@ impl EventService for Events {
             .map(|name| stream_named(name))
             .collect::<Result<Vec<_>>>()?;
         let server_time = self.ambient.clock.now();
-        let heads = self.publisher.proved_heads().await?;
-        let heads = heads
+        let ends = self.publisher.proved_ends().await?;
+        let heads = ends
+            .heads
             .into_iter()
             .filter(|(stream, _)| wanted.is_empty() || wanted.contains(stream))
             .map(head)
@@ -96,6 +125,7 @@ impl EventService for Events {
         Ok(Response::new(GetHeadsResponse {
             heads,
             server_time: Some(timestamp(server_time)),
+            restored_epoch: ends.restored_epoch.unsigned_abs(),
         }))
     }
 
@@ -108,6 +138,18 @@ impl EventService for Events {
         let revocations = self.grants.revocations().await?;
         let parts = (0..parts(&revocations)).map(move |number| Ok(part(&revocations, number)));
         Ok(Response::new(Box::pin(stream::iter(parts))))
+    }
+}
+
+impl Events {
+    /// Lets operators know that somebody has seen what this database does not
+    /// have: their edges refuse it.
+    fn tell_ahead(&self, context: &Context, error: Error) -> Error {
+        tracing::error!(caller = context.principal(), %error, "the database was put back without a fence");
+        self.metrics.position_ahead();
+        self.refusals
+            .note(context.clone(), "events.watch_ahead", error.reason());
+        error
     }
 }
 
@@ -142,7 +184,8 @@ fn part(revocations: &Revocations, number: usize) -> ListRevocationsResponse {
                 body: Some(body(revoked)),
             })
             .collect(),
-        heads: revocations.heads.iter().copied().map(head).collect(),
+        heads: revocations.ends.heads.iter().copied().map(head).collect(),
+        restored_epoch: revocations.ends.restored_epoch.unsigned_abs(),
     }
 }
 
@@ -158,6 +201,16 @@ fn stream_named(name: &str) -> Result<Stream> {
 fn wanted(wanted: &StreamPosition) -> Result<(Stream, Option<Position>)> {
     let position = wanted.position.map(read_position).transpose()?;
     Ok((stream_named(&wanted.stream)?, position))
+}
+
+fn seen_change(seen: &SeenChange) -> Result<(Stream, Position, OffsetDateTime)> {
+    let position = seen.position.unwrap_or_default();
+    let occurred_at = seen.occurred_at.unwrap_or_default();
+    Ok((
+        stream_named(&seen.stream)?,
+        read_position(position)?,
+        time("seen", occurred_at)?,
+    ))
 }
 
 fn read_position(position: common::Position) -> Result<Position> {

@@ -5,6 +5,7 @@ pub mod admin_token;
 pub mod agent;
 pub mod api_key;
 pub mod audit;
+pub mod audit_admin;
 pub mod auth;
 pub mod blackboard;
 pub mod bootstrap;

@@ -4,16 +4,17 @@ use authguardian_proto::{audit::v1 as pb, reason::Reason, zone::Zone};
 
 use super::convert::parse_optional;
 use crate::{
-    audit::Outcome,
+    audit::{Outcome, journal::Place},
     error::{Error, Result},
     identity::report::ReportedCall,
 };
 
 /// What an edge may report, besides tools: no entry of theirs looks like one
 /// of the control plane's own acts.
-const ACTIONS: [&str; 12] = [
+const ACTIONS: [&str; 13] = [
     "agent.call",
     "agent.serve",
+    "audit.witness",
     "call.refuse",
     "completion.read",
     "event.watch",
@@ -26,9 +27,57 @@ const ACTIONS: [&str; 12] = [
     "ticket.create",
 ];
 
-/// Calls from further back are told as of then: the clocks' difference is
-/// bounded, and so is how long an edge keeps a report.
-const MAX_AGE_SECONDS: u64 = 24 * 60 * 60;
+/// Calls from further back are told as of then: longer, no machine is away
+/// without having to join again.
+const MAX_AGE_SECONDS: u64 = 30 * 24 * 60 * 60;
+
+/// By what a report is told from others, so that it is written once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Once {
+    /// Its request id: of an edge without a journal.
+    RequestId,
+    /// Where it stands in the edge's journal.
+    Place(Place),
+}
+
+impl Once {
+    /// Reads it.
+    ///
+    /// # Errors
+    /// `INVALID_ARGUMENT`, naming the field.
+    pub(super) fn of(report: &pb::ReportCallsRequest) -> Result<Self> {
+        if report.journal_id.is_empty() {
+            return Self::by_request_id(report);
+        }
+        if !report.request_id.is_empty() {
+            let text = "expected nothing beside `journal_id`";
+            return Err(Error::invalid("request_id", text));
+        }
+        let journal_id = report.journal_id.parse();
+        let journal_id =
+            journal_id.map_err(|_| Error::invalid("journal_id", "expected a UUID, or nothing"))?;
+        let sequence = i64::try_from(report.sequence).ok();
+        let sequence = sequence
+            .filter(|sequence| *sequence > 0)
+            .ok_or_else(|| Error::invalid("sequence", format!("expected 1 to {}", i64::MAX)))?;
+        Ok(Self::Place(Place {
+            journal_id,
+            sequence,
+        }))
+    }
+
+    fn by_request_id(report: &pb::ReportCallsRequest) -> Result<Self> {
+        if report.sequence != 0 {
+            let text = "expected nothing without `journal_id`";
+            return Err(Error::invalid("sequence", text));
+        }
+        if report.request_id.is_empty() {
+            let text = "expected a UUID; or a `request_id` from an edge without a journal";
+            return Err(Error::invalid("journal_id", text));
+        }
+        Ok(Self::RequestId)
+    }
+}
 
 /// Reads one message.
 ///
@@ -100,6 +149,44 @@ mod tests {
         let read = reported(call()).unwrap();
         assert_eq!(read.reason, Some(Reason::AgentMismatch));
         assert_eq!((read.count, read.api_key_id), (3, None));
+    }
+
+    #[test]
+    fn a_report_says_in_one_way_which_one_it_is() {
+        let id = "0197b6f4-6d1e-7000-8000-000000000001";
+        let once = |request_id: &str, journal_id: &str, sequence| {
+            let report = pb::ReportCallsRequest {
+                request_id: request_id.into(),
+                journal_id: journal_id.into(),
+                sequence,
+                ..Default::default()
+            };
+            Once::of(&report).map_err(|error| error.problem().field.clone().unwrap_or_default())
+        };
+        assert_eq!(once("r1", "", 0), Ok(Once::RequestId));
+        let place = Place {
+            journal_id: id.parse().unwrap(),
+            sequence: i64::MAX,
+        };
+        let most = i64::MAX.unsigned_abs();
+        assert_eq!(once("", id, most), Ok(Once::Place(place)));
+        for (request_id, journal_id, sequence, field) in [
+            ("", "", 0, "journal_id"),
+            ("", "", 1, "sequence"),
+            ("r1", "", 1, "sequence"),
+            ("r1", id, 1, "request_id"),
+            ("", id, 0, "sequence"),
+            ("", id, most + 1, "sequence"),
+            ("", "journal", 1, "journal_id"),
+            ("", "0197b6f4", 1, "journal_id"),
+        ] {
+            let refused = once(request_id, journal_id, sequence);
+            assert_eq!(
+                refused,
+                Err(field.to_owned()),
+                "{request_id} {journal_id} {sequence}"
+            );
+        }
     }
 
     #[test]

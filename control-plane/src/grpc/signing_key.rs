@@ -93,6 +93,7 @@ fn purpose_of(purpose: i32) -> Outcome<Option<Purpose>> {
         Ok(SigningKeyPurpose::Ca) => Ok(Some(Purpose::Ca)),
         Ok(SigningKeyPurpose::Grant) => Ok(Some(Purpose::Grant)),
         Ok(SigningKeyPurpose::Session) => Ok(Some(Purpose::Session)),
+        Ok(SigningKeyPurpose::Audit) => Ok(Some(Purpose::Audit)),
         Err(_) => Err(unknown_purpose()),
     }
 }
@@ -106,6 +107,7 @@ fn message_of(key: &identity::SigningKey) -> SigningKey {
         Purpose::Ca => SigningKeyPurpose::Ca,
         Purpose::Grant => SigningKeyPurpose::Grant,
         Purpose::Session => SigningKeyPurpose::Session,
+        Purpose::Audit => SigningKeyPurpose::Audit,
     };
     let state = match key.state {
         KeyState::Prepared => SigningKeyState::Prepared,

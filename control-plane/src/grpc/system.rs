@@ -40,7 +40,7 @@ impl StatusService for System {
         _: Request<GetStatusRequest>,
     ) -> Result<Response<GetStatusResponse>, Status> {
         let fingerprint = self.identity.keyring().ca().fingerprint();
-        let heads = self.publisher.proved_heads().await?;
+        let heads = self.publisher.proved_ends().await?.heads;
         let suspensions = self.identity.list_suspensions().await?;
         Ok(Response::new(GetStatusResponse {
             version: env!("CARGO_PKG_VERSION").to_owned(),

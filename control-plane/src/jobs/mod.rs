@@ -8,7 +8,7 @@ use futures::future::BoxFuture;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    audit::Refusals,
+    audit::{Refusals, retention, seal::Sealer},
     blackboard::Blackboard,
     budgets::Budgets,
     clock::Ambient,
@@ -45,6 +45,8 @@ pub struct Jobs {
     pub budgets: Budgets,
     /// Refused calls on their way to the log.
     pub refusals: Arc<Refusals>,
+    /// What is committed on its way into the tree of the log.
+    pub sealer: Arc<Sealer>,
 }
 
 /// One kind of activation: how often, and what; it returns how many it touched.
@@ -54,7 +56,7 @@ type Job = (
     fn(Jobs) -> BoxFuture<'static, Result<u64>>,
 );
 
-const JOBS: [Job; 19] = [
+const JOBS: [Job; 22] = [
     ("observe_quorum", Duration::from_secs(1), |jobs| {
         Box::pin(observe_quorum(jobs))
     }),
@@ -63,6 +65,12 @@ const JOBS: [Job; 19] = [
     }),
     ("flush_refusals", Duration::from_secs(1), |jobs| {
         Box::pin(async move { jobs.refusals.flush().await })
+    }),
+    ("seal_audit_log", Duration::from_millis(100), |jobs| {
+        Box::pin(async move { jobs.sealer.run().await })
+    }),
+    ("sweep_audit_log", Duration::from_mins(1), |jobs| {
+        Box::pin(async move { retention::sweep(&jobs.db, &jobs.ambient).await })
     }),
     ("reload_keys", Duration::from_secs(1), |jobs| {
         Box::pin(async move { jobs.identity.reload_keys().await.map(u64::from) })
@@ -87,6 +95,9 @@ const JOBS: [Job; 19] = [
     }),
     ("fence_silent", Duration::from_secs(1), |jobs| {
         Box::pin(async move { jobs.budgets.fence_silent().await })
+    }),
+    ("release_held", Duration::from_secs(1), |jobs| {
+        Box::pin(async move { jobs.budgets.release_held().await })
     }),
     ("carry_over", Duration::from_secs(1), |jobs| {
         Box::pin(async move { jobs.budgets.carry_over().await })

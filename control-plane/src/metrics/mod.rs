@@ -30,6 +30,7 @@ pub struct Metrics {
     grpc_seconds: Family<GrpcMethod, Histogram>,
     write_copies: Gauge,
     lease_seconds: Gauge,
+    positions_ahead: Counter,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -81,12 +82,20 @@ impl Metrics {
             lease_seconds.clone(),
         );
 
+        let positions_ahead = Counter::default();
+        ours.register(
+            "events_positions_ahead",
+            "Subscriptions refused since what they have seen is not in the database, which was put back without a fence",
+            positions_ahead.clone(),
+        );
+
         Self {
             registry: Arc::new(registry),
             grpc_requests,
             grpc_seconds,
             write_copies,
             lease_seconds,
+            positions_ahead,
         }
     }
 
@@ -110,6 +119,12 @@ impl Metrics {
         self.write_copies.set(i64::from(copies));
         let seconds = i64::try_from(lease.as_secs()).unwrap_or(i64::MAX);
         self.lease_seconds.set(seconds);
+    }
+
+    /// A subscriber has seen what the database does not have: see
+    /// `events::is_ahead`.
+    pub fn position_ahead(&self) {
+        self.positions_ahead.inc();
     }
 
     /// All figures as they are now.

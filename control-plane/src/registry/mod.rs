@@ -17,6 +17,7 @@ mod page;
 mod record;
 mod register;
 mod registration;
+pub mod restored;
 mod store;
 mod sweep;
 mod timing;

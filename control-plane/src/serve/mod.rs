@@ -73,6 +73,7 @@ use crate::{
         agent::AgentAdmin,
         api_key::ApiKeys,
         audit::Audit,
+        audit_admin::AuditAdmin,
         auth::AuthLayer,
         blackboard::{BlackboardAdmin, BlackboardFace, ReplicaFace},
         bootstrap::Bootstrap,
@@ -315,6 +316,8 @@ fn edge_services(app: &App, metrics: &Metrics) -> Guarded {
             grants: app.grants.clone(),
             ambient: app.ambient.clone(),
             stop: app.stop.clone(),
+            refusals: Arc::clone(&app.refusals),
+            metrics: metrics.clone(),
         }))
         .add_service(GrantServiceServer::new(GrantFace {
             grants: app.grants.clone(),
@@ -391,14 +394,19 @@ fn admin_services(app: &App, metrics: &Metrics) -> Result<Guarded> {
         .add_service(BudgetAdminServiceServer::new(BudgetAdmin(
             app.budgets.clone(),
         )))
-        .add_service(AuditAdminServiceServer::new(audit(app))))
+        .add_service(AuditAdminServiceServer::new(AuditAdmin {
+            db: app.db.clone(),
+            ambient: app.ambient.clone(),
+            identity: app.identity.clone(),
+            stop: app.stop.clone(),
+        })))
 }
 
 fn audit(app: &App) -> Audit {
     Audit {
         db: app.db.clone(),
+        ambient: app.ambient.clone(),
         identity: app.identity.clone(),
-        stop: app.stop.clone(),
     }
 }
 

@@ -88,7 +88,7 @@ async fn the_first_admin_is_made_at_the_socket_and_only_while_there_is_none() {
     assert_eq!(told(bootstrap(rig)).await.code, 0);
 
     let audited: Vec<String> = sqlx::query_scalar(
-        "SELECT caller FROM audit_entry WHERE action = 'admin_token.bootstrap' AND outcome = 'ok'",
+        "SELECT caller FROM audit_trail WHERE action = 'admin_token.bootstrap' AND outcome = 'ok'",
     )
     .fetch_all(rig.database.pool())
     .await
@@ -266,7 +266,7 @@ async fn a_certificate_stands_for_a_token_with_its_role_until_it_is_revoked() {
     );
     let id = made["id"].as_str().unwrap();
     let acts: Vec<String> =
-        sqlx::query_scalar("SELECT action FROM audit_entry WHERE key_id = $1 AND outcome = 'ok'")
+        sqlx::query_scalar("SELECT action FROM audit_trail WHERE key_id = $1 AND outcome = 'ok'")
             .bind(id)
             .fetch_all(operator.rig.database.pool())
             .await

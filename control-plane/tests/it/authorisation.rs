@@ -171,7 +171,7 @@ async fn refused_calls_stand_in_the_audit_log_equal_ones_as_one_with_a_count() {
     serving.rig.app.refusals.flush().await.unwrap();
     let written = async || -> (i64, i64) {
         sqlx::query_as(
-            "SELECT count(*), coalesce(sum(count), 0)::bigint FROM audit_entry
+            "SELECT count(*), coalesce(sum(count), 0)::bigint FROM audit_trail
              WHERE action = 'call.refuse' AND caller = 'anonymous' AND reason = 'UNAUTHENTICATED'
                AND peer_address = '127.0.0.1' AND subject LIKE '%/GetStatus'",
         )

@@ -1,7 +1,7 @@
 //! The verbs `budget …` of the command line, run as processes.
 
 use authguardian_proto::ids::{MachineId, TaskId};
-use control_plane::budgets::{Answer, Ask, Exchange, Report};
+use control_plane::budgets::{Answer, Ask, Exchange, Memory, Report};
 use serde_json::{Value, json};
 
 use crate::{operator::Operator, rig::Rig};
@@ -41,8 +41,16 @@ impl<'a> Spender<'a> {
             journal: 7,
             reports: vec![(task, report)],
             complete: false,
+            memory: Memory::default(),
         };
-        let mut told = self.rig.app.budgets.exchange(exchange).await.unwrap();
+        let mut told = self
+            .rig
+            .app
+            .budgets
+            .exchange(exchange)
+            .await
+            .unwrap()
+            .slices;
         told.remove(0).slice.unwrap().1
     }
 

@@ -167,6 +167,7 @@ async fn watch(channel: &Channel) -> Watching {
             stream: "identity".to_owned(),
             position: None,
         }],
+        ..WatchRequest::default()
     };
     let mut client = EventServiceClient::new(channel.clone());
     client.watch(request).await.unwrap().into_inner()

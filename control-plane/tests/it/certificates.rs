@@ -60,7 +60,12 @@ async fn a_stream_ends_with_the_certificate_it_was_begun_with() {
         position: None,
     }];
     let mut client = EventServiceClient::new(channel);
-    let watching = client.watch(WatchRequest { after }).await;
+    let watching = client
+        .watch(WatchRequest {
+            after,
+            ..WatchRequest::default()
+        })
+        .await;
     let mut changes = watching.unwrap().into_inner();
     assert!(changes.message().await.unwrap().is_some());
     serving.rig.clock.advance(DAY + Duration::from_secs(1));

@@ -99,7 +99,7 @@ impl Serving {
         let is_written = async || -> bool {
             self.rig.app.refusals.flush().await.unwrap();
             sqlx::query_scalar(
-                "SELECT EXISTS (SELECT FROM audit_entry
+                "SELECT EXISTS (SELECT FROM audit_trail
                  WHERE action = 'call.refuse' AND machine_id = $1 AND reason = $2 AND subject LIKE $3)",
             )
             .bind(machine.as_uuid())
@@ -186,7 +186,10 @@ impl FakeEdge {
             position: None,
         }];
         let watching = EventServiceClient::new(self.channel.clone())
-            .watch(WatchRequest { after })
+            .watch(WatchRequest {
+                after,
+                ..WatchRequest::default()
+            })
             .await;
         let mut stream = watching
             .map_err(|status| from_status(&status).reason)?

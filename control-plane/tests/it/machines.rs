@@ -50,7 +50,7 @@ async fn a_machine_is_banned_unbanned_and_evicted_and_its_grants_end() {
         assert_eq!(refused, (4, "MACHINE_EVICTED".to_owned()), "{verb:?}");
     }
     let acts: Vec<String> = sqlx::query_scalar(
-        "SELECT action FROM audit_entry WHERE subject = $1 AND action LIKE 'machine.%' ORDER BY sequence",
+        "SELECT action FROM audit_trail WHERE subject = $1 AND action LIKE 'machine.%' ORDER BY sequence",
     )
     .bind(session.machine.to_string())
     .fetch_all(operator.rig.database.pool())

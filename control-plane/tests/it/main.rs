@@ -8,6 +8,7 @@
 mod admins;
 mod architecture;
 mod attempts;
+mod audit;
 mod authorisation;
 mod blackboard;
 mod budgets;
@@ -36,6 +37,7 @@ mod registrations;
 mod registry;
 mod reports;
 mod requests;
+mod restore;
 mod rig;
 mod security;
 mod serving;

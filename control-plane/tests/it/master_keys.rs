@@ -240,7 +240,7 @@ async fn sealed_under(rig: &Rig) -> Vec<(Option<String>, i64)> {
 }
 
 async fn entries(rig: &Rig) -> i64 {
-    sqlx::query_scalar("SELECT count(*) FROM audit_entry WHERE action = 'signing_key.reseal'")
+    sqlx::query_scalar("SELECT count(*) FROM audit_trail WHERE action = 'signing_key.reseal'")
         .fetch_one(rig.database.pool())
         .await
         .unwrap()

@@ -29,7 +29,7 @@ impl Rig {
     /// `action subject outcome` of the audit entries about policies, resource
     /// types, agents and grants, oldest first.
     pub(crate) async fn audited(&self) -> Vec<String> {
-        let entries = "SELECT concat_ws(' ', action, subject, outcome) FROM audit_entry
+        let entries = "SELECT concat_ws(' ', action, subject, outcome) FROM audit_trail
                        WHERE action ~ '^(policy|resource_type|agent|grant)[.]' ORDER BY sequence";
         sqlx::query_scalar(entries)
             .fetch_all(self.database.pool())

@@ -513,7 +513,7 @@ async fn a_hundred_thousand_refused_registrations_are_all_told_by_a_few_rows_of_
     let written = async || -> (i64, i64) {
         rig.app.refusals.flush().await.unwrap();
         sqlx::query_as(
-            "SELECT count(*), coalesce(sum(count), 0)::bigint FROM audit_entry
+            "SELECT count(*), coalesce(sum(count), 0)::bigint FROM audit_trail
              WHERE action = 'call.refuse' AND reason = 'AGENT_MISMATCH' AND subject LIKE '%/RegisterAgent'",
         )
         .fetch_one(rig.database.pool())

@@ -92,6 +92,32 @@ impl Rig {
         }
     }
 
+    /// Ends the control plane, does something to its database, and opens it
+    /// again.
+    pub(crate) async fn reopened_after(self, act: impl AsyncFnOnce(&sqlx::PgPool)) -> Self {
+        let app = Arc::into_inner(self.app).expect("nobody else has the control plane");
+        app.close().await;
+        act(self.database.pool()).await;
+        let app = open_app(&self.config, self.clock.clone(), seed())
+            .await
+            .unwrap();
+        Self { app, ..self }
+    }
+
+    /// One with the same keys on another database, which this one was restored to.
+    pub(crate) async fn on(&self, url: &str) -> Self {
+        let mut config = self.config.clone();
+        config.database.url = url.to_owned().into();
+        let app = open_app(&config, self.clock.clone(), seed()).await.unwrap();
+        Self {
+            app,
+            clock: Arc::clone(&self.clock),
+            database: Arc::clone(&self.database),
+            config,
+            files: Arc::clone(&self.files),
+        }
+    }
+
     /// An enrolled machine.
     pub(crate) async fn machine(&self, name: &str) -> MachineId {
         self.machine_for(name, Terms::default()).await

@@ -50,7 +50,7 @@ async fn refusal(rig: &Rig, token: &str, machine: MachineId) -> Option<Reason> {
 
 /// How often the audit log has an act.
 async fn acts(rig: &Rig, action: &str, subject: &str) -> i64 {
-    sqlx::query_scalar("SELECT count(*) FROM audit_entry WHERE action = $1 AND subject = $2")
+    sqlx::query_scalar("SELECT count(*) FROM audit_trail WHERE action = $1 AND subject = $2")
         .bind(action)
         .bind(subject)
         .fetch_one(rig.database.pool())

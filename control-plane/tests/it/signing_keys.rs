@@ -221,7 +221,7 @@ async fn key(rig: &Rig, purpose: Purpose, state: KeyState) -> SigningKey {
 
 /// How many changes of keys stand in the audit log.
 async fn entries(rig: &Rig) -> i64 {
-    sqlx::query_scalar("SELECT count(*) FROM audit_entry WHERE action LIKE 'signing_key.%'")
+    sqlx::query_scalar("SELECT count(*) FROM audit_trail WHERE action LIKE 'signing_key.%'")
         .fetch_one(rig.database.pool())
         .await
         .unwrap()

@@ -170,7 +170,7 @@ async fn suspending_and_resuming_twice_succeed_and_each_act_is_audited() {
             .is_empty()
     );
     let audited: Vec<(String, i64)> = sqlx::query_as(
-        "SELECT action, count(*) FROM audit_entry
+        "SELECT action, count(*) FROM audit_trail
          WHERE subject = 'agent:data_analyst' AND agent_id IS NOT DISTINCT FROM
                CASE WHEN action LIKE 'suspension.%' THEN 'data_analyst' END
          GROUP BY action ORDER BY action",

@@ -66,6 +66,8 @@ pub(crate) enum Section {
     Replica,
     /// Amounts set aside and settled at an edge, against Redis and PostgreSQL counting them
     Budgets,
+    /// The audit log: sealing 10,000 entries a second, and proofs among ten million
+    Audit,
     /// What the gRPC framework alone can do
     Floor,
 }

@@ -5,6 +5,7 @@
 #![expect(clippy::print_stdout, reason = "a program that prints a table")]
 
 mod args;
+mod audit;
 mod blackboard;
 mod budgets;
 mod checks;
@@ -81,6 +82,7 @@ async fn bench(args: &Args) -> Result<()> {
             Section::Blackboard => blackboard::run(args).await?,
             Section::Replica => replica::run(args).await?,
             Section::Budgets => budgets::run(args).await?,
+            Section::Audit => audit::run(args).await?,
             Section::Floor => floor::run(args)?,
         });
     }

@@ -32,11 +32,13 @@ use crate::{
     identity::{
         self, CertificateSource, Identity, IdentityError, JoinError, Renewal, Store, StoreError,
     },
+    journal::Journal,
     lifecycle::{self, Addresses},
     replica::{self, Replica},
     slices::{self, Slices},
-    upstream::{Feed, Follower, Sessions, Upstream},
+    upstream::{Feed, Follower, Guard, Sessions, Upstream},
     verify::Verifier,
+    witness::Witness,
 };
 
 mod peers;
@@ -88,6 +90,15 @@ pub enum RunError {
     /// This machine's slices of budgets cannot be used.
     #[error("the slices of budgets cannot be used: {0}")]
     Slices(#[from] slices::OpenError),
+    /// The journal of calls cannot be used.
+    #[error("the journal of calls cannot be used: {0}")]
+    Journal(io::Error),
+    /// What is kept of the audit log cannot be used.
+    #[error("what is kept of the audit log cannot be used: {0}")]
+    Witness(io::Error),
+    /// What is known of the control plane's streams cannot be used.
+    #[error("what was followed of the control plane's streams cannot be used: {0}")]
+    Followed(io::Error),
     /// The client of agents' MCP servers cannot be made.
     #[error("cannot make an HTTP client: {0}")]
     Endpoints(#[from] reqwest::Error),
@@ -165,18 +176,15 @@ pub async fn run<H: ServerHandler>(
         Arc::new(BudgetFollower(slices.clone())),
         sessions.clone(),
     ];
-    let feed = Feed::new(ambient.clone(), freshness, identity.machine_id, followers);
+    let guard = Guard::open(&config.data.dir, identity.machine_id, channel.gate());
+    let guard = guard.map_err(RunError::Followed)?;
+    let feed = Feed::new(ambient.clone(), freshness, identity.machine_id, followers).guarded(guard);
     let upstream = Upstream::new(channel.clone(), ambient.clone(), sessions, feed.clone());
     let mut hearing = among_peers.hearing(config, &verifier, &ambient);
     let rooms = rooms(config, &among_peers, slices, &ambient, identity.machine_id).await?;
-    let core = Core::new(
-        upstream,
-        verifier,
-        rooms,
-        identity.machine_id,
-        ambient.clone(),
-    );
-    let health = health(&feed, &identity);
+    let id = identity.machine_id;
+    let core = Core::new(upstream, verifier, rooms, id, ambient.clone());
+    let health = health(&feed, &identity, &core);
     let renewal = Renewal {
         store,
         identity,
@@ -191,7 +199,8 @@ pub async fn run<H: ServerHandler>(
     tasks.spawn(feed.clone().run(channel.clone(), background.clone()));
     let serving = follow_service(channel, core.ambient().clone());
     tasks.spawn(until(&background, serving));
-    keep_up(&core, among_peers.peer_address(), &mut tasks, &background);
+    let peer_address = among_peers.peer_address();
+    keep_up(&core, config, peer_address, &mut tasks, &background);
     tasks.spawn(renewal.run(background.clone()));
 
     let stop = CancellationToken::new();
@@ -252,6 +261,7 @@ fn remove_socket(addresses: &Addresses) {
 /// `peer_address`: where other edges call.
 fn keep_up(
     core: &Arc<Core>,
+    config: &Config,
     peer_address: String,
     tasks: &mut JoinSet<()>,
     stop: &CancellationToken,
@@ -267,12 +277,15 @@ fn keep_up(
     tasks.spawn(core.clone().keep_lease(peer_address, stop.clone()));
     tasks.spawn(core.clone().follow_registry(stop.clone()));
     tasks.spawn(core.clone().keep_replica(stop.clone()));
-    tasks.spawn(core.upstream().reports().clone().run(stop.clone()));
+    tasks.spawn(core.clone().keep_journal(stop.clone()));
+    let every = Duration::from_secs(config.audit.witness_seconds);
+    tasks.spawn(core.clone().keep_witness(every, stop.clone()));
 }
 
-fn health(feed: &Feed, identity: &Identity) -> Health {
+fn health(feed: &Feed, identity: &Identity, core: &Core) -> Health {
     Health {
         feed: feed.clone(),
+        witness: core.witness().clone(),
         machine_id: identity.machine_id,
         machine_name: identity.machine_name.clone(),
         trust_domain: identity.trust_domain.clone(),
@@ -305,6 +318,8 @@ async fn rooms(
     Ok(Rooms {
         here: open_replica(config, machine, ambient).await?.map(Here::new),
         slices,
+        journal: open_journal(config, ambient).await?,
+        witness: open_witness(config, machine, ambient).await?,
         agents: Arc::new(Agents::open(file, ambient.clock.since_boot())),
         neighbours: among_peers.neighbours.clone(),
         peers: among_peers.peers.clone(),
@@ -346,6 +361,30 @@ async fn open_slices(config: &Config, ambient: &Ambient) -> Result<Arc<Slices>, 
         source: io::Error::other(source),
     })?;
     Ok(opened?)
+}
+
+async fn open_journal(config: &Config, ambient: &Ambient) -> Result<Arc<Journal>, RunError> {
+    let (dir, ambient) = (config.data.dir.clone(), ambient.clone());
+    let opening = move || Journal::open(&dir, ambient);
+    let opened = tokio::task::spawn_blocking(opening).await;
+    opened
+        .map_err(io::Error::other)
+        .flatten()
+        .map_err(RunError::Journal)
+}
+
+async fn open_witness(
+    config: &Config,
+    machine: MachineId,
+    ambient: &Ambient,
+) -> Result<Arc<Witness>, RunError> {
+    let (dir, ambient) = (config.data.dir.clone(), ambient.clone());
+    let opening = move || Witness::open(&dir, machine, ambient);
+    let opened = tokio::task::spawn_blocking(opening).await;
+    opened
+        .map_err(io::Error::other)
+        .flatten()
+        .map_err(RunError::Witness)
 }
 
 /// The machine's identity, got now where a join token was given.

@@ -3,6 +3,7 @@
 //! and replaced when the machine has another certificate to show.
 
 mod address;
+mod gate;
 mod serving;
 
 use std::{
@@ -17,7 +18,12 @@ use std::{
 
 pub use address::{Addresses, ParseServerAddressError, ServerAddress};
 use arc_swap::ArcSwap;
-use futures::future::BoxFuture;
+use authguardian_proto::status::to_status;
+use futures::{
+    FutureExt,
+    future::{BoxFuture, Either, Ready},
+};
+pub use gate::Gate;
 use hyper_util::rt::TokioIo;
 use rustls::ClientConfig;
 use rustls_pki_types::ServerName;
@@ -60,6 +66,7 @@ struct Shared {
     dialer: Dialer,
     current: ArcSwap<transport::Channel>,
     replaced: watch::Sender<()>,
+    gate: Gate,
 }
 
 /// A channel to the first of `addresses` that answers; the one that answered
@@ -81,6 +88,7 @@ pub fn channel_to(addresses: Addresses, tls: TlsSource) -> Channel {
             current: ArcSwap::from_pointee(dialer.open()),
             dialer,
             replaced: watch::Sender::new(()),
+            gate: Gate::default(),
         }),
         ready: None,
     }
@@ -95,6 +103,11 @@ impl Channel {
             .current
             .store(Arc::new(self.shared.dialer.open()));
         self.shared.replaced.send_replace(());
+    }
+
+    /// What calls through this channel and its clones have to pass.
+    pub fn gate(&self) -> Gate {
+        self.shared.gate.clone()
     }
 
     /// As [`Channel::replace`], and at the address of this index first.
@@ -151,7 +164,10 @@ impl Clone for Channel {
 impl tower::Service<http::Request<Body>> for Channel {
     type Response = http::Response<Body>;
     type Error = transport::Error;
-    type Future = <transport::Channel as tower::Service<http::Request<Body>>>::Future;
+    type Future = Either<
+        Ready<Result<Self::Response, Self::Error>>,
+        <transport::Channel as tower::Service<http::Request<Body>>>::Future,
+    >;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
         let current = self.current();
@@ -159,8 +175,13 @@ impl tower::Service<http::Request<Body>> for Channel {
     }
 
     fn call(&mut self, request: http::Request<Body>) -> Self::Future {
-        let current = self.current();
-        self.ready.take().unwrap_or(current).call(request)
+        let ready = self.ready.take();
+        if let Some(problem) = self.shared.gate.refuses(request.uri().path()) {
+            let refused = to_status(&problem).into_http();
+            return futures::future::ready(Ok(refused)).left_future();
+        }
+        let mut ready = ready.unwrap_or_else(|| self.current());
+        ready.call(request).right_future()
     }
 }
 

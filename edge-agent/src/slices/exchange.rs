@@ -11,6 +11,7 @@ use authguardian_proto::{
     ids::TaskId,
     reason::{Problem, Reason},
 };
+use prost_types::Timestamp;
 use tokio::sync::OwnedMutexGuard;
 
 use super::{
@@ -18,6 +19,8 @@ use super::{
     hearing::Pending,
     holding::Told,
     purse::{Purse, State},
+    recall::{self, Recall, Telling, millis, timestamp},
+    record::Record,
 };
 
 /// Between two exchanges, whoever waits.
@@ -42,6 +45,8 @@ pub struct Round {
     asked_at: Duration,
     request: ExchangeRequest,
     asked: Vec<Asked>,
+    /// How many slices were told of after those that are over.
+    past: usize,
 }
 
 /// What was told of one slice.
@@ -60,6 +65,12 @@ pub(super) struct Turn {
     sequence: u64,
     /// All that is known here was told once, so that the control plane names the rest.
     is_complete: bool,
+    /// All that is remembered is to be told.
+    pub(super) recall: Option<Recall>,
+    /// The hold since which it was.
+    pub(super) recalled: Option<Timestamp>,
+    /// What was told was not answered.
+    is_underway: bool,
 }
 
 /// When exchanges may be.
@@ -116,8 +127,11 @@ impl Slices {
     /// # Errors
     /// How long nothing is.
     pub async fn round_now(&self) -> Result<Round, Duration> {
-        let turn = self.turn.clone().lock_owned().await;
+        let mut turn = self.turn.clone().lock_owned().await;
         let now = self.ambient.clock.since_boot();
+        if self.tells_all.swap(false, Ordering::AcqRel) {
+            turn.is_complete = false;
+        }
         if self.incarnation.load(Ordering::Acquire) == 0 || self.is_ending() {
             return Err(IDLE_LOOK);
         }
@@ -125,7 +139,8 @@ impl Slices {
             let pace = self.pace();
             pace.quiet_until.max(pace.last.saturating_add(SPACING))
         };
-        let due = if turn.is_complete {
+        let is_asked = turn.recall.is_some() || !self.doubts().is_empty();
+        let due = if turn.is_complete && !is_asked {
             self.due()
         } else {
             Some(now)
@@ -134,41 +149,113 @@ impl Slices {
         if !due.is_zero() {
             return Err(due);
         }
-        let asked = self.ask(now, turn.is_complete);
-        if asked.is_empty() && turn.is_complete {
+        let told = self.tell(&mut turn, now);
+        if told.asked.is_empty()
+            && told.past.is_empty()
+            && told.recalled.is_none()
+            && turn.is_complete
+        {
             return Err(SPACING);
         }
-        Ok(self.ask_for(turn, asked, now))
+        Ok(self.ask_for(turn, told, now))
+    }
+
+    /// What is told next: of what is due, or of all that is remembered.
+    fn tell(&self, turn: &mut Turn, now: Duration) -> Telling {
+        let is_unanswered = turn.is_underway;
+        if let Some(recall) = turn.recall.take_if(|recall| recall.is_refused()) {
+            tracing::error!(
+                "the control plane does not take all that this machine tells of budgets: an operator has to settle what it spent"
+            );
+            turn.recalled = recall.asked().held_since;
+        }
+        let Some(recall) = &mut turn.recall else {
+            return Telling {
+                asked: self.ask(now, turn.is_complete),
+                past: self.take_doubts(),
+                recalled: None,
+            };
+        };
+        if is_unanswered {
+            *recall = self.begin_recall(recall.asked());
+        }
+        self.tell_past(recall, now)
     }
 
     /// Ends a round with what was answered.
     pub async fn take(&self, mut round: Round, response: ExchangeResponse) {
-        if response.slices.len() < round.asked.len() {
+        if response.slices.len() < round.asked.len() + round.past {
             let detail = "the control plane's answer cannot be understood by this edge";
             return self.put_off(&round, &Problem::new(Reason::Internal, detail));
         }
         round.turn.is_complete = true;
-        let mut pending = Pending::default();
+        let time = response.time.as_ref().map_or(0, millis);
+        let mut pending = Pending {
+            time,
+            ..Pending::default()
+        };
+        self.end_telling(&mut round, &response);
         let (asked_at, asked) = (round.asked_at, std::mem::take(&mut round.asked));
         let mut answers = response.slices.into_iter();
         for (asked, answer) in asked.iter().zip(answers.by_ref()) {
             self.hear(asked, answer, asked_at, &mut pending);
         }
-        for answer in answers {
+        for answer in answers.skip(round.past) {
             self.adopt(answer, asked_at, &mut pending);
         }
+        let begins = self.begin_memory(time, &mut pending);
         let synced = self.journal.sync(pending.up_to).await;
         match synced {
-            Ok(()) => pending.rows.iter().for_each(|(purse, row, generation)| {
-                purse.state().wrote(*row, *generation);
-            }),
+            Ok(()) => {
+                for (purse, row, generation) in &pending.rows {
+                    purse.state().wrote(*row, *generation);
+                }
+                if begins {
+                    self.memory().begin(time);
+                }
+            }
             Err(error) => {
                 tracing::warn!(%error, "the journal of budgets is not on disk");
                 self.chores.notify_one();
             }
         }
+        let is_due = time > 0 && self.memory().is_to_be_looked_at(time);
+        if is_due {
+            self.forget_past(time);
+        }
         for Asked { purse, .. } in &asked {
             purse.told.notify_waiters();
+        }
+    }
+
+    /// What came of telling all that is remembered.
+    fn end_telling(&self, round: &mut Round, response: &ExchangeResponse) {
+        let told = round.asked.len() + round.past;
+        let turn = &mut round.turn;
+        turn.is_underway = false;
+        if let Some(recall) = &mut turn.recall {
+            recall.hear(&response.slices[..told]);
+            if let Some(recalled) = round.request.recalled {
+                (turn.recalled, turn.recall) = (Some(recalled), None);
+            }
+        }
+        self.recall(turn, response.recall);
+    }
+
+    /// From the first answer on all that is over is remembered. Whether that is written now.
+    fn begin_memory(&self, time: u64, pending: &mut Pending) -> bool {
+        if time == 0 || self.memory().since().is_some() {
+            return false;
+        }
+        match self.journal.note(&Record::Since(time)) {
+            Ok(written) => {
+                pending.up_to = pending.up_to.max(written);
+                true
+            }
+            Err(error) => {
+                tracing::warn!(%error, "the journal of budgets cannot be written");
+                false
+            }
         }
     }
 
@@ -179,7 +266,9 @@ impl Slices {
         let is_alone = round.is_of_one_task();
         let pause = match problem.reason {
             // then each that was told is told alone
-            Reason::InvalidArgument if !round.asked.is_empty() => SPACING,
+            Reason::InvalidArgument if !round.asked.is_empty() && round.turn.recall.is_none() => {
+                SPACING
+            }
             _ => self.ambient.jittered(PAUSE),
         };
         if is_refused && is_alone {
@@ -291,23 +380,33 @@ impl Slices {
     pub(super) fn ask_for(
         &self,
         mut turn: OwnedMutexGuard<Turn>,
-        asked: Vec<Asked>,
+        told: Telling,
         asked_at: Duration,
     ) -> Round {
+        let Telling {
+            asked,
+            past,
+            recalled,
+        } = told;
+        turn.is_underway = true;
         turn.sequence += 1;
         self.pace().last = asked_at;
+        let (told, past_count) = (asked.iter().map(Asked::message), past.len());
         let request = ExchangeRequest {
             incarnation: self.incarnation.load(Ordering::Acquire),
             sequence: turn.sequence,
             journal: self.journal.id(),
-            slices: asked.iter().map(Asked::message).collect(),
+            slices: told.chain(past).collect(),
             complete: !turn.is_complete,
+            remembers_since: self.memory().since().map(timestamp),
+            recalled,
         };
         Round {
             turn,
             asked_at,
             request,
             asked,
+            past: past_count,
         }
     }
 }
@@ -333,6 +432,7 @@ impl Asked {
             wanted,
             needed,
             ends,
+            window,
         } = self.told;
         SliceReport {
             task_id: self.purse.task.to_string(),
@@ -344,6 +444,7 @@ impl Asked {
             wanted: wanted.min(MAX_AMOUNT),
             needed: needed.min(MAX_AMOUNT),
             ends,
+            window_begins: window.map(recall::window),
         }
     }
 }

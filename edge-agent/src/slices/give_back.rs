@@ -15,6 +15,7 @@ use super::{
     exchange::{AT_ONCE, Asked},
     holding::Told,
     purse::Purse,
+    recall::Telling,
     refusal,
 };
 
@@ -46,7 +47,7 @@ impl Slices {
             let mut state = purse.state();
             let mut next = state.holding.clone();
             next.end();
-            let written = state.replace(&purse.task, &self.journal, next, None);
+            let written = state.replace(&purse.task, &self.journal, next, None, None);
             let is_written = written.is_ok();
             let written = written.ok().flatten().unwrap_or_default();
             up_to = up_to.max(written).max(state.unsynced);
@@ -59,7 +60,11 @@ impl Slices {
         }
         while !asked.is_empty() {
             let rest = asked.split_off(asked.len().min(AT_ONCE));
-            let round = self.ask_for(turn, asked, now);
+            let told = Telling {
+                asked,
+                ..Telling::default()
+            };
+            let round = self.ask_for(turn, told, now);
             let response = exchange(round.request().clone()).await?;
             self.take(round, response).await;
             turn = self.turn.clone().lock_owned().await;

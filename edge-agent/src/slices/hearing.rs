@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use authguardian_proto::{budgets::v1::SliceAnswer, reason::Reason};
+use authguardian_proto::{budgets::v1::SliceAnswer, ids::TaskId, reason::Reason};
 
 use super::{
     Slices,
@@ -20,6 +20,8 @@ const UNLEASED: Duration = Duration::from_secs(15);
 pub(super) struct Pending {
     pub(super) up_to: u64,
     pub(super) rows: Vec<(Arc<Purse>, Row, u64)>,
+    /// The control plane's time then, milliseconds since 1970; 0: not told.
+    pub(super) time: u64,
 }
 
 impl Slices {
@@ -35,17 +37,27 @@ impl Slices {
         let mut state = purse.state();
         state.asking.is_suspect = false;
         let answer = answer(&message);
+        if told.epoch == 0 && self.is_over_here(&purse.task, &answer) {
+            state.learn(message, &answer, asked_at);
+            state.asking.answered = state.asking.answered.max(*count);
+            state.tell_by(now.saturating_add(PAUSE));
+            return;
+        }
         let again = Duration::from_millis(message.again_ms.into());
         let mut next = state.holding.clone();
         let row = next.hear(told, &answer, asked_at);
         let ahead = next.ahead();
+        let past = next.past(told, &answer, pending.time);
         let is_news = state.learn(message, &answer, asked_at);
         let has_changed = next != state.holding;
         let had = state.holding.present().map(|slice| slice.epoch);
         let has_returned = row.is_some_and(|row| row.returned > told.report.returned);
-        let written = state.replace(&purse.task, &self.journal, next, ahead);
+        let written = state.replace(&purse.task, &self.journal, next, ahead, past);
         match written {
             Ok(written) => {
+                if let Some(past) = past {
+                    self.memory().insert(purse.task.clone(), told.epoch, past);
+                }
                 let written = written.unwrap_or_default();
                 if row.is_some() {
                     state.unsynced = written;
@@ -78,6 +90,24 @@ impl Slices {
         } else {
             self.telling.flush(purse, &mut state, now);
         }
+    }
+
+    /// Whether a slice that is given as a new one is over here: the control plane has forgotten
+    /// that, and is told.
+    fn is_over_here(&self, task: &TaskId, answer: &Answer) -> bool {
+        if answer.epoch == 0 {
+            return false;
+        }
+        let mut memory = self.memory();
+        let Some(past) = memory.get(task, answer.epoch) else {
+            return false;
+        };
+        memory.insert(task.clone(), answer.epoch, past.given_anew(answer.granted));
+        drop(memory);
+        tracing::warn!(%task, epoch = answer.epoch, "the control plane gives a slice anew that is over: its database must be older than that");
+        self.doubts().insert((task.clone(), answer.epoch));
+        self.wanted.notify_one();
+        true
     }
 
     /// Takes a slice that the control plane has given, and this machine does not know of.
@@ -155,6 +185,8 @@ fn answer(message: &SliceAnswer) -> Answer {
     if !message.reason.is_empty() {
         return Answer::default();
     }
+    let window = message.account.as_ref();
+    let window = window.and_then(|account| account.window_begins);
     Answer {
         epoch: message.epoch,
         granted: message.granted,
@@ -163,5 +195,6 @@ fn answer(message: &SliceAnswer) -> Answer {
         lease: Duration::from_millis(message.lease_ms.into()),
         give_back: message.give_back,
         is_over: message.is_over,
+        window: window.map(|at| at.seconds),
     }
 }

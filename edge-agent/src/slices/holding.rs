@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::{
     ledger::{Amount, Ledger, Report, Short},
+    memory::Past,
     part::Part,
     rate::Rate,
 };
@@ -36,6 +37,9 @@ pub struct Kept {
     pub report: Report,
     /// What counts as used after a crash.
     pub mark: Amount,
+    /// When the window that it is of began, seconds since 1970; `None`: there is none, or it
+    /// is not known.
+    pub window: Option<i64>,
 }
 
 /// What is on disk of a slice.
@@ -62,6 +66,8 @@ pub struct Told {
     pub needed: Amount,
     /// It is over.
     pub ends: bool,
+    /// As of [`Kept::window`].
+    pub window: Option<i64>,
 }
 
 /// What the control plane tells of one slice.
@@ -81,6 +87,8 @@ pub struct Answer {
     pub give_back: Amount,
     /// It is of a window that has ended, or was settled.
     pub is_over: bool,
+    /// When the present window began, seconds since 1970; `None`: there is none.
+    pub window: Option<i64>,
 }
 
 /// Why an amount cannot be set aside now.
@@ -266,6 +274,7 @@ impl Holding {
             wanted: 0,
             needed: 0,
             ends: true,
+            window: part.window,
         });
         let present = self.present.map(|part| Told {
             epoch: part.epoch,
@@ -273,6 +282,7 @@ impl Holding {
             wanted,
             needed,
             ends: false,
+            window: part.window,
         });
         let none = Told {
             epoch: 0,
@@ -280,6 +290,7 @@ impl Holding {
             wanted,
             needed,
             ends: false,
+            window: None,
         };
         self.has_asked |= present.is_none() && (wanted > 0 || needed > 0);
         // until it is answered: what was given meanwhile would be nobody's
@@ -296,6 +307,7 @@ impl Holding {
             wanted: 0,
             needed: 0,
             ends: false,
+            window: None,
         }
     }
 
@@ -339,6 +351,23 @@ impl Holding {
         row
     }
 
+    /// What a slice has come to where an answer has ended it, and nothing is left to be told.
+    pub fn past(&self, told: &Told, answer: &Answer, ended_at: u64) -> Option<Past> {
+        let is_known = self.parts().any(|part| part.epoch == told.epoch);
+        if told.epoch == 0 || is_known {
+            return None;
+        }
+        let past = Past {
+            granted: told.report.granted.max(answer.granted),
+            returned: told.report.returned.max(answer.returned),
+            spent: told.report.spent.max(answer.reported),
+            window: told.window,
+            ended_at,
+        };
+        // of what was given back nothing can be missing
+        (past.spent > 0).then_some(past)
+    }
+
     fn begin(&mut self, answer: &Answer, asked_at: Duration) -> Option<Row> {
         self.has_asked = false;
         if answer.epoch == 0 || self.parts().any(|part| part.epoch == answer.epoch) {
@@ -349,6 +378,8 @@ impl Holding {
             ledger: Ledger::default(),
             lease_ends: asked_at.saturating_add(answer.lease),
             chunk: 0,
+            // what is over is of another one
+            window: answer.window.filter(|_| !answer.is_over),
         };
         part.hear(answer);
         if answer.is_over || self.present.is_some() {

@@ -5,9 +5,7 @@
 //! While it is written anew, lines of tasks that were copied already go to both files.
 
 use std::{
-    fs::{self, File, OpenOptions},
-    io,
-    os::unix::fs::{FileExt, OpenOptionsExt},
+    fs, io,
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -22,7 +20,10 @@ use super::{
     record::{FORMAT, Record},
     replay::{Damage, Replayed},
 };
-use crate::clock::Ambient;
+use crate::{
+    clock::Ambient,
+    tail::{Tail, private, sync_dir},
+};
 
 /// Its name in the directory.
 pub(super) const FILE: &str = "slices.journal";
@@ -91,15 +92,6 @@ struct Tip {
     numbers: u32,
 }
 
-/// A file that is appended to.
-#[derive(Debug)]
-struct Tail {
-    file: Arc<File>,
-    len: u64,
-    /// There may be something after its length that was not to be.
-    is_torn: bool,
-}
-
 /// What a test lets go wrong.
 #[cfg(test)]
 #[derive(Debug, Default)]
@@ -134,11 +126,7 @@ impl Journal {
             line,
             what,
         })?;
-        let mut file = Tail {
-            file: Arc::new(file),
-            len: replayed.len,
-            is_torn: true,
-        };
+        let mut file = Tail::after(file, replayed.len);
         let id = replayed.id.unwrap_or_else(|| fresh_id(ambient));
         let mut lines = Vec::new();
         if replayed.id.is_none() {
@@ -148,7 +136,7 @@ impl Journal {
             Record::Boot(boot.into()).write(&mut lines);
         }
         file.append(&lines).map_err(io)?;
-        file.file.sync_all().map_err(io)?;
+        file.file().sync_all().map_err(io)?;
         sync_dir(dir).map_err(io)?;
         let numbers = replayed.tasks.keys().next_back().copied().unwrap_or(0);
         let journal = Self {
@@ -205,6 +193,33 @@ impl Journal {
         Ok(tip.written)
     }
 
+    /// Appends a line of no task. Where it ends then.
+    pub(super) fn note(&self, record: &Record<'_>) -> io::Result<u64> {
+        let mut line = Vec::new();
+        record.write(&mut line);
+        let mut tip = self.tip();
+        #[cfg(test)]
+        self.faults.write()?;
+        tip.file.append(&line)?;
+        tip.written += length(&line);
+        if let Some(next) = &mut tip.next
+            && let Err(error) = next.append(&line)
+        {
+            tracing::debug!(%error, "the journal of budgets cannot be written anew");
+            tip.next = None;
+        }
+        Ok(tip.written)
+    }
+
+    /// All tasks are copied where it is written anew: copies what is of none of them.
+    pub(super) fn copy_rest(&self, lines: &[u8]) -> io::Result<()> {
+        let mut tip = self.tip();
+        let next = tip.next.as_mut().ok_or_else(abandoned)?;
+        #[cfg(test)]
+        self.faults.write()?;
+        next.append(lines)
+    }
+
     /// How much is on disk for good.
     pub(super) fn synced(&self) -> u64 {
         self.synced.load(Ordering::Acquire)
@@ -227,7 +242,7 @@ impl Journal {
             if tip.is_doubtful {
                 return Err(io::Error::other("the journal has to be written anew first"));
             }
-            (tip.file.file.clone(), tip.written)
+            (tip.file.file().clone(), tip.written)
         };
         #[cfg(test)]
         self.faults.sync()?;
@@ -253,7 +268,7 @@ impl Journal {
     /// Whether it is to be written anew.
     pub(super) fn wants_rewriting(&self) -> bool {
         let tip = self.tip();
-        tip.is_doubtful || tip.file.len > SMALL.max(tip.compact.saturating_mul(GROWTH))
+        tip.is_doubtful || tip.file.end() > SMALL.max(tip.compact.saturating_mul(GROWTH))
     }
 
     /// Waits until nobody waits for the disk.
@@ -264,11 +279,7 @@ impl Journal {
     /// Begins to write it anew. Whoever begins holds the [`Journal::turn`].
     pub(super) fn begin_rewriting(&self) -> io::Result<()> {
         let file = private().truncate(true).open(self.dir.join(NEW_FILE))?;
-        let mut next = Tail {
-            file: Arc::new(file),
-            len: 0,
-            is_torn: false,
-        };
+        let mut next = Tail::new(file);
         let mut lines = Vec::new();
         let id = self.id;
         Record::Journal { id, format: FORMAT }.write(&mut lines);
@@ -300,7 +311,7 @@ impl Journal {
         let (file, written) = {
             let tip = self.tip();
             let next = tip.next.as_ref().ok_or_else(abandoned)?;
-            (next.file.clone(), tip.written)
+            (next.file().clone(), tip.written)
         };
         #[cfg(test)]
         self.faults.sync()?;
@@ -310,7 +321,7 @@ impl Journal {
             let next = tip.next.take().ok_or_else(abandoned)?;
             fs::rename(self.dir.join(NEW_FILE), self.dir.join(FILE))?;
             // what was written since it was waited for is in it, and not yet on disk
-            (tip.compact, tip.file, tip.is_doubtful) = (next.len, next, true);
+            (tip.compact, tip.file, tip.is_doubtful) = (next.end(), next, true);
         }
         sync_dir(&self.dir)?;
         self.tip().is_doubtful = false;
@@ -325,22 +336,6 @@ impl Journal {
 
     fn tip(&self) -> MutexGuard<'_, Tip> {
         self.tip.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Tail {
-    /// Appends with one write; what a failure leaves is taken away before the next.
-    fn append(&mut self, lines: &[u8]) -> io::Result<()> {
-        if self.is_torn {
-            self.file.set_len(self.len)?;
-            self.is_torn = false;
-        }
-        if let Err(error) = self.file.write_all_at(lines, self.len) {
-            self.is_torn = self.file.set_len(self.len).is_err();
-            return Err(error);
-        }
-        self.len += length(lines);
-        Ok(())
     }
 }
 
@@ -378,18 +373,6 @@ pub(super) fn set_aside(dir: &Path, error: OpenError) -> Result<(), OpenError> {
     })?;
     tracing::error!(%error, kept_as = %aside.display(), "what this machine held of budgets counts as spent until an operator settles it");
     Ok(())
-}
-
-/// For the owner alone.
-fn private() -> OpenOptions {
-    let mut options = OpenOptions::new();
-    options.write(true).create(true).mode(0o600);
-    options
-}
-
-/// A name lasts as what is in the file does.
-fn sync_dir(dir: &Path) -> io::Result<()> {
-    File::open(dir)?.sync_all()
 }
 
 fn length(lines: &[u8]) -> u64 {

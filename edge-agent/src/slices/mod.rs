@@ -7,6 +7,9 @@
 //! use: after it, all up to a mark counts as spent. A mark is at most one chunk ahead of what
 //! was set aside at once: a sixteenth of what the machine held when it was last given some.
 //!
+//! What slices that are over came to is remembered for a while, so that a control plane whose
+//! database was restored from a backup can be told again.
+//!
 //! A lease that ended stops reservations by itself; what was spent is told afterwards.
 
 mod changes;
@@ -17,10 +20,12 @@ mod holding;
 mod journal;
 mod known;
 mod ledger;
+mod memory;
 mod part;
 mod pen;
 mod purse;
 mod rate;
+mod recall;
 mod record;
 mod refusal;
 mod remembered;
@@ -36,9 +41,10 @@ mod tests;
 mod wait;
 
 use std::{
+    collections::BTreeSet,
     path::Path,
     sync::{
-        Arc,
+        Arc, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
@@ -57,19 +63,18 @@ pub use holding::{Answer, Holding, Kept, Row, Stop, Told};
 pub use journal::OpenError;
 pub use known::{Known, OwnSlice};
 pub use ledger::{Amount, Ledger, Report, Short};
+pub use memory::Past;
 
 use changes::Telling;
 use exchange::{Pace, Turn};
 use journal::Journal;
+use memory::Memory;
 use purse::{Purse, State};
 
-use crate::clock::Ambient;
+use crate::clock::{self, Ambient};
 
 /// Most tasks that are known here.
 const MAX_TASKS: usize = 20_000;
-
-/// Where Linux tells which boot this is.
-const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 
 /// This machine's slices of all budgets.
 #[derive(Debug)]
@@ -88,6 +93,11 @@ pub struct Slices {
     chores: Notify,
     telling: Telling,
     is_ending: AtomicBool,
+    memory: std::sync::Mutex<Memory>,
+    /// Slices that the control plane gives as new and that are over here, to be told.
+    doubts: std::sync::Mutex<BTreeSet<(TaskId, u64)>>,
+    /// All that is known here is to be told once more.
+    tells_all: AtomicBool,
 }
 
 /// An amount that was set aside.
@@ -124,12 +134,11 @@ impl Slices {
     /// # Errors
     /// [`OpenError`].
     pub fn open(dir: &Path, ambient: Ambient) -> Result<Arc<Self>, OpenError> {
-        let boot = std::fs::read_to_string(BOOT_ID);
-        let boot = boot.unwrap_or_else(|error| {
+        let boot = clock::boot_id().unwrap_or_else(|error| {
             tracing::warn!(%error, "this boot is not told from others: what was not settled counts as spent");
             ambient.uuid().to_string()
         });
-        Self::open_as(dir, ambient, boot.trim())
+        Self::open_as(dir, ambient, &boot)
     }
 
     /// Likewise; `boot`: which boot of the machine this is. After another one, what was set
@@ -160,6 +169,9 @@ impl Slices {
             chores: Notify::new(),
             telling: Telling::new(),
             is_ending: AtomicBool::new(false),
+            memory: std::sync::Mutex::new(replayed.memory),
+            doubts: std::sync::Mutex::default(),
+            tells_all: AtomicBool::new(false),
         }))
     }
 
@@ -209,6 +221,14 @@ impl Slices {
             state.is_raising = true;
             self.chores.notify_one();
         }
+    }
+
+    fn memory(&self) -> MutexGuard<'_, Memory> {
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn doubts(&self) -> MutexGuard<'_, BTreeSet<(TaskId, u64)>> {
+        self.doubts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Nothing is set aside any more.

@@ -19,6 +19,8 @@ pub(super) struct Part {
     pub(super) lease_ends: Duration,
     /// How far marks are ahead: a part of what was held when some was given last.
     pub(super) chunk: Amount,
+    /// When its window began, seconds since 1970.
+    pub(super) window: Option<i64>,
 }
 
 impl Part {
@@ -28,6 +30,7 @@ impl Part {
             ledger: Ledger::resumed(kept.report, kept.mark),
             lease_ends: Duration::ZERO,
             chunk: 0,
+            window: kept.window,
         }
     }
 
@@ -36,6 +39,7 @@ impl Part {
             epoch: self.epoch,
             report: self.ledger.report(),
             mark: self.ledger.mark(),
+            window: self.window,
         }
     }
 

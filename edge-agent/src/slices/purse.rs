@@ -14,6 +14,7 @@ use super::{
     holding::{Holding, Kept, Row},
     journal::Journal,
     ledger::Amount,
+    memory::Past,
     pen::{self, Pen},
     record::Record,
     replay::ReplayedTask,
@@ -235,13 +236,15 @@ impl State {
     }
 
     /// Replaces what is held by what came of an answer, once that is written. Where the
-    /// journal ends then; `ahead` is written with it, and counts once it is on disk.
+    /// journal ends then; `ahead` is written with it, and counts once it is on disk; `past`:
+    /// what the slice has come to that is held no more.
     pub(super) fn replace(
         &mut self,
         task: &TaskId,
         journal: &Journal,
         next: Holding,
         ahead: Option<Row>,
+        past: Option<Past>,
     ) -> io::Result<Option<u64>> {
         let t = self.pen.number(journal);
         let before: Vec<Kept> = self.holding.kept().collect();
@@ -257,6 +260,7 @@ impl State {
         }
         for Kept { epoch, .. } in before {
             if next.kept().all(|slice| slice.epoch != epoch) {
+                records.extend(past.map(|past| remembered(task, epoch, past)));
                 records.push(Record::Over { t, epoch });
             }
         }
@@ -332,6 +336,20 @@ fn sums<'a>(t: u32, slice: Kept) -> Record<'a> {
         returned: slice.report.returned,
         spent: slice.report.spent,
         mark: slice.mark,
+        w: slice.window,
+    }
+}
+
+/// The line with what a slice has come to.
+pub(super) fn remembered(task: &TaskId, epoch: u64, past: Past) -> Record<'_> {
+    Record::Past {
+        task: task.as_str().into(),
+        epoch,
+        granted: past.granted,
+        returned: past.returned,
+        spent: past.spent,
+        w: past.window,
+        at: past.ended_at,
     }
 }
 

@@ -40,7 +40,25 @@ pub(super) enum Record<'a> {
         returned: Amount,
         spent: Amount,
         mark: Amount,
+        /// When its window began, seconds since 1970.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        w: Option<i64>,
     },
+    /// What a slice has come to that is over, milliseconds since 1970.
+    Past {
+        #[serde(borrow)]
+        task: Cow<'a, str>,
+        epoch: u64,
+        granted: Amount,
+        returned: Amount,
+        spent: Amount,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        w: Option<i64>,
+        at: u64,
+    },
+    /// Slices that were over before, milliseconds since 1970 by the control plane, may be
+    /// forgotten.
+    Since(u64),
     /// Nothing is left to be told of a slice.
     Over { t: u32, epoch: u64 },
     /// An amount was set aside of a slice.

@@ -66,6 +66,9 @@ pub(super) fn not_a_spender(agent: &AgentId, task: &TaskId) -> Problem {
 pub(super) fn not_active(task: &TaskId, terms: &Terms) -> Problem {
     let what = match terms.budget.state() {
         BudgetState::Closed => "is closed",
+        BudgetState::Held => {
+            "is held since the database of the control plane was restored, until all machines have told what they spent of it, or an operator decides"
+        }
         _ => "is frozen until an operator thaws it",
     };
     let detail = format!("the budget of task `{task}` {what}");

@@ -7,6 +7,7 @@ use authguardian_proto::ids::{AgentId, TaskId};
 use super::{
     holding::Kept,
     ledger::Report,
+    memory::{Memory, Past},
     record::{FORMAT, Record},
     requests::{Done, Requests},
     reservations::{Ended, Open, Reservations},
@@ -23,6 +24,8 @@ pub(super) struct Replayed {
     pub(super) len: u64,
     /// By number.
     pub(super) tasks: BTreeMap<u32, ReplayedTask>,
+    /// Slices that are over.
+    pub(super) memory: Memory,
 }
 
 /// What it says of one task.
@@ -74,6 +77,7 @@ impl Replayed {
                     }
                     last_boot = Some(boot);
                 }
+                (Record::Since(since), _) => all.memory.begin(since),
                 (record, _) => all.take(record).map_err(|what| damage(what.into()))?,
             }
             all.len += u64::try_from(line.len()).unwrap_or(u64::MAX);
@@ -108,6 +112,27 @@ impl Replayed {
             let is_new = t > 0 && self.tasks.insert(t, task).is_none();
             return is_new.then_some(()).ok_or("expected a task once");
         }
+        if let Record::Past {
+            task,
+            epoch,
+            granted,
+            returned,
+            spent,
+            w: window,
+            at: ended_at,
+        } = record
+        {
+            let task = task.parse().map_err(|_| "expected the name of a task")?;
+            let past = Past {
+                granted,
+                returned,
+                spent,
+                window,
+                ended_at,
+            };
+            self.memory.insert(task, epoch, past);
+            return Ok(());
+        }
         let number = number(&record);
         let task = number.and_then(|number| self.tasks.get_mut(&number));
         task.ok_or("expected a task that was named before")?
@@ -136,6 +161,7 @@ impl ReplayedTask {
                 returned,
                 spent,
                 mark,
+                w: window,
                 ..
             } => self.take_slice(Kept {
                 epoch,
@@ -146,6 +172,7 @@ impl ReplayedTask {
                     reserved: 0,
                 },
                 mark,
+                window,
             }),
             Record::Over { epoch, .. } => {
                 self.slices.remove(&epoch);
@@ -213,7 +240,11 @@ impl ReplayedTask {
                 };
                 self.requests.insert(&by, &req, done);
             }
-            Record::Journal { .. } | Record::Boot(_) | Record::Task { .. } => {}
+            Record::Journal { .. }
+            | Record::Boot(_)
+            | Record::Task { .. }
+            | Record::Past { .. }
+            | Record::Since(_) => {}
         }
         Ok(())
     }
@@ -238,7 +269,7 @@ impl ReplayedTask {
 /// Of which task a line tells.
 fn number(record: &Record<'_>) -> Option<u32> {
     match *record {
-        Record::Journal { .. } | Record::Boot(_) => None,
+        Record::Journal { .. } | Record::Boot(_) | Record::Past { .. } | Record::Since(_) => None,
         Record::Task { t, .. }
         | Record::Slice { t, .. }
         | Record::Over { t, .. }

@@ -9,7 +9,8 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Slices,
     holding::Row,
-    purse::{Purse, State},
+    purse::{Purse, State, remembered},
+    record::Record,
     refusal,
 };
 
@@ -154,8 +155,37 @@ impl Slices {
             .values()
             .try_for_each(|purse| purse.copy(&self.journal));
         copied
+            .and_then(|()| self.journal.copy_rest(&self.remembered()))
             .and_then(|()| self.journal.end_rewriting())
             .inspect_err(|_| self.journal.abandon_rewriting())
+    }
+}
+
+impl Slices {
+    /// All that is remembered, in lines. Once every task is copied, what comes to be over goes
+    /// to both journals.
+    fn remembered(&self) -> Vec<u8> {
+        let memory = self.memory();
+        let mut lines = Vec::new();
+        if let Some(since) = memory.since() {
+            Record::Since(since).write(&mut lines);
+        }
+        for (task, epoch, past) in memory.all() {
+            remembered(task, epoch, past).write(&mut lines);
+        }
+        lines
+    }
+
+    /// Forgets what was over too long ago. What cannot be written down stays.
+    pub(super) fn forget_past(&self, now: u64) {
+        let mut memory = self.memory();
+        let Some(up_to) = memory.too_old(now) else {
+            return;
+        };
+        match self.journal.note(&Record::Since(up_to.saturating_add(1))) {
+            Ok(_) => memory.forget(up_to),
+            Err(error) => tracing::warn!(%error, "the journal of budgets cannot be written"),
+        }
     }
 }
 

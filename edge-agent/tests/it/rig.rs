@@ -282,6 +282,11 @@ impl Stopped {
         }
     }
 
+    /// How it is configured.
+    pub(crate) fn config(&self) -> &Config {
+        &self.config
+    }
+
     /// The same, configured differently.
     pub(crate) fn configured(mut self, configure: impl FnOnce(&mut Config)) -> Self {
         configure(&mut self.config);

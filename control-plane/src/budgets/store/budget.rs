@@ -8,6 +8,7 @@ use super::{amount, number, task, unreadable};
 use crate::{
     budgets::{
         budget::{Budget, State, Terms},
+        hold::Hold,
         window::Window,
     },
     error::{Error, Result},
@@ -28,6 +29,9 @@ struct BudgetRow {
     recalled_at: Option<OffsetDateTime>,
     counted: i64,
     is_released: bool,
+    is_held: bool,
+    held_since: Option<OffsetDateTime>,
+    held_as_of: Option<OffsetDateTime>,
     now: OffsetDateTime,
 }
 
@@ -60,6 +64,14 @@ impl TryFrom<BudgetRow> for Budget {
             recalled_at: row.recalled_at,
             counted: amount(row.counted),
             is_released: row.is_released,
+            hold: row
+                .held_since
+                .zip(row.held_as_of)
+                .map(|(since, as_of)| Hold {
+                    since,
+                    as_of,
+                    is_open: row.is_held,
+                }),
         })
     }
 }
@@ -77,7 +89,7 @@ pub(in crate::budgets) async fn lock(
         r#"WITH locked AS MATERIALIZED (
              SELECT * FROM budget WHERE task_id = ANY ($1) ORDER BY task_id FOR NO KEY UPDATE)
          SELECT task_id, unit, total, parent, time_window, carries_over, thresholds, owner, spenders, state,
-                created_at, recalled_at, counted, is_released, clock_timestamp() AS "now!"
+                created_at, recalled_at, counted, is_released, is_held, held_since, held_as_of, clock_timestamp() AS "now!"
          FROM locked ORDER BY task_id"#,
         &tasks,
     )
@@ -101,7 +113,7 @@ pub(in crate::budgets) async fn list(
     let rows = sqlx::query_as!(
         BudgetRow,
         r#"SELECT task_id, unit, total, parent, time_window, carries_over, thresholds, owner, spenders, state,
-                created_at, recalled_at, counted, is_released, clock_timestamp() AS "now!"
+                created_at, recalled_at, counted, is_released, is_held, held_since, held_as_of, clock_timestamp() AS "now!"
          FROM budget WHERE $1::text IS NULL OR task_id > $1 ORDER BY task_id LIMIT $2"#,
         after.map(TaskId::as_str),
         limit,
@@ -120,7 +132,7 @@ pub(in crate::budgets) async fn read(
     let row = sqlx::query_as!(
         BudgetRow,
         r#"SELECT task_id, unit, total, parent, time_window, carries_over, thresholds, owner, spenders, state,
-                created_at, recalled_at, counted, is_released, clock_timestamp() AS "now!"
+                created_at, recalled_at, counted, is_released, is_held, held_since, held_as_of, clock_timestamp() AS "now!"
          FROM budget WHERE task_id = $1"#,
         task.as_str(),
     )
@@ -180,13 +192,18 @@ pub(in crate::budgets) async fn update(
     let state = State::ALL.iter().position(|state| *state == budget.state);
     let state = i16::try_from(state.unwrap_or_default()).map_err(Error::internal)?;
     sqlx::query!(
-        "UPDATE budget SET total = $2, state = $3, recalled_at = $4, counted = $5, is_released = $6 WHERE task_id = $1",
+        "UPDATE budget SET total = $2, state = $3, recalled_at = $4, counted = $5, is_released = $6,
+             is_held = $7, held_since = $8, held_as_of = $9
+         WHERE task_id = $1",
         budget.task.as_str(),
         number(budget.terms.total)?,
         state,
         budget.recalled_at,
         number(budget.counted)?,
         budget.is_released,
+        budget.is_held(),
+        budget.hold.map(|hold| hold.since),
+        budget.hold.map(|hold| hold.as_of),
     )
     .execute(connection)
     .await?;
@@ -217,7 +234,7 @@ pub(in crate::budgets) async fn uncounted(
     let rows = sqlx::query!(
         r#"SELECT budget.task_id, budget.parent AS "parent!"
          FROM budget JOIN budget_account AS account USING (task_id)
-         WHERE budget.parent IS NOT NULL AND budget.state = 2
+         WHERE budget.parent IS NOT NULL AND budget.state = 2 AND NOT budget.is_held
            AND (account.reported > budget.counted OR NOT budget.is_released AND account.outstanding = 0)
          ORDER BY budget.task_id LIMIT $1"#,
         limit,
@@ -238,7 +255,7 @@ pub(in crate::budgets) async fn carrying(
 ) -> Result<Vec<TaskId>> {
     let rows = sqlx::query_scalar!(
         "SELECT task_id FROM budget
-         WHERE carries_over AND state < 2 AND (
+         WHERE carries_over AND state < 2 AND NOT is_held AND (
              EXISTS (SELECT FROM budget_account AS account
                      WHERE account.task_id = budget.task_id AND ends_at <= clock_timestamp()
                        AND overdraft = 0 AND account.total > reported + outstanding)

@@ -3,6 +3,7 @@
 mod account;
 mod budget;
 mod exchange;
+mod hold;
 mod movement;
 mod slice;
 
@@ -10,6 +11,7 @@ pub(super) use account::*;
 use authguardian_proto::ids::TaskId;
 pub(super) use budget::*;
 pub(super) use exchange::*;
+pub(super) use hold::*;
 pub(super) use movement::*;
 pub(super) use slice::*;
 use time::OffsetDateTime;

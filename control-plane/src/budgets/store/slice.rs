@@ -29,6 +29,7 @@ struct SliceRow {
     leased_until: OffsetDateTime,
     is_silent: bool,
     is_closed: bool,
+    is_restored: bool,
 }
 
 impl SliceRow {
@@ -49,6 +50,7 @@ impl SliceRow {
             heard_at: self.heard_at,
             leased_until: self.leased_until,
             is_silent: self.is_silent,
+            is_restored: self.is_restored,
         };
         Ok((task(&self.task_id)?, held))
     }
@@ -73,7 +75,7 @@ pub(in crate::budgets) async fn slices(
         "WITH named AS (
              SELECT * FROM unnest($2::text[], $3::uuid[], $4::bigint[]) AS named (task_id, machine_id, epoch))
          SELECT task_id, machine_id, epoch, begins_at, journal, granted, returned, reported, reserved, needed,
-                heard_at, leased_until, is_silent, is_closed
+                heard_at, leased_until, is_silent, is_closed, is_restored
          FROM budget_slice AS slice
          WHERE task_id = ANY ($1) AND NOT is_closed
             OR (task_id, machine_id, epoch) IN (SELECT * FROM named)
@@ -105,7 +107,7 @@ pub(in crate::budgets) async fn slices_of(
     let rows = sqlx::query_as!(
         SliceRow,
         "SELECT task_id, machine_id, epoch, begins_at, journal, granted, returned, reported, reserved, needed,
-                heard_at, leased_until, is_silent, is_closed
+                heard_at, leased_until, is_silent, is_closed, is_restored
          FROM budget_slice
          WHERE task_id = $1 AND (begins_at = $2 OR NOT is_closed) AND (granted > 0 OR reported > 0 OR NOT is_closed)
          ORDER BY is_closed, heard_at DESC LIMIT $3",
@@ -181,7 +183,7 @@ pub(in crate::budgets) async fn fence(
                AND heard_at < clock_timestamp() - make_interval(secs => $2)
              LIMIT $1 FOR UPDATE SKIP LOCKED)
          RETURNING task_id, machine_id, epoch, begins_at, journal, granted, returned, reported, reserved, needed,
-                   heard_at, leased_until, is_silent, is_closed",
+                   heard_at, leased_until, is_silent, is_closed, is_restored",
         limit,
         silence.as_seconds_f64(),
     )
@@ -202,14 +204,15 @@ pub(in crate::budgets) async fn write_slices(
     }
     sqlx::query!(
         "INSERT INTO budget_slice (task_id, machine_id, epoch, begins_at, journal, granted, returned, reported,
-                                   reserved, needed, heard_at, leased_until, is_silent, is_closed)
+                                   reserved, needed, heard_at, leased_until, is_silent, is_closed, is_restored)
          SELECT * FROM unnest($1::text[], $2::uuid[], $3::bigint[], $4::timestamptz[], $5::bigint[], $6::bigint[],
                               $7::bigint[], $8::bigint[], $9::bigint[], $10::bigint[], $11::timestamptz[],
-                              $12::timestamptz[], $13::boolean[], $14::boolean[])
+                              $12::timestamptz[], $13::boolean[], $14::boolean[], $15::boolean[])
          ON CONFLICT (task_id, machine_id, epoch) DO UPDATE SET
-             granted = excluded.granted, returned = excluded.returned, reported = excluded.reported,
+             journal = excluded.journal, granted = excluded.granted, returned = excluded.returned, reported = excluded.reported,
              reserved = excluded.reserved, needed = excluded.needed, heard_at = excluded.heard_at,
-             leased_until = excluded.leased_until, is_silent = excluded.is_silent, is_closed = excluded.is_closed",
+             leased_until = excluded.leased_until, is_silent = excluded.is_silent, is_closed = excluded.is_closed,
+             is_restored = excluded.is_restored",
         &rows.tasks,
         &rows.machines,
         &rows.epochs,
@@ -224,6 +227,7 @@ pub(in crate::budgets) async fn write_slices(
         &rows.leased,
         &rows.silent,
         &rows.closed,
+        &rows.restored,
     )
     .execute(connection)
     .await?;
@@ -246,6 +250,7 @@ struct Columns {
     leased: Vec<OffsetDateTime>,
     silent: Vec<bool>,
     closed: Vec<bool>,
+    restored: Vec<bool>,
 }
 
 impl Columns {
@@ -264,6 +269,7 @@ impl Columns {
         self.leased.push(held.leased_until);
         self.silent.push(held.is_silent);
         self.closed.push(held.slice.is_closed);
+        self.restored.push(held.is_restored);
         Ok(())
     }
 }

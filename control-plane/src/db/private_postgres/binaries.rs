@@ -50,6 +50,20 @@ impl Binaries {
     }
 }
 
+/// One of PostgreSQL's programs for clients, such as `pg_dump`: where the
+/// server's are looked for.
+pub fn client_program(name: &str) -> Option<PathBuf> {
+    let found = |dir: PathBuf| Some(dir.join(name)).filter(|path| path.is_file());
+    if let Some(dir) = env::var_os("PG_BIN_DIR") {
+        return found(dir.into());
+    }
+    let path = env::var_os("PATH").unwrap_or_default();
+    versions(Path::new(DEBIAN))
+        .into_iter()
+        .chain(env::split_paths(&path))
+        .find_map(found)
+}
+
 /// The `bin` directories of all installed versions, highest first.
 fn versions(root: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(root).into_iter().flatten().flatten();

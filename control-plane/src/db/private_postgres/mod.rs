@@ -29,8 +29,8 @@ use rustix::process::Signal;
 use sqlx::{Connection, PgConnection};
 use tokio::sync::watch;
 
-pub use self::error::Error;
 use self::server::Server;
+pub use self::{binaries::client_program, error::Error};
 use super::servers::streaming;
 
 /// The database that [`PrivatePostgres::url`] leads to.

@@ -189,6 +189,10 @@ pub const TABLE: &[(&str, Access)] = &[
         Access::Machine,
     ),
     (
+        "/authguardian.audit.v1.AuditService/WitnessCheckpoint",
+        Access::Machine,
+    ),
+    (
         "/authguardian.identity.v1.BootstrapService/CreateFirstAdmin",
         Access::Socket,
     ),
@@ -435,6 +439,38 @@ pub const TABLE: &[(&str, Access)] = &[
     (
         "/authguardian.audit.v1.AuditAdminService/TailEntries",
         Access::Role(Role::Viewer),
+    ),
+    (
+        "/authguardian.audit.v1.AuditAdminService/SearchEntries",
+        Access::Role(Role::Viewer),
+    ),
+    (
+        "/authguardian.audit.v1.AuditAdminService/GetLog",
+        Access::Role(Role::Viewer),
+    ),
+    (
+        "/authguardian.audit.v1.AuditAdminService/VerifyLog",
+        Access::Role(Role::Viewer),
+    ),
+    (
+        "/authguardian.audit.v1.AuditAdminService/ProveInclusion",
+        Access::Role(Role::Viewer),
+    ),
+    (
+        "/authguardian.audit.v1.AuditAdminService/ProveConsistency",
+        Access::Role(Role::Viewer),
+    ),
+    (
+        "/authguardian.audit.v1.AuditAdminService/ExportEntries",
+        Access::Role(Role::Viewer),
+    ),
+    (
+        "/authguardian.audit.v1.AuditAdminService/GetRetention",
+        Access::Role(Role::Viewer),
+    ),
+    (
+        "/authguardian.audit.v1.AuditAdminService/SetRetention",
+        Access::Role(Role::Admin),
     ),
 ];
 

@@ -4,13 +4,13 @@ use authguardian_proto::budgets::v1 as pb;
 use time::OffsetDateTime;
 
 use crate::{
-    budgets::{Account, Amount, Budget, Held, Numbered, Span, State, Terms, View, Window},
+    budgets::{Account, Amount, Awaited, Budget, Held, Numbered, Span, State, Terms, View, Window},
     error::{Error, Result},
     grpc::convert::{parse, parse_optional, position, timestamp},
 };
 
 pub(super) fn budget(budget: Budget) -> pb::Budget {
-    let terms = budget.terms;
+    let (state, hold, terms) = (state(&budget), budget.hold, budget.terms);
     pb::Budget {
         task_id: budget.task.to_string(),
         unit: terms.unit,
@@ -24,8 +24,10 @@ pub(super) fn budget(budget: Budget) -> pb::Budget {
         thresholds: terms.thresholds,
         owner: terms.owner,
         spenders: terms.spenders,
-        state: state(budget.state).into(),
+        state: state.into(),
         created_at: Some(timestamp(budget.created_at)),
+        held_since: hold.map(|hold| timestamp(hold.since)),
+        held_as_of: hold.map(|hold| timestamp(hold.as_of)),
     }
 }
 
@@ -39,8 +41,9 @@ fn window(window: Window) -> pb::Window {
     }
 }
 
-fn state(state: State) -> pb::State {
-    match state {
+fn state(budget: &Budget) -> pb::State {
+    match budget.state {
+        State::Active | State::Frozen if budget.is_held() => pb::State::Held,
         State::Active => pb::State::Active,
         State::Frozen => pb::State::Frozen,
         State::Closed => pb::State::Closed,
@@ -89,7 +92,15 @@ pub(super) fn view(view: View) -> pb::GetBudgetResponse {
         account: Some(account(&view.account, view.window, view.suspense())),
         slices: view.slices.iter().map(slice).collect(),
         position: view.position.map(position),
+        awaited: view.awaited.iter().map(awaited).collect(),
         budget: Some(budget(view.budget)),
+    }
+}
+
+fn awaited(awaited: &Awaited) -> pb::AwaitedMachine {
+    pb::AwaitedMachine {
+        machine_id: awaited.machine.to_string(),
+        remembers_since: awaited.remembers_since.map(timestamp),
     }
 }
 

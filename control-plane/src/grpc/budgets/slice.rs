@@ -4,18 +4,23 @@ use std::collections::HashSet;
 
 use authguardian_proto::{
     budgets::v1::{
-        ExchangeRequest, ExchangeResponse, SliceAnswer, SliceReport,
+        self as pb, ExchangeRequest, ExchangeResponse, SliceAnswer, SliceReport,
         slice_service_server::SliceService,
     },
     ids::{MachineId, TaskId},
 };
+use prost_types::Timestamp;
+use time::OffsetDateTime;
 use tonic::{Request, Response, Status};
 
 use super::message;
 use crate::{
-    budgets::{Answer, Ask, Budget, Budgets, Exchange, MAX_AMOUNT, Report, Told},
+    budgets::{Answer, Ask, Budget, Budgets, Exchange, MAX_AMOUNT, Memory, Recall, Report, Told},
     error::{Error, Result},
-    grpc::{auth, convert::parse},
+    grpc::{
+        auth,
+        convert::{self, parse, timestamp},
+    },
 };
 
 /// Most slices of one exchange.
@@ -45,14 +50,17 @@ impl SliceService for SliceFace {
             .iter()
             .map(|(_, report)| report.ask)
             .collect();
-        let told = self.0.exchange(exchange).await?;
+        let heard = self.0.exchange(exchange).await?;
         let asks = asked.into_iter().chain(std::iter::repeat(Ask::default()));
-        let slices = told
+        let slices = heard
+            .slices
             .into_iter()
             .zip(asks)
             .map(|(told, ask)| answer(told, ask));
         Ok(Response::new(ExchangeResponse {
             slices: slices.collect(),
+            time: Some(timestamp(heard.time)),
+            recall: heard.recall.map(recall),
         }))
     }
 }
@@ -85,6 +93,10 @@ fn read(machine: MachineId, message: &ExchangeRequest) -> Result<Exchange> {
         journal: message.journal.cast_signed(),
         reports,
         complete: message.complete,
+        memory: Memory {
+            since: time("remembers_since", message.remembers_since)?,
+            recalled: time("recalled", message.recalled)?,
+        },
     })
 }
 
@@ -116,8 +128,23 @@ fn report(at: usize, message: &SliceReport) -> Result<(TaskId, Report)> {
             needed: message.needed,
         },
         ends: message.ends,
+        window: time(&named("window_begins"), message.window_begins)?,
     };
     Ok((parse(&named("task_id"), &message.task_id)?, report))
+}
+
+/// A time that may be missing.
+fn time(field: &str, message: Option<Timestamp>) -> Result<Option<OffsetDateTime>> {
+    message
+        .map(|timestamp| convert::time(field, timestamp))
+        .transpose()
+}
+
+fn recall(recall: Recall) -> pb::Recall {
+    pb::Recall {
+        held_since: Some(timestamp(recall.since)),
+        as_of: Some(timestamp(recall.as_of)),
+    }
 }
 
 fn answer(told: Told, ask: Ask) -> SliceAnswer {

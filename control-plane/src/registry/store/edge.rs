@@ -122,6 +122,20 @@ pub(in crate::registry) async fn next_epoch(connection: &mut PgConnection) -> Re
     )
 }
 
+/// Leaves out all numbers below one.
+pub(in crate::registry) async fn skip_epochs(
+    connection: &mut PgConnection,
+    below: i64,
+) -> Result<()> {
+    sqlx::query!(
+        "SELECT setval('registration_epoch', greatest(nextval('registration_epoch'), $1))",
+        below,
+    )
+    .fetch_one(connection)
+    .await?;
+    Ok(())
+}
+
 /// Edges to be judged: live ones last heard before `suspect`, those not gone
 /// last heard before `gone`, and those whose machine counts no more. Passes over
 /// what another transaction holds.

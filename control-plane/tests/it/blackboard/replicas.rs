@@ -283,7 +283,7 @@ async fn a_write_is_taken_once_however_often_it_is_handed_over() {
     let after = rig.app.blackboard.board(&board(EVENTUAL)).await.unwrap();
     assert_eq!(before.position, after.position);
     let entries: i64 =
-        sqlx::query_scalar("SELECT count(*) FROM audit_entry WHERE action = 'blackboard.merge'")
+        sqlx::query_scalar("SELECT count(*) FROM audit_trail WHERE action = 'blackboard.merge'")
             .fetch_one(&mut *rig.app.db.read().await.unwrap())
             .await
             .unwrap();

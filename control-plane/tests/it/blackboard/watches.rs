@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use authguardian_proto::{board::Level, reason::Reason};
 use control_plane::{
+    backup::fence,
     blackboard::{BoardUpdate, Change, ChangeKind, Filter, Watch},
     events::Position,
 };
@@ -188,8 +189,8 @@ async fn a_watch_goes_on_over_a_promotion_and_not_over_what_a_restore_has_undone
             .unwrap();
     }
     next(&mut live, 3).await;
-    // what a promotion looks like from inside: the server is not the one on record
-    sqlx::query("UPDATE installation SET system_identifier = 'another'")
+    // what a promotion looks like from inside: the timeline is not the one on record
+    sqlx::query("UPDATE installation SET timeline = 0")
         .execute(rig.database.pool())
         .await
         .unwrap();
@@ -209,22 +210,33 @@ async fn a_watch_goes_on_over_a_promotion_and_not_over_what_a_restore_has_undone
     let mut again = watch(&rig, Some(old)).await;
     assert_eq!(next(&mut again, 2).await.len(), 2);
 
-    // the epoch began where a backup had been taken: 3 is of another history
-    sqlx::query("UPDATE board_epoch SET revision = 2 WHERE board = 'strong'")
-        .execute(rig.database.pool())
+    // a restore: what it has kept cannot be told from what it has undone
+    let url = rig.config.database.url.expose();
+    let fenced = fence::in_place(url, &rig.app.ambient).await.unwrap();
+    let ended = async {
+        loop {
+            if let Err(error) = live.next().await {
+                break error;
+            }
+        }
+    };
+    let ended = tokio::time::timeout(DEADLINE, ended).await.unwrap();
+    assert_eq!(ended.reason(), Reason::Compacted);
+    let session = rig.agent("after", 800).await;
+    let blackboard = &rig.app.blackboard;
+    for (epoch, revision) in [(1, 3), (2, 4), (2, 1)] {
+        let undone = Position { epoch, revision };
+        let all = Filter::Prefix(String::new());
+        let refused = blackboard.watch(who(&session), board("strong"), all, Some(undone));
+        let refused = refused.await.unwrap_err().reason();
+        assert_eq!(refused, Reason::Compacted, "{undone:?}");
+    }
+    let mut anew = watch(&rig, None).await;
+    rig.write(&session, "strong", write("a", "5"))
         .await
         .unwrap();
-    let undone = Position {
-        epoch: 1,
-        revision: 3,
-    };
-    let all = Filter::Prefix(String::new());
-    let refused = rig
-        .app
-        .blackboard
-        .watch(who(&session), board("strong"), all, Some(undone))
-        .await;
-    assert_eq!(refused.unwrap_err().reason(), Reason::Compacted);
+    let (position, _) = next(&mut anew, 1).await.remove(0);
+    assert_eq!((position.epoch, position.revision), (fenced.epoch, 5));
 }
 
 #[tokio::test]

@@ -2,6 +2,7 @@
 
 mod children;
 mod exchanges;
+mod holds;
 mod ledger;
 mod operators;
 mod windows;
@@ -12,7 +13,8 @@ use authguardian_proto::{
 };
 use control_plane::{
     budgets::{
-        Answer, Ask, Budget, Exchange, NewBudget, NoSlice, Report, Terms, Told, View, Window,
+        Answer, Ask, Budget, Exchange, Memory, NewBudget, NoSlice, Report, Terms, Told, View,
+        Window,
     },
     error::Result,
     identity,
@@ -89,8 +91,9 @@ impl Rig {
                 .map(|(name, report)| (task(name), report))
                 .collect(),
             complete: false,
+            memory: Memory::default(),
         };
-        self.app.budgets.exchange(exchange).await
+        Ok(self.app.budgets.exchange(exchange).await?.slices)
     }
 
     /// Tells of one slice.

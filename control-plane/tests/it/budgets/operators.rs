@@ -264,7 +264,7 @@ async fn every_act_is_in_the_audit_log_and_told_to_machines() {
     budgets.freeze(admin(), task("t"), false).await.unwrap();
     budgets.close(admin(), task("t")).await.unwrap();
     let audited: Vec<String> = sqlx::query_scalar(
-        "SELECT action || ' ' || subject FROM audit_entry WHERE action LIKE 'budget.%' ORDER BY sequence",
+        "SELECT action || ' ' || subject FROM audit_trail WHERE action LIKE 'budget.%' ORDER BY sequence",
     )
     .fetch_all(rig.database.pool())
     .await

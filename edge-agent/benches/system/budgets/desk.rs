@@ -20,6 +20,7 @@ impl Desk {
         let slices = request.slices.iter().map(|report| self.hear(report));
         ExchangeResponse {
             slices: slices.collect(),
+            ..ExchangeResponse::default()
         }
     }
 

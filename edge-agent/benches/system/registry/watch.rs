@@ -108,7 +108,10 @@ async fn begin(edge: &SimulatedEdge) -> Result<Streaming<WatchResponse>> {
         position: None,
     }];
     let watching = EventServiceClient::new(edge.channel.clone())
-        .watch(WatchRequest { after })
+        .watch(WatchRequest {
+            after,
+            ..WatchRequest::default()
+        })
         .await?;
     let mut stream = watching.into_inner();
     let first = stream.message().await?;

@@ -18,12 +18,14 @@ use edge_agent::{
     faces::{Server, Users, guarded},
     freshness::Freshness,
     identity::{self, Store},
+    journal::Journal,
     neighbours::Neighbours,
     peers::Peers,
     slices::Slices,
     trust::Trust,
     upstream::{Feed, Follower, Sessions, Upstream},
     verify::Verifier,
+    witness::Witness,
 };
 use rmcp::{
     ErrorData, RoleServer, ServerHandler,
@@ -126,6 +128,8 @@ async fn core(server: &ServerAddress, join_token: &str, dir: &Path) -> Result<Ar
         peers: Peers::new(trust, shown),
         here: None,
         slices: Slices::open(dir, ambient.clone())?,
+        journal: Journal::open(dir, ambient.clone())?,
+        witness: Witness::open(dir, machine, ambient.clone())?,
     };
     Ok(Core::new(upstream, verifier, rooms, machine, ambient))
 }

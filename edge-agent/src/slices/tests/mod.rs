@@ -5,4 +5,5 @@ mod ends;
 mod exchanges;
 mod kills;
 mod races;
+mod recalls;
 mod stub;

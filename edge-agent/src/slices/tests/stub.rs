@@ -9,11 +9,12 @@ use std::{
 
 use authguardian_proto::{
     budgets::v1::{
-        Account, Budget, ExchangeRequest, ExchangeResponse, SliceAnswer, SliceReport, State,
+        Account, Budget, ExchangeRequest, ExchangeResponse, Recall, SliceAnswer, SliceReport, State,
     },
     ids::{AgentId, RequestId, TaskId},
     reason::{Problem, Reason},
 };
+use prost_types::Timestamp;
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 
@@ -165,6 +166,10 @@ pub(super) struct Control {
     desks: Mutex<BTreeMap<String, Desk>>,
     pub(super) heard: Mutex<Vec<ExchangeRequest>>,
     is_away: std::sync::atomic::AtomicBool,
+    /// What it says the time is.
+    pub(super) time: Mutex<Option<Timestamp>>,
+    /// What it asks for until that is told.
+    pub(super) recalls: Mutex<Option<Recall>>,
 }
 
 impl Control {
@@ -206,7 +211,8 @@ impl Control {
                 let open: Vec<u64> = desk.slices.keys().copied().collect();
                 for epoch in open {
                     let given = desk.slices[&epoch];
-                    if given.journal == request.journal && !named(name, epoch) {
+                    let is_open = epoch > desk.over || given.outstanding() > 0;
+                    if is_open && given.journal == request.journal && !named(name, epoch) {
                         let report = SliceReport {
                             task_id: name.clone(),
                             epoch,
@@ -218,7 +224,16 @@ impl Control {
                 }
             }
         }
-        Ok(ExchangeResponse { slices })
+        let time = *self.time.lock().unwrap();
+        Ok(ExchangeResponse {
+            slices,
+            time,
+            recall: self
+                .recalls
+                .lock()
+                .unwrap()
+                .filter(|recall| recall.held_since != request.recalled),
+        })
     }
 }
 
@@ -352,6 +367,12 @@ impl Edge {
                 .collect(),
             ended: ended.map(|ended| format!("{ended:?}")).collect(),
             requests: requests.map(|request| format!("{request:?}")).collect(),
+            past: self
+                .slices
+                .memory()
+                .all()
+                .map(|past| format!("{past:?}"))
+                .collect(),
         }
     }
 }
@@ -369,4 +390,5 @@ pub(super) struct Image {
     open: BTreeMap<String, String>,
     ended: Vec<String>,
     requests: Vec<String>,
+    past: Vec<String>,
 }

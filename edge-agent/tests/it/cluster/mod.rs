@@ -7,6 +7,7 @@ mod following;
 mod layout;
 mod network;
 mod process;
+mod sealing;
 
 use std::{
     fs::File,

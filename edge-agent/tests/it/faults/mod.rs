@@ -21,7 +21,7 @@ use load::Load;
 use record::Record;
 use system::{System, Victim};
 
-const ROUNDS: &str = "AUTHGUARDIAN_FAULT_ROUNDS";
+pub(crate) const ROUNDS: &str = "AUTHGUARDIAN_FAULT_ROUNDS";
 
 /// Acknowledged attempts before the kill, at least; rounds vary it.
 const BEFORE: usize = 150;

@@ -42,7 +42,7 @@ pub(super) struct Change {
     pub(super) grant_id: String,
 }
 
-/// A row of `audit_entry` that tells of a grant.
+/// A row of `audit_trail` that tells of a grant.
 #[derive(Debug, Clone, sqlx::FromRow)]
 pub(super) struct Audit {
     pub(super) action: String,
@@ -78,7 +78,7 @@ impl Record {
             .await?;
         let audit = sqlx::query_as(
             "SELECT action, subject AS grant_id, outcome, request_id, count
-             FROM audit_entry WHERE action IN ('grant.request', 'grant.revoke')",
+             FROM audit_trail WHERE action IN ('grant.request', 'grant.revoke')",
         )
         .fetch_all(&mut connection)
         .await?;

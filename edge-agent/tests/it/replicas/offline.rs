@@ -210,7 +210,7 @@ async fn what_only_higher_levels_keep_and_boards_for_others_are_refused_here_too
     site.mend();
     until_async("the refusal is in the log", async || {
         let noted = sqlx::query_scalar::<_, i64>(
-            "SELECT count(*) FROM audit_entry
+            "SELECT count(*) FROM audit_trail
              WHERE action = 'tool.blackboard_write' AND outcome = 'refused' AND reason = 'PERMISSION_DENIED'",
         );
         let mut connection = control_plane.app.db.read().await.unwrap();

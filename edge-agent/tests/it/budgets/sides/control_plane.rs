@@ -8,7 +8,7 @@ use std::{
 
 use authguardian_proto::ids::MachineId;
 use control_plane::budgets::{
-    self, Account, Amount, Ask, Budget, Held, Plan, State, Terms, Window,
+    self, Account, Amount, Ask, Budget, Held, Hold, Plan, State, Terms, Window,
 };
 use edge_agent::slices::{self, Told};
 use time::OffsetDateTime;
@@ -25,6 +25,11 @@ pub(crate) struct ControlPlane {
     pub(crate) held: Vec<Held>,
     /// The last call of each machine that was taken.
     pub(crate) taken: BTreeMap<MachineId, u64>,
+    /// Which machines have told all that they remember since a hold began, and since when
+    /// they remember.
+    told: BTreeMap<MachineId, (OffsetDateTime, OffsetDateTime)>,
+    /// Of which an operator has said what they spent, in the present hold.
+    words: BTreeSet<MachineId>,
 }
 
 impl ControlPlane {
@@ -48,11 +53,14 @@ impl ControlPlane {
                 recalled_at: None,
                 counted: 0,
                 is_released: false,
+                hold: None,
             },
             lease,
             accounts: BTreeMap::new(),
             held: Vec::new(),
             taken: BTreeMap::new(),
+            told: BTreeMap::new(),
+            words: BTreeSet::new(),
         }
     }
 
@@ -73,9 +81,68 @@ impl ControlPlane {
             let answer = answer.map_err(|refused| format!("{refused}: {told:?}"))?;
             answers.push(heard(&answer));
         }
+        if plan.doubted.is_some() {
+            return Err(format!("{call:?} tells more than is known"));
+        }
         self.keep(plan)?;
-        let call = call.clone();
-        Ok(Some(Reply { call, answers }))
+        self.note_recall(call);
+        let recall = self.budget.hold.filter(|hold| hold.is_open);
+        let told = self.told.get(&call.machine).map(|(told, _)| *told);
+        let recall = recall.filter(|hold| told < Some(hold.since));
+        Ok(Some(Reply {
+            call: call.clone(),
+            answers,
+            at: now,
+            recall: recall.map(|hold| hold.since),
+        }))
+    }
+
+    fn note_recall(&mut self, call: &Call) {
+        if let (Some(told), Some(since)) = (call.recalled, call.remembers_since) {
+            self.told.insert(call.machine, (told, moment(since)));
+        }
+    }
+
+    /// The database is as it was at an earlier time, and is fenced.
+    pub(crate) fn put_back(&mut self, backup: Self, as_of: Duration, now: Duration) {
+        *self = backup;
+        self.budget.hold = Some(Hold {
+            since: moment(now),
+            as_of: moment(as_of),
+            is_open: true,
+        });
+        self.words.clear();
+        for held in self.held.iter_mut().filter(|held| !held.slice.is_closed) {
+            held.is_restored = true;
+        }
+    }
+
+    /// Ends the hold where all of these machines have told.
+    pub(crate) fn release(
+        &mut self,
+        machines: &[MachineId],
+        now: Duration,
+    ) -> Result<(), Violation> {
+        let Some(hold) = self.budget.hold.filter(|hold| hold.is_open) else {
+            return Ok(());
+        };
+        let has_told = |machine: &MachineId| {
+            let told = self.told.get(machine);
+            told.is_some_and(|(told, since)| *told >= hold.since && *since <= hold.as_of)
+        };
+        let mut machines = machines.iter();
+        if machines.all(|machine| has_told(machine) || self.words.contains(machine)) {
+            return self.thaw(now);
+        }
+        Ok(())
+    }
+
+    /// An operator ends the hold.
+    pub(crate) fn thaw(&mut self, now: Duration) -> Result<(), Violation> {
+        let mut plan = self.plan(now);
+        plan.release();
+        self.budget = plan.budget.clone();
+        self.keep(plan)
     }
 
     pub(crate) fn would_take(&self, call: &Call) -> bool {
@@ -95,6 +162,7 @@ impl ControlPlane {
         let mut plan = self.plan(now);
         let is_done = plan.settle(machine, spent).is_ok();
         if is_done {
+            self.words.insert(machine);
             self.keep(plan)?;
         }
         Ok(is_done)
@@ -131,9 +199,24 @@ impl ControlPlane {
             accounts,
             held: self.held.clone(),
             barred: BTreeSet::new(),
+            late: self.late(),
+            doubted: None,
             movements: Vec::new(),
             is_wanted: false,
         }
+    }
+
+    /// Machines that have not told all since the last hold.
+    fn late(&self) -> BTreeSet<MachineId> {
+        let Some(hold) = self.budget.hold else {
+            return BTreeSet::new();
+        };
+        let machines = self.taken.keys().copied();
+        let has_told = |machine: &MachineId| {
+            let told = self.told.get(machine);
+            told.is_some_and(|(told, _)| *told >= hold.since)
+        };
+        machines.filter(|machine| !has_told(machine)).collect()
     }
 
     /// Keeps what was done, where every movement rests on the one before it, and no account
@@ -183,8 +266,20 @@ impl ControlPlane {
 /// By what changes of it.
 impl Hash for ControlPlane {
     fn hash<H: Hasher>(&self, hasher: &mut H) {
-        (self.budget.state.as_str(), self.budget.recalled_at).hash(hasher);
-        (&self.accounts, &self.held, &self.taken).hash(hasher);
+        (
+            self.budget.state.as_str(),
+            self.budget.recalled_at,
+            self.budget.hold,
+        )
+            .hash(hasher);
+        (
+            &self.accounts,
+            &self.held,
+            &self.taken,
+            &self.told,
+            &self.words,
+        )
+            .hash(hasher);
     }
 }
 
@@ -212,6 +307,9 @@ fn report(told: &Told) -> budgets::Report {
             needed: told.needed,
         },
         ends: told.ends,
+        window: told
+            .window
+            .map(|seconds| OffsetDateTime::from_unix_timestamp(seconds).unwrap()),
     }
 }
 
@@ -225,5 +323,6 @@ fn heard(answer: &budgets::Answer) -> slices::Answer {
         lease: answer.lease.try_into().unwrap_or_default(),
         give_back: answer.give_back,
         is_over: answer.is_over,
+        window: answer.window.map(|span| span.begins_at.unix_timestamp()),
     }
 }

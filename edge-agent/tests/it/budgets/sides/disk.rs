@@ -2,24 +2,32 @@
 
 use std::collections::BTreeMap;
 
-use edge_agent::slices::{Kept, Row};
+use edge_agent::slices::{Kept, Past, Row};
 
 /// The lines of a journal that count after a loss of power.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub(super) struct Disk {
     synced: BTreeMap<u64, Kept>,
     written: Vec<Line>,
+    /// Slices that are over.
+    past: BTreeMap<u64, Past>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Line {
     Slice(Kept),
-    Over(u64),
+    Over(u64, Option<Past>),
 }
 
 impl Disk {
     /// Writes what has changed of the slices, and how far one of them is to be used next.
-    pub(super) fn replace(&mut self, before: &[Kept], now: &[Kept], ahead: Option<Row>) {
+    pub(super) fn replace(
+        &mut self,
+        before: &[Kept],
+        now: &[Kept],
+        ahead: Option<Row>,
+        past: Option<Past>,
+    ) {
         for slice in now {
             let ahead = ahead.filter(|row| row.epoch == slice.epoch);
             let mark = ahead.map_or(slice.mark, |row| row.mark.max(slice.mark));
@@ -31,7 +39,7 @@ impl Disk {
         let is_over = |slice: &&Kept| now.iter().all(|other| other.epoch != slice.epoch);
         let over = before.iter().filter(is_over);
         self.written
-            .extend(over.map(|slice| Line::Over(slice.epoch)));
+            .extend(over.map(|slice| Line::Over(slice.epoch, past)));
     }
 
     /// Writes how far a slice may be used.
@@ -58,8 +66,9 @@ impl Disk {
                     let slice = self.marked(slice);
                     self.synced.insert(slice.epoch, slice);
                 }
-                Line::Over(epoch) => {
+                Line::Over(epoch, past) => {
                     self.synced.remove(&epoch);
+                    self.past.extend(past.map(|past| (epoch, past)));
                 }
             }
         }
@@ -78,6 +87,11 @@ impl Disk {
         let same = known.filter(|known| known.report.returned == slice.report.returned);
         slice.mark = same.map_or(slice.mark, |known| known.mark.max(slice.mark));
         slice
+    }
+
+    /// What is remembered of slices that are over.
+    pub(super) fn past(&self) -> BTreeMap<u64, Past> {
+        self.past.clone()
     }
 
     /// What a machine knows after a loss of power: all up to the marks counts as spent.

@@ -4,7 +4,8 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use authguardian_proto::ids::MachineId;
-use edge_agent::slices::{Amount, Answer, Holding, Kept, Row, Stop};
+use edge_agent::slices::{Amount, Answer, Holding, Kept, Past, Report, Row, Stop, Told};
+use time::OffsetDateTime;
 
 use super::{Call, Reply, Violation, disk::Disk, truth::Truth};
 
@@ -27,6 +28,14 @@ pub(crate) struct Machine {
     rows: Vec<Row>,
     /// Something has to be on disk before more is told.
     must_sync: bool,
+    /// Slices that are over.
+    past: BTreeMap<u64, Past>,
+    /// Since when all of them are remembered.
+    pub(crate) since: Option<Duration>,
+    /// All that is remembered is to be told, since a hold; whether it was.
+    recall: Option<(OffsetDateTime, bool)>,
+    /// A slice was given anew that is over.
+    doubts: bool,
 }
 
 impl Machine {
@@ -42,6 +51,11 @@ impl Machine {
             disk: Disk::default(),
             rows: Vec::new(),
             must_sync: false,
+            past: BTreeMap::new(),
+            // each was heard before anything was given
+            since: Some(Duration::ZERO),
+            recall: None,
+            doubts: false,
         }
     }
 
@@ -106,21 +120,59 @@ impl Machine {
         }
         self.calls += 1;
         self.awaits = self.calls;
+        let mut told = self.holding.told(now);
+        let tells_all = self
+            .recall
+            .filter(|(_, is_told)| !is_told)
+            .map(|(since, _)| since);
+        let before = told.len();
+        if tells_all.is_some() || self.doubts {
+            told.extend(self.told_past());
+        }
+        let past = told.len() - before;
         Call {
             machine: self.id,
             journal: self.journal,
             number: self.calls,
             at: now,
-            told: self.holding.told(now),
+            told,
+            past,
+            tells_all,
+            remembers_since: self.since,
+            recalled: self
+                .recall
+                .filter(|(_, is_told)| *is_told)
+                .map(|(since, _)| since),
         }
+    }
+
+    /// Slices that are over, as they are told.
+    fn told_past(&self) -> Vec<Told> {
+        let past = self.past.iter().map(|(epoch, past)| Told {
+            epoch: *epoch,
+            report: Report {
+                granted: past.granted,
+                returned: past.returned,
+                spent: past.spent,
+                reserved: 0,
+            },
+            wanted: 0,
+            needed: 0,
+            ends: true,
+            window: past.window,
+        });
+        past.collect()
     }
 
     /// The last that is told by a process that ends: all that is free is given back.
     pub(crate) fn last_call(&mut self, now: Duration) -> Call {
         let before: Vec<Kept> = self.holding.kept().collect();
         self.must_sync |= self.holding.end().is_some();
-        self.write(&before, None);
+        self.write(&before, None, None);
         let mut call = self.call(now);
+        let past = call.told.split_off(call.told.len() - call.past);
+        (call.past, call.tells_all, call.recalled) = (0, None, None);
+        drop(past);
         call.told.retain(|told| told.epoch > 0);
         for told in &mut call.told {
             (told.wanted, told.needed, told.ends) = (0, 0, true);
@@ -134,16 +186,47 @@ impl Machine {
             return Ok(());
         }
         self.awaits = 0;
-        for (told, answer) in reply.call.told.iter().zip(&reply.answers) {
+        self.since = self.since.or(Some(reply.at));
+        self.hear_recall(reply);
+        self.doubts &= reply.call.past == 0;
+        let told = reply.call.told.len() - reply.call.past;
+        for (told, answer) in reply.call.told[..told].iter().zip(&reply.answers) {
+            if told.epoch == 0 && self.is_over(answer) {
+                continue;
+            }
             let before: Vec<Kept> = self.holding.kept().collect();
             let row = self.holding.hear(told, answer, reply.call.at);
             self.must_sync |= row.is_some();
             let ahead = self.holding.ahead();
-            self.write(&before, ahead);
+            let past = self.holding.past(told, answer, 0);
+            self.past.extend(past.map(|past| (told.epoch, past)));
+            self.write(&before, ahead, past);
             self.rows.extend(ahead);
             self.note_declared(&before, answer);
         }
         self.check()
+    }
+
+    /// Whether a slice is given anew that is over: it is told, and not spent from.
+    fn is_over(&mut self, answer: &Answer) -> bool {
+        let past = self.past.get_mut(&answer.epoch);
+        if let Some(past) = past {
+            *past = past.given_anew(answer.granted);
+            self.doubts = true;
+            return true;
+        }
+        false
+    }
+
+    /// All that is remembered is told, and then that it was.
+    fn hear_recall(&mut self, reply: &Reply) {
+        if let Some((since, is_told)) = &mut self.recall {
+            *is_told |= reply.call.tells_all == Some(*since);
+        }
+        match (self.recall, reply.recall) {
+            (Some((since, _)), Some(asked)) if since == asked => {}
+            (_, asked) => self.recall = asked.map(|since| (since, false)),
+        }
     }
 
     /// The process is killed: the journal knows all that it knew, and is on disk before the
@@ -183,6 +266,7 @@ impl Machine {
         }
         self.journal += 1;
         self.disk = Disk::default();
+        self.since = None;
         self.begin(Vec::new());
     }
 
@@ -217,6 +301,7 @@ impl Machine {
         self.awaits = 0;
         self.rows.clear();
         self.must_sync = false;
+        (self.past, self.recall, self.doubts) = (self.disk.past(), None, false);
     }
 
     fn raise(&mut self, row: Row) {
@@ -228,9 +313,9 @@ impl Machine {
         }
     }
 
-    fn write(&mut self, before: &[Kept], ahead: Option<Row>) {
+    fn write(&mut self, before: &[Kept], ahead: Option<Row>, past: Option<Past>) {
         let now: Vec<Kept> = self.holding.kept().collect();
-        self.disk.replace(before, &now, ahead);
+        self.disk.replace(before, &now, ahead, past);
     }
 
     fn note_use(&mut self, epoch: u64, more: Amount) {

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use authguardian_proto::ids::MachineId;
 use edge_agent::slices::{Answer, Told};
+use time::OffsetDateTime;
 
 pub(super) use control_plane::{ControlPlane, moment};
 pub(super) use machine::Machine;
@@ -29,8 +30,16 @@ pub(super) struct Call {
     pub(super) number: u64,
     /// When it was made, since boot.
     pub(super) at: Duration,
-    /// Of each slice.
+    /// Of each slice, those last that are over.
     pub(super) told: Vec<Told>,
+    /// How many of them are over.
+    pub(super) past: usize,
+    /// All that is remembered is in it, since it was asked for in a hold.
+    pub(super) tells_all: Option<OffsetDateTime>,
+    /// Since when all that is over is remembered.
+    pub(super) remembers_since: Option<Duration>,
+    /// The hold since which all was told, and answered.
+    pub(super) recalled: Option<OffsetDateTime>,
 }
 
 /// What it is answered.
@@ -40,4 +49,8 @@ pub(super) struct Reply {
     pub(super) call: Call,
     /// One for each that was told, in order.
     pub(super) answers: Vec<Answer>,
+    /// When.
+    pub(super) at: Duration,
+    /// The machine is to tell all that it remembers, since this hold.
+    pub(super) recall: Option<OffsetDateTime>,
 }

@@ -18,6 +18,8 @@ pub(super) enum Fault {
     TellsUnwritten,
     /// A report that comes again is added to what was reported.
     CountsTwice,
+    /// A restored database is spent from as if it had forgotten nothing.
+    RestoresUnheld,
 }
 
 impl World {

@@ -51,6 +51,21 @@ proptest! {
     }
 
     #[test]
+    fn nothing_that_was_settled_is_spent_again_after_a_restore(steps in steps(Trouble::Restores)) {
+        prop_assert_eq!(run(Window::None, None, &steps), Ok(()));
+    }
+
+    #[test]
+    fn nothing_is_spent_again_in_a_window_after_a_restore(steps in steps(Trouble::Restores)) {
+        prop_assert_eq!(run(Window::Minute, None, &steps), Ok(()));
+    }
+
+    #[test]
+    fn no_more_is_spent_than_there_is_whatever_fails_and_is_restored(steps in steps(Trouble::Everything)) {
+        prop_assert_eq!(run(Window::None, None, &steps), Ok(()));
+    }
+
+    #[test]
     fn no_more_is_spent_in_a_window_than_there_is(steps in steps(Trouble::All)) {
         prop_assert_eq!(run(Window::Minute, None, &steps), Ok(()));
     }
@@ -74,6 +89,11 @@ fn giving_back_what_is_not_on_disk_is_found() {
 #[test]
 fn a_repeated_report_that_counts_twice_is_found() {
     is_found(Fault::CountsTwice, Trouble::Network);
+}
+
+#[test]
+fn a_restored_database_that_is_not_held_is_found() {
+    is_found(Fault::RestoresUnheld, Trouble::Restores);
 }
 
 /// The world goes through some steps, and comes to rest.

@@ -24,7 +24,8 @@ impl World {
             self.machines[number].pass_over_disk();
         }
         let call = self.machines[number].call(self.now);
-        if !call.told.is_empty() {
+        // after a restore all are heard, whatever they have
+        if !call.told.is_empty() || self.has_restored {
             self.network.push(Message::Call(call));
         }
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use control_plane::budgets::{Amount, Held};
 
 use super::{
-    super::sides::Violation,
+    super::sides::{Violation, moment},
     steps::Step,
     world::{MACHINES, World},
 };
@@ -32,7 +32,25 @@ impl World {
             self.exchange_all(0)?;
             self.now += Duration::from_millis(100);
         }
-        Ok(())
+        self.end_hold()
+    }
+
+    /// All have told; a machine that has lost its disk since the backup cannot, and an operator
+    /// decides.
+    fn end_hold(&mut self) -> Result<(), Violation> {
+        self.release()?;
+        if self.control_plane.budget.is_held() {
+            let as_of = self.control_plane.budget.hold.map(|hold| hold.as_of);
+            let mut machines = self.machines.iter();
+            let remembers = |since: Duration| Some(moment(since)) <= as_of;
+            if machines.all(|machine| machine.since.is_some_and(remembers)) {
+                return Err("all have told, and the hold goes on".to_owned());
+            }
+            self.has_operated = true;
+            self.control_plane.thaw(self.now)?;
+        }
+        self.check()?;
+        self.exchange_all(0)
     }
 
     /// The control plane knows what was spent: exactly, but for what losses of power and
@@ -42,11 +60,19 @@ impl World {
         for machine in &self.machines {
             for (epoch, truth) in &machine.truth {
                 let Some(held) = self.control_plane.slice(machine.id, *epoch) else {
+                    // a slice of which nothing was spent, or the word of an operator
+                    let is_nothing = truth.spent() == 0 || self.has_operated;
+                    if self.has_restored && is_nothing {
+                        continue;
+                    }
                     return Err(format!("{truth:?} is of no slice"));
                 };
                 let reported = held.slice.reported;
                 let known = truth.settled + truth.over;
-                let is_known = if held.journal == machine.journal {
+                let is_known = if held.journal == machine.journal && self.has_restored {
+                    // what an operator had said may be forgotten
+                    reported >= known
+                } else if held.journal == machine.journal {
                     reported == known.max(truth.declared)
                 } else {
                     self.has_operated
@@ -61,6 +87,7 @@ impl World {
                 held.machine == machine.id
                     && held.journal == machine.journal
                     && !held.slice.is_closed
+                    && !held.is_restored
             });
             let window = self.control_plane.window(self.now);
             if let Some(held) = over.find(|held| held.window != window) {
@@ -95,14 +122,15 @@ impl World {
         ))
     }
 
-    /// What lost disks held in the present window.
+    /// What lost disks held in the present window, and slices that nobody knows of any more.
     fn lost(&self) -> Amount {
         let window = self.control_plane.window(self.now);
         let is_lost = |held: &&Held| {
             let mut machines = self.machines.iter();
             let is_its = machines
                 .any(|machine| machine.id == held.machine && machine.journal == held.journal);
-            held.window == window && !is_its
+            // of what was restored the machine may never have heard
+            held.window == window && (held.is_restored || !is_its)
         };
         let lost = self.control_plane.held.iter().filter(is_lost);
         lost.map(|held| held.slice.outstanding()).sum()

@@ -43,6 +43,12 @@ pub(super) enum Step {
     Freeze(bool),
     /// An operator asks back what is idle.
     Recall,
+    /// The database is backed up.
+    Backup,
+    /// It is put back to the last backup, and fenced.
+    Restore,
+    /// The control plane looks whether all have told that a hold waits for.
+    EndHold,
 }
 
 /// What can go wrong.
@@ -56,17 +62,23 @@ pub(super) enum Trouble {
     Power,
     /// And disks are lost, operators settle, and agents spend more than they had set aside.
     All,
+    /// As [`Trouble::Power`], and the database is put back to a backup.
+    Restores,
+    /// All of it.
+    Everything,
 }
 
 /// Histories with some trouble in them.
 pub(super) fn steps(trouble: Trouble) -> impl Strategy<Value = Vec<Step>> {
-    let most_spent = if trouble == Trouble::All { 105 } else { 100 };
+    let loses = matches!(trouble, Trouble::All | Trouble::Everything);
+    let most_spent = if loses { 105 } else { 100 };
     let is = |least: Trouble| u32::from(trouble >= least);
     let step = prop_oneof![
         40 => usual(most_spent),
         4 * is(Trouble::Kills) => killing(),
         2 * is(Trouble::Power) => losing_power(),
-        2 * is(Trouble::All) => losing(),
+        2 * u32::from(loses) => losing(),
+        3 * is(Trouble::Restores) => restoring(),
     ];
     vec(step, 1..120)
 }
@@ -105,6 +117,14 @@ fn killing() -> impl Strategy<Value = Step> {
 
 fn losing_power() -> impl Strategy<Value = Step> {
     (0..MACHINES, 0..4_usize).prop_map(|(machine, lines)| Step::LosePower(machine, lines))
+}
+
+fn restoring() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        2 => Just(Step::Backup),
+        1 => Just(Step::Restore),
+        2 => Just(Step::EndHold),
+    ]
 }
 
 fn losing() -> impl Strategy<Value = Step> {

@@ -31,6 +31,10 @@ pub(super) struct World {
     pub(super) has_overrun: bool,
     /// An operator has settled what a machine held: what that tells later is overdraft.
     pub(super) has_operated: bool,
+    /// The control plane as it was, and when.
+    backup: Option<(ControlPlane, Duration)>,
+    /// It was put back.
+    pub(super) has_restored: bool,
 }
 
 impl World {
@@ -46,6 +50,8 @@ impl World {
             frozen_at: None,
             has_overrun: false,
             has_operated: false,
+            backup: None,
+            has_restored: false,
         }
     }
 
@@ -74,6 +80,9 @@ impl World {
             Step::Operate(machine, percent) => self.operate(machine, percent)?,
             Step::Freeze(is_frozen) => self.freeze(is_frozen),
             Step::Recall => self.control_plane.budget.recalled_at = Some(moment(self.now)),
+            Step::Backup => self.backup = Some((self.control_plane.clone(), self.now)),
+            Step::Restore => self.restore(),
+            Step::EndHold => self.release()?,
         }
         Ok(())
     }
@@ -85,6 +94,10 @@ impl World {
         let Some(epoch) = machine.reserve(amount, self.now) else {
             return Ok(());
         };
+        if self.control_plane.budget.is_held() || self.has_restored && self.has_operated {
+            // it is spent from to the end of its lease, whatever is known of it
+            return Ok(());
+        }
         let slice = self.control_plane.slice(machine.id, epoch);
         let window = self.control_plane.window(self.now);
         if slice.is_none_or(|held| held.slice.is_closed || held.window != window) {
@@ -149,6 +162,27 @@ impl World {
         }
         machine.declare(epoch, spent.unwrap_or(0));
         Ok(())
+    }
+
+    /// A moment passes between what is lost and what comes after it.
+    fn restore(&mut self) {
+        let Some((backup, as_of)) = self.backup.clone() else {
+            return;
+        };
+        self.now += Duration::from_millis(1);
+        if self.has(Fault::RestoresUnheld) {
+            self.control_plane = backup;
+        } else {
+            self.control_plane.put_back(backup, as_of, self.now);
+        }
+        let is_frozen = self.control_plane.budget.state == State::Frozen;
+        self.frozen_at = is_frozen.then(|| self.frozen_at.unwrap_or(self.now));
+        self.has_restored = true;
+    }
+
+    pub(super) fn release(&mut self) -> Result<(), Violation> {
+        let machines: Vec<MachineId> = self.machines.iter().map(|machine| machine.id).collect();
+        self.control_plane.release(&machines, self.now)
     }
 
     fn freeze(&mut self, is_frozen: bool) {

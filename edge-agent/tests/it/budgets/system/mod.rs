@@ -3,6 +3,7 @@
 mod many;
 mod offline;
 mod race;
+mod restored;
 mod shutdown;
 mod site;
 mod steady;

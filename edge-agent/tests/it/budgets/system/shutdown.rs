@@ -1,7 +1,7 @@
 //! Edges that end and are killed, and what their next processes know.
 
 use authguardian_proto::reason::Reason;
-use control_plane::budgets::{Exchange, View};
+use control_plane::budgets::{Exchange, Memory, View};
 use serde_json::json;
 
 use super::site::{Site, comes_to, create, open, settling, view};
@@ -165,6 +165,7 @@ async fn what_an_earlier_process_said_is_not_heard_after_a_later_one() {
             journal: slice.journal,
             reports: Vec::new(),
             complete: false,
+            memory: Memory::default(),
         };
         let refused = control_plane.app.budgets.exchange(late).await.unwrap_err();
         assert_eq!(refused.reason(), Reason::RevisionConflict);
