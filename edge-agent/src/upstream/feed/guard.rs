@@ -9,6 +9,7 @@ use std::{
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
     sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use authguardian_proto::{
@@ -18,12 +19,17 @@ use authguardian_proto::{
     reason::{Problem, Reason},
 };
 use serde::{Deserialize, Serialize};
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
 
 use super::position::PROVED;
 use crate::dial::Gate;
 
 /// The file's name in the data directory.
 const FILE: &str = "followed.json";
+
+/// Between writes of what goes on all the time.
+const EVERY: Duration = Duration::from_secs(1);
 
 /// The field that a control plane names when it finds out by itself.
 const AHEAD: &str = "after";
@@ -86,6 +92,8 @@ pub struct Guard {
     file: Option<PathBuf>,
     gate: Gate,
     state: Mutex<State>,
+    /// Something changed that is to be kept at once: an epoch, or a verdict.
+    is_urgent: Notify,
 }
 
 impl Guard {
@@ -137,6 +145,7 @@ impl Guard {
             file,
             gate,
             state: Mutex::new(state),
+            is_urgent: Notify::new(),
         }
     }
 
@@ -153,9 +162,13 @@ impl Guard {
         };
         let (at, mut state) = (At::from(position), self.state());
         let followed = &mut state.kept.followed;
-        if followed.get(stream).is_none_or(|known| *known < at) {
+        let known = followed.get(stream).copied();
+        if known.is_none_or(|known| known < at) {
             followed.insert(stream.to_owned(), at);
             state.is_saved = false;
+        }
+        if known.is_none_or(|known| known.epoch < at.epoch) {
+            self.is_urgent.notify_one();
         }
     }
 
@@ -172,6 +185,7 @@ impl Guard {
         if state.kept.behind.as_ref().is_some_and(fenced) {
             state.kept.behind = None;
             state.is_saved = false;
+            self.is_urgent.notify_one();
         }
         if let Some(behind) = &state.kept.behind {
             return Err(self.refuse(behind.problem()));
@@ -210,15 +224,28 @@ impl Guard {
     }
 
     fn refuse(&self, problem: Problem) -> Problem {
+        self.is_urgent.notify_one();
         if self.gate.close(problem.clone()) {
             tracing::error!(detail = problem.detail, "the control plane is not believed");
         }
         problem
     }
 
+    /// Keeps what changes until told to stop, about once a second.
+    pub(super) async fn keep_saving(&self, stop: &CancellationToken) {
+        while !stop.is_cancelled() {
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = self.is_urgent.notified() => {}
+                () = tokio::time::sleep(EVERY) => {}
+            }
+            self.save().await;
+        }
+    }
+
     /// Keeps what has changed since it was kept last; what cannot be written is
     /// tried again with the next.
-    pub(super) async fn save(&self) {
+    async fn save(&self) {
         let Some(file) = self.file.clone() else {
             return;
         };

@@ -133,8 +133,9 @@ impl Feed {
     /// Fills the feed until told to stop.
     pub async fn run(self, channel: Channel, stop: CancellationToken) {
         let follow = self.keep_following(channel.clone(), &stop);
-        tokio::join!(follow, self.keep_proving(channel, &stop));
-        self.guard.save().await;
+        let prove = self.keep_proving(channel, &stop);
+        // beside the rest: a disk that is slow makes nothing stale
+        tokio::join!(follow, prove, self.guard.keep_saving(&stop));
     }
 
     async fn keep_following(&self, channel: Channel, stop: &CancellationToken) {
@@ -189,9 +190,12 @@ impl Feed {
         if self.followed().lacks_some() {
             self.take_up(client).await;
         }
+        // one lock at a time
+        let after = self.followed().request();
+        let seen = self.followed().seen();
         let request = WatchRequest {
-            after: self.followed().request(),
-            seen: self.followed().seen(),
+            after,
+            seen,
             from_client: false,
         };
         let opening = in_time(SILENCE, async {
@@ -271,8 +275,6 @@ impl Feed {
         if let Some(head) = followed.position(EventLog::STREAM) {
             self.events.begin_anew(head);
         }
-        // it may be another epoch: first it is kept, then relied on
-        self.guard.save().await;
         Ok(())
     }
 

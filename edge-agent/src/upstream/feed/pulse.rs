@@ -27,7 +27,6 @@ impl Feed {
                 () = stop.cancelled() => return,
                 asked = self.ask(&mut client) => asked,
             };
-            self.guard.save().await;
             let pause = match asked {
                 Ok(()) => EVERY,
                 Err(problem) => {

@@ -8,7 +8,7 @@ use std::{
 
 use authguardian_proto::ids::MachineId;
 use control_plane::budgets::{
-    self, Account, Amount, Ask, Budget, Held, Hold, Plan, State, Terms, Window,
+    self, Account, Amount, Ask, Budget, Held, Hold, Kind, Plan, State, Terms, Window,
 };
 use edge_agent::slices::{self, Told};
 use time::OffsetDateTime;
@@ -224,7 +224,13 @@ impl ControlPlane {
     fn keep(&mut self, plan: Plan) -> Result<(), Violation> {
         let mut accounts = self.accounts.clone();
         for movement in &plan.movements {
-            let fresh = || Account::new(self.budget.terms.total);
+            // a window of which nothing was known begins with nothing
+            let total = if movement.kind == Kind::Created {
+                0
+            } else {
+                self.budget.terms.total
+            };
+            let fresh = || Account::new(total);
             let account = accounts.entry(movement.window).or_insert_with(fresh);
             if movement.before != *account {
                 return Err(format!("{account:?} was moved by {movement:?}"));
