@@ -88,7 +88,7 @@ pub(super) async fn end_matching(
 }
 
 /// Ends every grant that was given before, in a transaction of whoever knows
-/// why; as [`end_matching`] it takes the head of `grants`. Returns how many were
+/// why; as `end_matching` it takes the head of `grants`. Returns how many were
 /// active.
 ///
 /// # Errors
