@@ -126,11 +126,12 @@ pub async fn end_and_begin(
     epoch: i64,
 ) -> Result<()> {
     let now = ambient.clock.now();
-    let old = store::log::current(connection).await?;
+    // a sealer that is at work is waited for: the head is the last one
+    let old = store::log::lock_current(connection).await?;
     store::log::end(connection, now).await?;
     let origin = origin(ambient, trust_domain);
     store::log::begin(connection, &origin, epoch, now).await?;
-    if let Some(old) = old {
+    if let Some((old, _)) = old {
         let named = Entry::ok(Context::system(), "audit.continue", old.name());
         append(connection, now, &[named]).await?;
     }

@@ -376,13 +376,13 @@ mod tests {
             for part in [&format!("{epoch}.400"), "5.450", "restore --in-place"] {
                 assert!(refused.detail.contains(part), "{}", refused.detail);
             }
-            assert!(guard.gate.close(refused).eq(&false), "it was closed");
+            assert!(!guard.gate.close(refused), "it was open");
             // also when it has come further than what was lost
             judge(&guard, epoch, 500, 0).unwrap_err();
             // the restore before the backup was made is none since
             judge(&guard, epoch, 500, 5).unwrap_err();
             judge(&guard, 1_700_000_000, 401, 1_700_000_000).unwrap();
-            assert!(!guard.gate.open(), "it was opened");
+            assert!(!guard.gate.open(), "it was closed");
             follow(&guard, 1_700_000_000, 401);
             judge(&guard, 1_700_000_000, 401, 1_700_000_000).unwrap();
         }
