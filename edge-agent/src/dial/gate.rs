@@ -1,15 +1,17 @@
 //! What may pass to a control plane that is not believed: only what finds out
-//! whether it can be again.
+//! whether it can be again, and what keeps this machine able to.
 
 use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
 use authguardian_proto::reason::Problem;
 
-/// Services that nothing is changed or decided by.
-const ALWAYS: [&str; 2] = [
+/// Services that nothing is changed or decided by, and the call without which
+/// the machine would be locked out for good once its certificate has ended.
+const ALWAYS: [&str; 3] = [
     "/authguardian.events.v1.EventService/",
     "/grpc.health.v1.Health/",
+    "/authguardian.identity.v1.EnrolmentService/RenewCertificate",
 ];
 
 /// Whether calls pass; clones are the same one.
@@ -55,6 +57,9 @@ mod tests {
         ] {
             assert!(gate.refuses(path).is_none(), "{path}");
         }
+        let enrolment = |call| format!("/authguardian.identity.v1.EnrolmentService/{call}");
+        assert!(gate.refuses(&enrolment("RenewCertificate")).is_none());
+        assert!(gate.refuses(&enrolment("GetOwnMachine")).is_some());
         assert!(gate.open());
         assert!(!gate.open());
         assert!(gate.refuses(validate).is_none());

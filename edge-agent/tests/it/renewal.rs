@@ -4,11 +4,11 @@ use std::{collections::BTreeSet, path::Path};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use control_plane::clock::{Clock, SystemClock};
-use serde_json::Value;
+use serde_json::{Value, json};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 use crate::{
-    edge::{Edge, Killed, Launch, command, content, output},
+    edge::{Edge, Killed, Launch, asking, command, content, output},
     held::Held,
     proxy::Proxy,
     rig::ControlPlane,
@@ -114,6 +114,30 @@ async fn an_edge_whose_certificate_has_ended_renews_it_and_goes_on() {
     assert_eq!(edge.client(&api_key).granted().await.0["score"], 570);
     let refused = control_plane.calls("identity.v1.EnrolmentService/Join");
     assert_eq!(refused, 0, "nobody has joined again");
+}
+
+#[tokio::test]
+async fn an_edge_that_believes_no_control_plane_renews_its_certificate_nevertheless() {
+    let control_plane = renewing_at_once().await;
+    let api_key = control_plane.api_key(&["data_analyst"], false).await;
+    let edge = Edge::start(&control_plane, "host").await;
+    let followed = edge.dir.path().join("followed.json");
+    until("it is remembered what was followed", || followed.exists()).await;
+    let killed = edge.kill().await;
+    let mut kept: Value = serde_json::from_slice(&content(&followed)).unwrap();
+    kept["behind"] = json!({"epoch": u64::MAX, "detail": "put back"});
+    std::fs::write(&followed, kept.to_string()).unwrap();
+    let before = content(&killed.identity());
+    let edge = killed.run_unready().await;
+    is_renewed(&edge, &before).await;
+    let client = edge.client(&api_key);
+    let (_, body) = client
+        .try_call("request_permission", asking("data_analyst"))
+        .await;
+    assert_eq!(
+        (&body["reason"], &body["detail"]),
+        (&json!("UNAVAILABLE"), &json!("put back"))
+    );
 }
 
 /// What was found on disk of a renewal that was interrupted.
