@@ -2,8 +2,8 @@
 //! locally and forwards what it cannot answer itself over mTLS.
 //!
 //! Who may import whom: `faces → mcp → core → {limits slices verify agents neighbours gossip peers endpoints
-//! upstream identity replica journal witness}`, which never import each other; `freshness`, `dial`, `trust`, `clock`, `config`
-//! and `tail` stand below all of them.
+//! upstream identity replica journal witness}`, which never import each other; `freshness`, `dial`, `trust`, `clock`, `config`,
+//! `files` and `tail` stand below all of them.
 
 pub mod agents;
 pub mod app;
@@ -14,6 +14,7 @@ pub mod core;
 pub mod dial;
 pub mod endpoints;
 pub mod faces;
+mod files;
 pub mod freshness;
 pub mod gossip;
 pub mod identity;

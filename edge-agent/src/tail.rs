@@ -1,12 +1,8 @@
-//! A file that is appended to, for its owner alone, and what makes it last.
+//! A file that is appended to, line by line.
 
-use std::{
-    fs::{File, OpenOptions},
-    io,
-    os::unix::fs::{FileExt, OpenOptionsExt},
-    path::Path,
-    sync::Arc,
-};
+use std::{fs::File, io, os::unix::fs::FileExt, sync::Arc};
+
+use serde::Serialize;
 
 /// A file that is appended to.
 #[derive(Debug)]
@@ -65,24 +61,75 @@ impl Tail {
     }
 }
 
-/// For writing; made for the owner alone where it is missing.
-pub(crate) fn private() -> OpenOptions {
-    let mut options = OpenOptions::new();
-    options.write(true).create(true).mode(0o600);
-    options
+/// A line that nobody wrote.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("line {line}: {what}")]
+pub(crate) struct Damage {
+    /// From 1.
+    pub(crate) line: usize,
+    /// What was expected there.
+    pub(crate) what: String,
 }
 
-/// A name lasts as what is in the file does.
+/// Appends a record as one line of JSON.
+pub(crate) fn write_line(record: &impl Serialize, buffer: &mut Vec<u8>) {
+    // writing to memory does not fail, and there is nothing in records that is not JSON
+    let _ = serde_json::to_writer(&mut *buffer, record);
+    buffer.push(b'\n');
+}
+
+/// Hands on each whole line without its end, from number 0 on, until one is refused. The last
+/// line of a process that was killed may not be whole, and is not handed on. How many bytes
+/// were taken.
 ///
 /// # Errors
-/// When it may not last.
-pub(crate) fn sync_dir(dir: &Path) -> io::Result<()> {
-    File::open(dir)?.sync_all()
+/// Where it was refused.
+pub(crate) fn read_lines<'a>(
+    content: &'a [u8],
+    mut take: impl FnMut(usize, &'a [u8]) -> Result<(), String>,
+) -> Result<u64, Damage> {
+    let mut taken = 0;
+    for (at, line) in content.split_inclusive(|byte| *byte == b'\n').enumerate() {
+        let Some(text) = line.strip_suffix(b"\n") else {
+            break;
+        };
+        take(at, text).map_err(|what| Damage { line: at + 1, what })?;
+        taken += u64::try_from(line.len()).unwrap_or(u64::MAX);
+    }
+    Ok(taken)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs::OpenOptions;
+
     use super::*;
+    use crate::files::private;
+
+    #[test]
+    fn whole_lines_are_read_up_to_one_that_is_refused() {
+        let mut lines = Vec::new();
+        for number in [1, 2] {
+            write_line(&number, &mut lines);
+        }
+        assert_eq!(lines, b"1\n2\n");
+        let read = |content: &[u8], refused: Option<usize>| {
+            let mut read = Vec::new();
+            let taken = read_lines(content, |at, text| {
+                read.push(String::from_utf8(text.to_vec()).unwrap());
+                (Some(at) != refused).then_some(()).ok_or("no".to_owned())
+            });
+            (taken, read.concat())
+        };
+        assert_eq!(read(b"", None), (Ok(0), String::new()));
+        assert_eq!(read(b"1\n2\n3", None), (Ok(4), "12".to_owned()));
+        let damage = Damage {
+            line: 2,
+            what: "no".into(),
+        };
+        assert_eq!(damage.to_string(), "line 2: no");
+        assert_eq!(read(b"1\n2\n3\n", Some(1)), (Err(damage), "12".to_owned()));
+    }
 
     #[test]
     fn what_stands_after_the_end_goes_before_something_is_appended() {

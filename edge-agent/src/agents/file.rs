@@ -1,15 +1,11 @@
 //! `agents.json`: the agents of this edge, for its next start.
 
-use std::{
-    fs::{self, File, OpenOptions},
-    io::{self, Write},
-    os::unix::fs::OpenOptionsExt,
-    path::Path,
-};
+use std::{io, path::Path};
 
 use serde::{Deserialize, Serialize};
 
 use super::Registered;
+use crate::files;
 
 #[derive(Deserialize)]
 struct Kept {
@@ -23,9 +19,8 @@ struct Keeping<'a> {
 
 /// What the file says; nothing where there is none.
 pub(super) fn load(path: &Path) -> io::Result<Vec<Registered>> {
-    let text = match fs::read(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        read => read?,
+    let Some(text) = files::read(path)? else {
+        return Ok(Vec::new());
     };
     let kept: Kept = serde_json::from_slice(&text)?;
     Ok(kept.agents)
@@ -33,14 +28,5 @@ pub(super) fn load(path: &Path) -> io::Result<Vec<Registered>> {
 
 /// Replaces the file whole, so that a crash leaves the old or the new one.
 pub(super) fn store(path: &Path, agents: &[Registered]) -> io::Result<()> {
-    let beside = path.with_extension("new");
-    let mut file: File = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(&beside)?;
-    file.write_all(&serde_json::to_vec(&Keeping { agents })?)?;
-    drop(file);
-    fs::rename(beside, path)
+    files::replace(path, &serde_json::to_vec(&Keeping { agents })?)
 }

@@ -1,6 +1,12 @@
 //! Putting the edge together and running it.
 
-use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    io,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use arc_swap::ArcSwap;
 use authguardian_proto::{
@@ -168,7 +174,7 @@ pub async fn run<H: ServerHandler>(
     let verifier = Verifier::new(freshness.clone());
     let sessions = sessions(config, &channel, &ambient, &freshness);
     let changed = Arc::new(Notify::new());
-    let slices = open_slices(config, &ambient).await?;
+    let slices = opened(config, &ambient, Slices::open).await?;
     let followers: Vec<Arc<dyn Follower>> = vec![
         Arc::new(VerifierFollower(verifier.clone())),
         Arc::new(CertificateFollower(changed.clone())),
@@ -176,8 +182,11 @@ pub async fn run<H: ServerHandler>(
         Arc::new(BudgetFollower(slices.clone())),
         sessions.clone(),
     ];
-    let guard = Guard::open(&config.data.dir, identity.machine_id, channel.gate());
-    let guard = guard.map_err(RunError::Followed)?;
+    let (id, gate) = (identity.machine_id, channel.gate());
+    let guard = opened(config, &ambient, move |dir, _| {
+        Guard::open(dir, id, gate).map_err(RunError::Followed)
+    });
+    let guard = guard.await?;
     let feed = Feed::new(ambient.clone(), freshness, identity.machine_id, followers).guarded(guard);
     let upstream = Upstream::new(channel.clone(), ambient.clone(), sessions, feed.clone());
     let mut hearing = among_peers.hearing(config, &verifier, &ambient);
@@ -315,11 +324,19 @@ async fn rooms(
     machine: MachineId,
 ) -> Result<Rooms, RunError> {
     let file = config.data.dir.join("agents.json");
+    let journal = opened(config, ambient, |dir, ambient| {
+        Journal::open(dir, ambient).map_err(RunError::Journal)
+    });
+    let journal = journal.await?;
+    let witness = opened(config, ambient, move |dir, ambient| {
+        Witness::open(dir, machine, ambient).map_err(RunError::Witness)
+    });
+    let witness = witness.await?;
     Ok(Rooms {
         here: open_replica(config, machine, ambient).await?.map(Here::new),
         slices,
-        journal: open_journal(config, ambient).await?,
-        witness: open_witness(config, machine, ambient).await?,
+        journal,
+        witness,
         agents: Arc::new(Agents::open(file, ambient.clock.since_boot())),
         neighbours: among_peers.neighbours.clone(),
         peers: among_peers.peers.clone(),
@@ -341,50 +358,26 @@ async fn open_replica(
         cache_bytes: usize::try_from(settings.cache_bytes).unwrap_or(usize::MAX),
         ..replica::Limits::default()
     };
-    let (dir, ambient) = (config.data.dir.clone(), ambient.clone());
     // the whole file is read where the last process was killed
-    let opening = move || Replica::open(&dir, machine, limits, ambient);
-    let opened = tokio::task::spawn_blocking(opening).await;
-    let opened = opened.map_err(|source| RunError::System {
-        what: "cannot open the replica of boards",
-        source: io::Error::other(source),
-    })?;
-    Ok(Some(opened?))
+    let opening = opened(config, ambient, move |dir, ambient| {
+        Replica::open(dir, machine, limits, ambient)
+    });
+    opening.await.map(Some)
 }
 
-async fn open_slices(config: &Config, ambient: &Ambient) -> Result<Arc<Slices>, RunError> {
-    let (dir, ambient) = (config.data.dir.clone(), ambient.clone());
-    let opening = move || Slices::open(&dir, ambient);
-    let opened = tokio::task::spawn_blocking(opening).await;
-    let opened = opened.map_err(|source| RunError::System {
-        what: "cannot open the slices of budgets",
-        source: io::Error::other(source),
-    })?;
-    Ok(opened?)
-}
-
-async fn open_journal(config: &Config, ambient: &Ambient) -> Result<Arc<Journal>, RunError> {
-    let (dir, ambient) = (config.data.dir.clone(), ambient.clone());
-    let opening = move || Journal::open(&dir, ambient);
-    let opened = tokio::task::spawn_blocking(opening).await;
-    opened
-        .map_err(io::Error::other)
-        .flatten()
-        .map_err(RunError::Journal)
-}
-
-async fn open_witness(
+/// Opens something among what the edge keeps, which waits for the disk.
+async fn opened<T: Send + 'static, E: Into<RunError> + Send + 'static>(
     config: &Config,
-    machine: MachineId,
     ambient: &Ambient,
-) -> Result<Arc<Witness>, RunError> {
+    open: impl FnOnce(&Path, Ambient) -> Result<T, E> + Send + 'static,
+) -> Result<T, RunError> {
     let (dir, ambient) = (config.data.dir.clone(), ambient.clone());
-    let opening = move || Witness::open(&dir, machine, ambient);
-    let opened = tokio::task::spawn_blocking(opening).await;
-    opened
-        .map_err(io::Error::other)
-        .flatten()
-        .map_err(RunError::Witness)
+    let opening = tokio::task::spawn_blocking(move || open(&dir, ambient));
+    let opened = opening.await.map_err(|source| RunError::System {
+        what: "cannot open what the edge keeps",
+        source: io::Error::other(source),
+    })?;
+    opened.map_err(Into::into)
 }
 
 /// The machine's identity, got now where a join token was given.

@@ -22,7 +22,7 @@ use zeroize::Zeroizing;
 use super::{Failure, edge::Edge};
 use crate::{
     clock::Ambient,
-    identity::{make_private_dir, write_private},
+    files::{make_private_dir, replace},
 };
 
 /// A kept session is renewed when it was got longer ago; it lives for fifteen
@@ -188,7 +188,7 @@ pub(super) fn store(path: &Path, kept: &Kept) -> Result<(), Failure> {
     let written = path
         .parent()
         .map_or(Ok(()), make_private_dir)
-        .and_then(|()| write_private(path, text.as_bytes()));
+        .and_then(|()| replace(path, text.as_bytes()));
     written.map_err(|error| Failure::other(format!("cannot write `{}`: {error}", path.display())))
 }
 

@@ -43,10 +43,19 @@ impl Core {
 
     /// Sends what is closed.
     async fn ship_closed(&self) -> bool {
-        while let Some(batch) = self.journal.next().await {
+        loop {
+            let batch = match self.journal.next().await {
+                Ok(Some(batch)) => batch,
+                Ok(None) => return true,
+                Err(_) => return false,
+            };
             let message = self.journal.message(&batch);
             match self.upstream.report_calls(message).await {
-                Ok(written) => self.journal.written(batch, written).await,
+                Ok(written) => {
+                    if !self.journal.written(batch, written).await {
+                        return false;
+                    }
+                }
                 Err(problem) if is_for_good(&problem) => {
                     tracing::error!(reason = %problem.reason, detail = problem.detail, field = problem.field, calls = batch.len(),
                         "a part of the journal of calls was refused and is given up");
@@ -58,7 +67,6 @@ impl Core {
                 }
             }
         }
-        true
     }
 }
 

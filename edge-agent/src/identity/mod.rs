@@ -22,7 +22,6 @@ mod step;
 mod store;
 mod verifier;
 
-pub(crate) use files::{make_private_dir, write_private};
 pub use join::{JoinError, join};
 pub use renew::Renewal;
 pub use store::{Store, StoreError};

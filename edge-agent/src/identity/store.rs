@@ -63,7 +63,7 @@ impl Store {
             path: dir.clone(),
             source,
         };
-        files::make_private_dir(&dir).map_err(failed)?;
+        crate::files::make_private_dir(&dir).map_err(failed)?;
         let lock = File::create(dir.join("lock")).map_err(failed)?;
         match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => Ok(Self { dir, _lock: lock }),
@@ -84,7 +84,7 @@ impl Store {
     /// also after a crash, until [`Store::adopt`] or [`Store::stage`].
     pub(super) fn pending_key(&self) -> Result<MachineKey, StoreError> {
         let path = self.dir.join("pending.key");
-        if let Some(der) = files::read(&path).map_err(|source| self.failed(&path, source))? {
+        if let Some(der) = crate::files::read(&path).map_err(|source| self.failed(&path, source))? {
             return Ok(MachineKey::from_pkcs8(der));
         }
         let key = MachineKey::generate()?;
@@ -134,7 +134,7 @@ impl Store {
 
     fn read(&self, name: &str) -> Result<Option<Identity>, StoreError> {
         let path = self.dir.join(name);
-        match files::read(&path).map_err(|source| self.failed(&path, source))? {
+        match crate::files::read(&path).map_err(|source| self.failed(&path, source))? {
             None => Ok(None),
             Some(json) => record::read(&json)
                 .map(Some)
@@ -143,7 +143,7 @@ impl Store {
     }
 
     fn write(&self, path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
-        files::write_private(path, bytes).map_err(|source| self.failed(path, source))
+        files::replace(path, bytes).map_err(|source| self.failed(path, source))
     }
 
     #[expect(clippy::unused_self, reason = "reads as a step of the store")]

@@ -9,6 +9,7 @@ use authguardian_proto::{
 use uuid::Uuid;
 
 use super::record::{FORMAT, Head, Kind, Record};
+use crate::tail::{Damage, read_lines};
 
 /// The calls of one file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,15 +39,6 @@ pub(super) struct Replayed {
     pub(super) batch: Option<Batch>,
     /// What nobody wrote; all from there on is not read.
     pub(super) damage: Option<Damage>,
-}
-
-/// A line that no edge wrote.
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error("line {line}: {what}")]
-pub(super) struct Damage {
-    /// From 1.
-    pub(super) line: usize,
-    pub(super) what: String,
 }
 
 impl Batch {
@@ -119,16 +111,11 @@ impl Batch {
     /// Reads a file. The last line of a process that was killed may not be whole.
     pub(super) fn read(content: &[u8]) -> Replayed {
         let mut replayed = Replayed::default();
-        for (at, line) in content.split_inclusive(|byte| *byte == b'\n').enumerate() {
-            let Some(text) = line.strip_suffix(b"\n") else {
-                break;
-            };
-            let record = Record::read(text).map_err(|error| error.to_string());
-            if let Err(what) = record.and_then(|record| replayed.take(record)) {
-                replayed.damage = Some(Damage { line: at + 1, what });
-                break;
-            }
-        }
+        let read = read_lines(content, |_, text| {
+            let record = Record::read(text).map_err(|error| error.to_string())?;
+            replayed.take(record)
+        });
+        replayed.damage = read.err();
         replayed
     }
 }

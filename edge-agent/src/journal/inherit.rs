@@ -5,10 +5,11 @@ use std::io;
 use uuid::Uuid;
 
 use super::{
-    batch::{Batch, Damage, Replayed},
+    batch::{Batch, Replayed},
     files::Files,
     waiting::{Place, Queue, Waiting},
 };
+use crate::tail::Damage;
 
 /// What was left.
 #[derive(Debug, Default)]
@@ -26,7 +27,7 @@ pub(super) struct Inherited {
 /// control plane knows.
 ///
 /// # Errors
-/// When they cannot be listed.
+/// When they cannot be listed, or the last one not be read.
 pub(super) fn inherit(files: &Files) -> io::Result<Inherited> {
     let mut inherited = Inherited::default();
     let mut listed = files.list()?;
@@ -36,7 +37,7 @@ pub(super) fn inherit(files: &Files) -> io::Result<Inherited> {
     while inherited.id.is_none()
         && let Some((sequence, _)) = listed.pop()
     {
-        let batch = read(files, sequence);
+        let batch = read(files, sequence)?;
         inherited.id = batch.as_ref().map(Batch::journal_id);
         match batch {
             Some(batch) if !batch.is_empty() => {
@@ -55,43 +56,49 @@ pub(super) fn inherit(files: &Files) -> io::Result<Inherited> {
     Ok(inherited)
 }
 
-/// Reads a batch. What cannot be read of it is kept aside; `None`: there is nothing to be
-/// sent of it.
-pub(super) fn read(files: &Files, sequence: u64) -> Option<Batch> {
-    let content = files.read(sequence).map_err(|error| error.to_string());
-    let Replayed { batch, damage } = match content.map(|content| Batch::read(&content)) {
-        Ok(Replayed {
-            batch: Some(batch), ..
-        }) if batch.sequence() != sequence => unreadable(format!(
-            "expected number {sequence}, found {}",
-            batch.sequence()
-        )),
-        Ok(replayed) => replayed,
-        Err(what) => unreadable(what),
+/// Reads a batch. What nobody wrote of it is kept aside; `None`: there is nothing to be sent
+/// of it.
+///
+/// # Errors
+/// When it cannot be read, or not be kept aside: what is in it is not known, and stays.
+pub(super) fn read(files: &Files, sequence: u64) -> io::Result<Option<Batch>> {
+    let Some(content) = files.read(sequence)? else {
+        let path = files.path(sequence);
+        tracing::error!(path = %path.display(), "a part of the journal of calls is missing: what ended here then may be missing in the audit log");
+        return Ok(None);
     };
-    if let Some(damage) = damage {
-        set_aside(files, sequence, batch.as_ref(), &damage);
+    let mut replayed = Batch::read(&content);
+    if let Some(found) = replayed.batch.as_ref().map(Batch::sequence)
+        && found != sequence
+    {
+        let what = format!("expected number {sequence}, found {found}");
+        replayed = Replayed {
+            batch: None,
+            damage: Some(Damage { line: 1, what }),
+        };
     }
-    batch
+    let Replayed { batch, damage } = replayed;
+    if let Some(damage) = damage {
+        set_aside(files, sequence, batch.as_ref(), &damage)?;
+    }
+    Ok(batch)
 }
 
 /// Keeps a file aside, and what could be read of it as the batch.
-fn set_aside(files: &Files, sequence: u64, batch: Option<&Batch>, damage: &Damage) {
+fn set_aside(
+    files: &Files,
+    sequence: u64,
+    batch: Option<&Batch>,
+    damage: &Damage,
+) -> io::Result<()> {
     let path = files.path(sequence);
-    let aside = files.set_aside(sequence);
-    let kept_as = aside.as_ref().map(|path| path.display().to_string());
-    tracing::error!(%damage, path = %path.display(), ?kept_as, "a part of the journal of calls cannot be read: what ended here then may be missing in the audit log");
+    let aside = files.set_damaged_aside(sequence)?;
+    tracing::error!(%damage, path = %path.display(), aside = %aside.display(), "a part of the journal of calls is damaged: what ended here then may be missing in the audit log");
     let kept = batch.map_or(Ok(()), |batch| files.replace(sequence, &batch.lines()));
     if let Err(error) = kept {
         tracing::debug!(%error, "what could be read of it is not kept");
     }
-}
-
-fn unreadable(what: String) -> Replayed {
-    Replayed {
-        batch: None,
-        damage: Some(Damage { line: 1, what }),
-    }
+    Ok(())
 }
 
 fn waiting(sequence: u64, bytes: u64) -> Waiting {

@@ -39,7 +39,7 @@ use batch::Now;
 use files::Files;
 use inherit::inherit;
 use state::State;
-use waiting::Place;
+use waiting::{Place, Waiting};
 
 use crate::clock::{self, Ambient};
 
@@ -65,7 +65,8 @@ impl Journal {
     /// Opens the journal in the edge's directory, or makes one; reads and writes files.
     ///
     /// # Errors
-    /// When its files cannot be listed. One that cannot be written goes on in memory.
+    /// When its files cannot be listed, or the last one not be read. One that cannot be
+    /// written goes on in memory.
     pub fn open(dir: &Path, ambient: Ambient) -> io::Result<Arc<Self>> {
         let boot = clock::boot_id().unwrap_or_else(|error| {
             tracing::warn!(%error, "this boot is not told from others: when calls were is told by the wall clock");
@@ -115,8 +116,12 @@ impl Journal {
     }
 
     /// What is to be sent next; `None`: nothing waits.
-    pub async fn next(self: &Arc<Self>) -> Option<Arc<Batch>> {
-        self.on_disk(Self::next_now).await.flatten()
+    ///
+    /// # Errors
+    /// When it cannot be read, which is said in the log: it waits.
+    pub async fn next(self: &Arc<Self>) -> io::Result<Option<Arc<Batch>>> {
+        let reading = self.on_disk(Self::next_now).await;
+        reading.unwrap_or_else(|| Err(io::Error::other("the reading was given up")))
     }
 
     /// As it is sent now.
@@ -125,16 +130,22 @@ impl Journal {
     }
 
     /// What came of sending: `written` is the highest number of its journal that the control
-    /// plane has written; 0: it keeps no journals, and has written the batch.
-    pub async fn written(self: &Arc<Self>, batch: Arc<Batch>, written: u64) {
+    /// plane has written; 0: it keeps no journals, and has written the batch. Whether that
+    /// is an answer: a number below that of the batch is none, and the batch waits.
+    pub async fn written(self: &Arc<Self>, batch: Arc<Batch>, written: u64) -> bool {
+        let sequence = batch.sequence();
+        if written > 0 && written < sequence {
+            tracing::warn!(journal_id = %batch.journal_id(), sequence, written, "the control plane has taken a part of the journal of calls without writing it: it waits");
+            return false;
+        }
         let take = move |journal: &Self| journal.take_written(&batch, written);
-        self.on_disk(take).await;
+        self.on_disk(take).await.is_some()
     }
 
     /// The control plane will never write this batch: it is kept aside.
     pub async fn refused(self: &Arc<Self>, batch: Arc<Batch>) {
         let give_up = move |journal: &Self| {
-            if let Err(error) = journal.files.set_aside(batch.sequence()) {
+            if let Err(error) = journal.files.set_refused_aside(batch.sequence()) {
                 tracing::debug!(%error, "a batch that was refused is not kept aside");
             }
             journal.state().queue.pop();
@@ -170,33 +181,47 @@ impl Journal {
         is_all
     }
 
-    fn next_now(&self) -> Option<Arc<Batch>> {
+    fn next_now(&self) -> io::Result<Option<Arc<Batch>>> {
         loop {
-            let (sequence, is_inherited, place) = {
+            let (sequence, is_inherited) = {
                 let state = self.state();
-                let first = state.queue.first()?;
-                (first.sequence, first.is_inherited, first.place.clone())
+                if let Some(batch) = state.queue.at_hand() {
+                    return Ok(Some(batch.clone()));
+                }
+                match state.queue.first() {
+                    None => return Ok(None),
+                    Some(Waiting {
+                        place: Place::Memory(batch, _),
+                        ..
+                    }) => return Ok(Some(batch.clone())),
+                    Some(first) => (first.sequence, first.is_inherited),
+                }
             };
-            if let Place::Memory(batch, _) = place {
-                return Some(batch);
-            }
             if is_inherited && let Err(error) = self.files.keep(sequence) {
                 tracing::debug!(%error, sequence, "what was left by a process before may not last");
             }
-            match inherit::read(&self.files, sequence) {
-                Some(batch) if !batch.is_empty() => return Some(Arc::new(batch)),
+            match self.read(sequence)? {
+                Some(batch) if !batch.is_empty() => {
+                    let batch = Arc::new(batch);
+                    self.state().queue.set_at_hand(batch.clone());
+                    return Ok(Some(batch));
+                }
                 _ => self.drop_first(sequence),
             }
         }
+    }
+
+    /// Reads a batch that waits.
+    fn read(&self, sequence: u64) -> io::Result<Option<Batch>> {
+        let read = inherit::read(&self.files, sequence);
+        self.state().told_of_reading(read.as_ref().err());
+        read
     }
 
     fn take_written(&self, batch: &Batch, written: u64) {
         let sequence = batch.sequence();
         if written == 0 || written == sequence {
             return self.drop_first(sequence);
-        }
-        if written < sequence {
-            return;
         }
         let (is_inherited, current) = {
             let state = self.state();
@@ -225,7 +250,8 @@ impl Journal {
         for (sequence, place) in own {
             let batch = match place {
                 Place::Memory(batch, _) => Some(Arc::unwrap_or_clone(batch)),
-                Place::Disk(_) => inherit::read(&self.files, sequence),
+                // one that cannot be read now hears again of a higher number once it is sent
+                Place::Disk(_) => self.read(sequence).ok().flatten(),
             };
             let Some(mut batch) = batch else {
                 continue;

@@ -3,6 +3,8 @@
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use crate::tail::write_line;
+
 /// What the files of this kind call themselves.
 pub(super) const FORMAT: u32 = 1;
 
@@ -60,9 +62,7 @@ pub(super) struct Kind {
 impl Record {
     /// Appends the line.
     pub(super) fn write(&self, buffer: &mut Vec<u8>) {
-        // writing to memory does not fail, and there is nothing in it that is not JSON
-        let _ = serde_json::to_writer(&mut *buffer, self);
-        buffer.push(b'\n');
+        write_line(self, buffer);
     }
 
     /// Reads a line.

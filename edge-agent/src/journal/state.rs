@@ -26,6 +26,8 @@ pub(super) struct State {
     pub(super) queue: Queue,
     /// Whether it was said that the journal cannot be written.
     is_failing: bool,
+    /// Whether it was said that what waits cannot be read.
+    is_unreadable: bool,
 }
 
 impl State {
@@ -38,6 +40,7 @@ impl State {
             second: Second::default(),
             queue,
             is_failing: false,
+            is_unreadable: false,
         };
         let written = state.current.write_whole(files);
         state.told(written, files);
@@ -112,6 +115,18 @@ impl State {
         if !self.is_failing {
             self.is_failing = true;
             tracing::warn!(%error, journal = %files.dir().display(), "the journal of calls cannot be written: what is not in the audit log yet is lost with this process");
+        }
+    }
+
+    /// Says once that what waits cannot be read.
+    pub(super) fn told_of_reading(&mut self, unreadable: Option<&io::Error>) {
+        let was_unreadable = std::mem::replace(&mut self.is_unreadable, unreadable.is_some());
+        match unreadable {
+            Some(error) if !was_unreadable => {
+                tracing::error!(%error, "the journal of calls cannot be read: what is in it waits");
+            }
+            None if was_unreadable => tracing::info!("the journal of calls is read again"),
+            _ => {}
         }
     }
 

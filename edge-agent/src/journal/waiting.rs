@@ -21,6 +21,12 @@ const GROWTH: u64 = 2;
 #[derive(Debug)]
 pub(super) struct Queue {
     waiting: VecDeque<Waiting>,
+    /// What all of them take on disk.
+    bytes: u64,
+    /// How many are not on disk for good.
+    in_memory: usize,
+    /// What was read of the first.
+    at_hand: Option<Arc<Batch>>,
     pub(super) max_bytes: u64,
 }
 
@@ -42,10 +48,27 @@ pub(super) enum Place {
     Memory(Arc<Batch>, Option<u64>),
 }
 
+impl Place {
+    /// What it takes on disk, or will.
+    fn bytes(&self) -> u64 {
+        match self {
+            Self::Disk(bytes) | Self::Memory(_, Some(bytes)) => (*bytes).max(BLOCK),
+            Self::Memory(_, None) => BLOCK,
+        }
+    }
+
+    fn is_memory(&self) -> bool {
+        matches!(self, Self::Memory(..))
+    }
+}
+
 impl Default for Queue {
     fn default() -> Self {
         Self {
             waiting: VecDeque::new(),
+            bytes: 0,
+            in_memory: 0,
+            at_hand: None,
             max_bytes: MAX_BYTES,
         }
     }
@@ -61,22 +84,33 @@ impl Queue {
     }
 
     pub(super) fn push(&mut self, waiting: Waiting) {
+        self.bytes += waiting.place.bytes();
+        self.in_memory += usize::from(waiting.place.is_memory());
         self.waiting.push_back(waiting);
     }
 
     /// The first is not waited for any more.
     pub(super) fn pop(&mut self) {
-        self.waiting.pop_front();
+        self.at_hand = None;
+        if let Some(first) = self.waiting.pop_front() {
+            self.bytes -= first.place.bytes();
+            self.in_memory -= usize::from(first.place.is_memory());
+        }
     }
 
     /// Whether another one may wait.
     pub(super) fn has_room(&self) -> bool {
-        let taken = |waiting: &Waiting| match waiting.place {
-            Place::Disk(bytes) | Place::Memory(_, Some(bytes)) => bytes.max(BLOCK),
-            Place::Memory(_, None) => BLOCK,
-        };
-        self.in_memory().count() < MAX_IN_MEMORY
-            && self.waiting.iter().map(taken).sum::<u64>() < self.max_bytes
+        self.in_memory < MAX_IN_MEMORY && self.bytes < self.max_bytes
+    }
+
+    /// What was read of the first, if it was.
+    pub(super) fn at_hand(&self) -> Option<&Arc<Batch>> {
+        self.at_hand.as_ref()
+    }
+
+    /// The first was read, and lasts.
+    pub(super) fn set_at_hand(&mut self, batch: Arc<Batch>) {
+        self.at_hand = Some(batch);
     }
 
     /// Those that are not on disk for good.
@@ -101,9 +135,13 @@ impl Queue {
             .waiting
             .iter_mut()
             .find(|waiting| waiting.sequence == sequence);
-        if let Some(waiting) = found {
-            waiting.place = place;
-        }
+        let Some(waiting) = found else { return };
+        let before = std::mem::replace(&mut waiting.place, place);
+        // it may be of another journal now
+        self.at_hand = None;
+        self.bytes = self.bytes - before.bytes() + waiting.place.bytes();
+        self.in_memory -= usize::from(before.is_memory());
+        self.in_memory += usize::from(waiting.place.is_memory());
     }
 }
 

@@ -18,11 +18,12 @@ use tokio::sync::OwnedMutexGuard;
 use super::{
     pen::Pen,
     record::{FORMAT, Record},
-    replay::{Damage, Replayed},
+    replay::Replayed,
 };
 use crate::{
     clock::Ambient,
-    tail::{Tail, private, sync_dir},
+    files::{private, sync_dir},
+    tail::{Damage, Tail},
 };
 
 /// Its name in the directory.

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::ledger::Amount;
+use crate::tail::write_line;
 
 /// What the journals of this kind call themselves.
 pub(super) const FORMAT: u32 = 1;
@@ -121,9 +122,7 @@ pub(super) enum Record<'a> {
 impl<'a> Record<'a> {
     /// Appends the line.
     pub(super) fn write(&self, buffer: &mut Vec<u8>) {
-        // writing to memory does not fail, and there is nothing in it that is not JSON
-        let _ = serde_json::to_writer(&mut *buffer, self);
-        buffer.push(b'\n');
+        write_line(self, buffer);
     }
 
     /// Reads a line.

@@ -12,6 +12,7 @@ use super::{
     requests::{Done, Requests},
     reservations::{Ended, Open, Reservations},
 };
+use crate::tail::{Damage, read_lines};
 
 /// All that a journal says.
 #[derive(Debug, Default)]
@@ -39,14 +40,6 @@ pub(super) struct ReplayedTask {
     pub(super) requests: Requests,
 }
 
-/// A line that no edge wrote.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct Damage {
-    /// From 1.
-    pub(super) line: usize,
-    pub(super) what: String,
-}
-
 impl Replayed {
     /// Reads a journal. `boot`: which boot of the machine this is; after another one, what
     /// was not settled counts as spent. The last line of a process that was killed may not
@@ -54,22 +47,17 @@ impl Replayed {
     pub(super) fn read(content: &[u8], boot: &str) -> Result<Self, Damage> {
         let mut all = Self::default();
         let mut last_boot = None;
-        for (at, line) in content.split_inclusive(|byte| *byte == b'\n').enumerate() {
-            let Some(text) = line.strip_suffix(b"\n") else {
-                break;
-            };
-            let damage = |what: String| Damage { line: at + 1, what };
-            let record = Record::read(text).map_err(|error| damage(error.to_string()))?;
+        let len = read_lines(content, |at, text| {
+            let record = Record::read(text).map_err(|error| error.to_string())?;
             match (record, at) {
                 (Record::Journal { id, format }, 0) => {
                     if format != FORMAT {
-                        let what = format!("expected format {FORMAT}, found {format}");
-                        return Err(damage(what));
+                        return Err(format!("expected format {FORMAT}, found {format}"));
                     }
                     all.id = Some(id);
                 }
                 (_, 0) | (Record::Journal { .. }, _) => {
-                    return Err(damage("expected `journal` as the first line alone".into()));
+                    return Err("expected `journal` as the first line alone".into());
                 }
                 (Record::Boot(boot), _) => {
                     if last_boot.as_ref().is_some_and(|last| *last != boot) {
@@ -78,10 +66,11 @@ impl Replayed {
                     last_boot = Some(boot);
                 }
                 (Record::Since(since), _) => all.memory.begin(since),
-                (record, _) => all.take(record).map_err(|what| damage(what.into()))?,
+                (record, _) => all.take(record)?,
             }
-            all.len += u64::try_from(line.len()).unwrap_or(u64::MAX);
-        }
+            Ok(())
+        })?;
+        all.len = len;
         all.is_of_boot = last_boot.is_some_and(|last| last == boot);
         if !all.is_of_boot {
             all.lose_what_was_open();

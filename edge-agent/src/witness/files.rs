@@ -1,9 +1,7 @@
 //! The files of a witness, each replaced whole.
 
 use std::{
-    fs::{self, DirBuilder, File},
-    io::{self, Write},
-    os::unix::fs::DirBuilderExt,
+    io,
     path::{Path, PathBuf},
 };
 
@@ -15,7 +13,7 @@ use super::{
     kept::{Kept, Written},
     refused::Refused,
 };
-use crate::tail::{private, sync_dir};
+use crate::files;
 
 /// Their directory among what the edge keeps.
 const DIR: &str = "witness";
@@ -25,10 +23,8 @@ const KEPT: &str = "checkpoint.json";
 const ENDED: &str = "ended.json";
 /// What is refused now.
 const REFUSED: &str = "refused.json";
-/// What was refused last and is so no more.
-const REFUSED_BEFORE: &str = "refused-before.json";
-/// What one is written anew as.
-const NEW: &str = "new";
+/// So many refusals of one kind are kept as evidence, each by another checkpoint that was kept.
+const MAX_EVIDENCE: u32 = 16;
 
 /// The directory of a witness.
 #[derive(Debug)]
@@ -100,21 +96,29 @@ impl Files {
         self.replace(REFUSED, refused)
     }
 
-    /// What was refused is so no more.
-    pub(super) fn end_refused(&self) -> io::Result<()> {
-        let path = self.dir.join(REFUSED);
-        match fs::rename(path, self.dir.join(REFUSED_BEFORE)) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            Err(error) => Err(error),
-            Ok(()) => sync_dir(&self.dir),
+    /// Keeps a refusal for good, unless one is that is like it, or there are too many;
+    /// whether one is that is like it.
+    pub(super) fn keep_evidence(&self, refused: &Refused) -> io::Result<bool> {
+        for number in 1..=MAX_EVIDENCE {
+            let name = format!("refused-{}-{number}.json", refused.kind);
+            match self.read(&name, Some)? {
+                Found::Nothing => return self.replace(&name, refused).map(|()| false),
+                Found::Whole(before) if refused.is_like(&before) => return Ok(true),
+                Found::Whole(_) | Found::Damaged(_) => {}
+            }
         }
+        Ok(false)
+    }
+
+    /// Nothing is refused any more.
+    pub(super) fn end_refused(&self) -> io::Result<()> {
+        files::remove(&self.dir.join(REFUSED))
     }
 
     /// Keeps a damaged one for whoever wants to look into it.
-    pub(super) fn set_aside(&self, path: &Path) -> io::Result<PathBuf> {
+    pub(super) fn set_aside(path: &Path) -> io::Result<PathBuf> {
         let aside = path.with_extension("damaged");
-        fs::rename(path, &aside)?;
-        sync_dir(&self.dir)?;
+        files::rename(path, &aside)?;
         Ok(aside)
     }
 
@@ -124,13 +128,8 @@ impl Files {
         read: impl FnOnce(W) -> Option<T>,
     ) -> io::Result<Found<T>> {
         let path = self.dir.join(name);
-        let text = match fs::read(&path) {
-            Ok(text) => text,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Found::Nothing),
-            Err(error) => {
-                let detail = format!("cannot read `{}`: {error}", path.display());
-                return Err(io::Error::new(error.kind(), detail));
-            }
+        let Some(text) = files::read(&path).map_err(files::about(&path))? else {
+            return Ok(Found::Nothing);
         };
         let written = serde_json::from_slice(&text).ok();
         Ok(written
@@ -139,26 +138,6 @@ impl Files {
     }
 
     fn replace(&self, name: &str, content: &impl Serialize) -> io::Result<()> {
-        let mut file = self.create()?;
-        file.write_all(&serde_json::to_vec_pretty(content)?)?;
-        file.sync_all()?;
-        fs::rename(self.dir.join(NEW), self.dir.join(name))?;
-        sync_dir(&self.dir)
-    }
-
-    /// Begins a file that is none of them yet, and the directory with the first.
-    fn create(&self) -> io::Result<File> {
-        let open = || private().truncate(true).open(self.dir.join(NEW));
-        match open() {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                let mut dir = DirBuilder::new();
-                dir.recursive(true).mode(0o700).create(&self.dir)?;
-                if let Some(above) = self.dir.parent() {
-                    sync_dir(above)?;
-                }
-                open()
-            }
-            opened => opened,
-        }
+        files::replace(&self.dir.join(name), &serde_json::to_vec_pretty(content)?)
     }
 }

@@ -88,9 +88,9 @@ impl Witness {
     pub fn open(data_dir: &Path, machine_id: MachineId, ambient: Ambient) -> io::Result<Arc<Self>> {
         let files = Files::of(data_dir);
         let mut state = State::default();
-        let newest = state.undamaged(&files, files.newest()?)?;
-        state.ended = state.undamaged(&files, files.ended()?)?.unwrap_or_default();
-        state.refused = state.undamaged(&files, files.refused()?)?;
+        let newest = state.undamaged(files.newest()?)?;
+        state.ended = state.undamaged(files.ended()?)?.unwrap_or_default();
+        state.refused = state.undamaged(files.refused()?)?;
         let (own, foreign) = match newest {
             Some((keeper, kept)) if keeper != machine_id => (None, Some(kept)),
             newest => (newest.map(|(_, kept)| kept), None),
@@ -168,8 +168,13 @@ impl Witness {
                 self.go_over(kept, end, keep)
             }
         };
-        let outcome = outcome.and_then(|alarm| self.accept().map(|()| alarm));
-        self.told_of_disk(outcome)
+        // what was seen is told also where it cannot be kept that all fits again
+        let (alarm, kept) = match outcome {
+            Ok(alarm) => (alarm, self.accept()),
+            Err(error) => (None, Err(error)),
+        };
+        self.told_of_disk(kept);
+        alarm
     }
 
     /// Keeps a checkpoint.
@@ -246,27 +251,32 @@ impl Witness {
         Ok(())
     }
 
-    /// Says what is refused, unless that was said before.
+    /// Says what is refused, unless that was said last; an alarm, unless there ever was one
+    /// that is like it.
     fn refuse(&self, refusal: &Refusal, told: &WitnessCheckpointResponse) -> Option<Alarm> {
-        let (kept, before) = {
-            let state = self.state();
-            let kept = state.kept.as_ref().map(|kept| kept.note.clone());
-            (kept, state.refused.clone())
-        };
-        let kept = kept.as_deref();
-        if before.is_some_and(|before| before.is_like(refusal, kept)) {
+        let kept = self.kept().map(|kept| kept.note);
+        let refused = Refused::new(refusal, self.ambient.clock.now(), kept, told);
+        let last = self.state().refused.clone();
+        if last.is_some_and(|last| refused.is_like(&last)) {
             return None;
         }
         tracing::error!(
             kind = refusal.kind(),
             "{refusal}: what is kept stays; run `control-plane audit verify --checkpoint` with what `edge-agent checkpoint` prints"
         );
-        let refused = Refused::new(refusal, self.ambient.clock.now(), kept, told);
-        if let Err(error) = self.files.keep_refused(&refused) {
-            tracing::warn!(%error, "the checkpoint that is refused is not kept as evidence");
-        }
+        let known = self.files.keep_evidence(&refused);
+        let was_known = match known.and_then(|known| {
+            self.files.keep_refused(&refused)?;
+            Ok(known)
+        }) {
+            Ok(known) => known,
+            Err(error) => {
+                tracing::warn!(%error, "the checkpoint that is refused may not be kept as evidence");
+                false
+            }
+        };
         self.state().refused = Some(refused);
-        Some(Alarm {
+        (!was_known).then_some(Alarm {
             reason: refusal.reason(),
         })
     }
@@ -283,16 +293,10 @@ impl Witness {
     }
 
     /// Says once that nothing can be kept.
-    fn told_of_disk(&self, outcome: io::Result<Option<Alarm>>) -> Option<Alarm> {
-        let was_unwritable = std::mem::replace(&mut self.state().is_unwritable, outcome.is_err());
-        match outcome {
-            Ok(alarm) => alarm,
-            Err(error) => {
-                if !was_unwritable {
-                    tracing::error!(%error, "the newest checkpoint of the audit log cannot be kept: the one before stays");
-                }
-                None
-            }
+    fn told_of_disk(&self, kept: io::Result<()>) {
+        let was_unwritable = std::mem::replace(&mut self.state().is_unwritable, kept.is_err());
+        if let (Err(error), false) = (kept, was_unwritable) {
+            tracing::error!(%error, "what was seen of the audit log cannot be kept: what was kept before stays");
         }
     }
 
@@ -329,12 +333,12 @@ impl State {
     }
 
     /// What a file has; a damaged one is set aside, which is to be told.
-    fn undamaged<T>(&mut self, files: &Files, found: Found<T>) -> io::Result<Option<T>> {
+    fn undamaged<T>(&mut self, found: Found<T>) -> io::Result<Option<T>> {
         match found {
             Found::Nothing => Ok(None),
             Found::Whole(found) => Ok(Some(found)),
             Found::Damaged(path) => {
-                let aside = files.set_aside(&path)?;
+                let aside = Files::set_aside(&path)?;
                 tracing::error!(path = %path.display(), aside = %aside.display(),
                     "a file of what was kept of the audit log is damaged, and set aside: without a checkpoint the next one is taken on trust");
                 self.opening = Some(Alarm {

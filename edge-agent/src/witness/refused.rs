@@ -1,4 +1,4 @@
-//! What is refused now.
+//! What is refused, as it is written.
 
 use authguardian_proto::audit::v1::WitnessCheckpointResponse;
 use serde::{Deserialize, Serialize};
@@ -29,22 +29,22 @@ impl Refused {
     pub(super) fn new(
         refusal: &Refusal,
         since: OffsetDateTime,
-        kept: Option<&str>,
+        kept: Option<String>,
         told: &WitnessCheckpointResponse,
     ) -> Self {
         Self {
             kind: refusal.kind().to_owned(),
             detail: refusal.to_string(),
             since,
-            kept: kept.map(str::to_owned),
+            kept,
             checkpoint: told.checkpoint.clone(),
             verifier_keys: told.verifier_keys.clone(),
         }
     }
 
-    /// Whether it is nothing new that this is refused: the same kind of thing,
-    /// by what was kept before.
-    pub(super) fn is_like(&self, refusal: &Refusal, kept: Option<&str>) -> bool {
-        self.kind == refusal.kind() && self.kept.as_deref() == kept
+    /// Whether it is nothing new after another one: the same kind of thing, by
+    /// the same checkpoint.
+    pub(super) fn is_like(&self, before: &Self) -> bool {
+        (&self.kind, &self.kept) == (&before.kind, &before.kept)
     }
 }

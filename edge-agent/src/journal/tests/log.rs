@@ -111,7 +111,7 @@ impl Edge {
     }
 
     async fn ship_closed(&mut self, way: Way) -> bool {
-        while let Some(batch) = self.journal.next().await {
+        while let Some(batch) = self.journal.next().await.unwrap() {
             let message = self.journal.message(&batch);
             if way == Way::RequestLost {
                 return false;
@@ -120,7 +120,9 @@ impl Edge {
             if way == Way::ReplyLost {
                 return false;
             }
-            self.journal.written(batch, written).await;
+            if !self.journal.written(batch, written).await {
+                return false;
+            }
         }
         true
     }
@@ -140,6 +142,15 @@ impl Edge {
         let entries = std::fs::read_dir(dir).unwrap();
         let mut files: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
         files.retain(|path| path.extension().is_some_and(|is| is == "calls"));
+        files.sort();
+        files
+    }
+
+    /// The files of batches that were damaged.
+    pub(crate) fn damaged(&self) -> Vec<PathBuf> {
+        let entries = std::fs::read_dir(self.dir.path().join(DIR)).unwrap();
+        let mut files: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
+        files.retain(|path| path.extension().is_some_and(|is| is == "damaged"));
         files.sort();
         files
     }

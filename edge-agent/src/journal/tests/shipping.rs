@@ -1,6 +1,6 @@
 //! What reaches the log, and how often.
 
-use std::os::unix::fs::PermissionsExt;
+use std::{os::unix::fs::PermissionsExt, sync::Arc};
 
 use super::{Edge, Way, call};
 use crate::journal::second::AT_ONCE;
@@ -110,4 +110,27 @@ async fn a_flood_of_equal_calls_is_counted_exactly_and_costs_little() {
     edge.restart(super::BOOT);
     assert!(edge.ship(Way::Through).await);
     assert_eq!((edge.log.count(), edge.log.entries.len()), (100_001, 2));
+}
+
+#[tokio::test]
+async fn what_waits_is_read_once_however_often_it_is_sent() {
+    let mut edge = Edge::new();
+    edge.journal.note(call(0));
+    assert!(edge.ship(Way::Through).await);
+    edge.journal.note(call(1));
+    edge.restart(super::BOOT);
+    let batch = edge.journal.next().await.unwrap().unwrap();
+    // what a control plane says that has written something else
+    assert!(
+        !edge
+            .journal
+            .written(batch.clone(), batch.sequence() - 1)
+            .await
+    );
+    let again = edge.journal.next().await.unwrap().unwrap();
+    assert!(Arc::ptr_eq(&batch, &again));
+    edge.ship(Way::RequestLost).await;
+    assert!(edge.ship(Way::Through).await);
+    assert_eq!(edge.log.count(), 2);
+    assert_eq!(edge.journal.next().await.unwrap(), None);
 }

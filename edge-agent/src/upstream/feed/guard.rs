@@ -4,9 +4,7 @@
 
 use std::{
     collections::BTreeMap,
-    fs::{self, File, OpenOptions},
-    io::{self, Write},
-    os::unix::fs::OpenOptionsExt,
+    io,
     path::{Path, PathBuf},
     sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -23,7 +21,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use super::position::PROVED;
-use crate::dial::Gate;
+use crate::{dial::Gate, files};
 
 /// The file's name in the data directory.
 const FILE: &str = "followed.json";
@@ -114,16 +112,15 @@ impl Guard {
     /// When the file is there and cannot be read.
     pub fn open(directory: &Path, machine_id: MachineId, gate: Gate) -> io::Result<Self> {
         let path = directory.join(FILE);
-        let unreadable = |error: io::Error| {
-            io::Error::new(error.kind(), format!("`{}`: {error}", path.display()))
-        };
-        let kept: Option<Kept> = match fs::read(&path) {
-            Ok(text) => {
-                Some(serde_json::from_slice(&text).map_err(|error| unreadable(error.into()))?)
-            }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-            Err(error) => return Err(unreadable(error)),
-        };
+        let text = files::read(&path).map_err(files::about(&path))?;
+        let read = text.map(|text| serde_json::from_slice::<Kept>(&text));
+        let kept = read.transpose().map_err(|error| {
+            let detail = format!(
+                "`{}` is damaged ({error}): once it is known that the control plane's database was not put back, move it away",
+                path.display()
+            );
+            io::Error::new(io::ErrorKind::InvalidData, detail)
+        })?;
         let kept = kept.filter(|kept| kept.machine_id == machine_id);
         Ok(Self::new(Some(path), gate, machine_id, kept))
     }
@@ -256,7 +253,8 @@ impl Guard {
             }
             state.kept.clone()
         };
-        let writing = tokio::task::spawn_blocking(move || write(&file, &kept));
+        let writing =
+            tokio::task::spawn_blocking(move || files::replace(&file, &serde_json::to_vec(&kept)?));
         if let Err(error) = writing.await.map_err(io::Error::other).flatten() {
             tracing::warn!(%error, "what was followed cannot be kept");
             self.state().is_saved = false;
@@ -295,24 +293,6 @@ fn first_behind<'a>(
     })
 }
 
-/// Replaces the file whole, so that a crash leaves the old or the new one.
-fn write(path: &Path, kept: &Kept) -> io::Result<()> {
-    let beside = path.with_extension("new");
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(&beside)?;
-    file.write_all(&serde_json::to_vec(kept)?)?;
-    file.sync_all()?;
-    fs::rename(&beside, path)?;
-    match path.parent() {
-        Some(parent) => File::open(parent)?.sync_all(),
-        None => Ok(()),
-    }
-}
-
 impl std::fmt::Debug for Guard {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Guard({:?})", self.state().kept)
@@ -321,6 +301,8 @@ impl std::fmt::Debug for Guard {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     fn machine(number: u128) -> MachineId {
@@ -424,6 +406,9 @@ mod tests {
         judge(&open(2), 1, 1, 0).unwrap();
         fs::write(directory.path().join(FILE), "{").unwrap();
         let unreadable = Guard::open(directory.path(), machine(1), Gate::default());
-        assert!(unreadable.unwrap_err().to_string().contains(FILE));
+        let error = unreadable.unwrap_err().to_string();
+        for part in [FILE, "damaged", "move it away"] {
+            assert!(error.contains(part), "{error}");
+        }
     }
 }

@@ -25,7 +25,7 @@ use tokio::sync::{Notify, broadcast, watch};
 use tokio_util::sync::CancellationToken;
 
 pub use self::guard::Guard;
-use self::{guard::Floor, position::Followed};
+use self::position::Followed;
 use super::{Change, Event, EventLog, Standing, standing::is_of_machine};
 use crate::{
     clock::Ambient,
@@ -190,14 +190,7 @@ impl Feed {
         if self.followed().lacks_some() {
             self.take_up(client).await;
         }
-        // one lock at a time
-        let after = self.followed().request();
-        let seen = self.followed().seen();
-        let request = WatchRequest {
-            after,
-            seen,
-            from_client: false,
-        };
+        let request = self.request();
         let opening = in_time(SILENCE, async {
             client
                 .watch(request)
@@ -222,6 +215,16 @@ impl Feed {
             self.take(message)?;
         }
         Ok(())
+    }
+
+    /// What it is asked for.
+    fn request(&self) -> WatchRequest {
+        let followed = self.followed();
+        WatchRequest {
+            after: followed.request(),
+            seen: followed.seen(),
+            from_client: false,
+        }
     }
 
     /// Follows also what a control plane did not have that was asked before.
@@ -254,7 +257,7 @@ impl Feed {
             .map_err(|status| from_status(&status))?
         {
             if heads.is_empty() {
-                self.judge(&floor, &part.heads, part.restored_epoch)?;
+                self.guard.judge(&floor, &part.heads, part.restored_epoch)?;
                 self.tell(Change::Everything);
             }
             for revocation in part.revocations {
@@ -268,11 +271,14 @@ impl Feed {
         for head in heads {
             self.advance(head.stream, head.position);
         }
-        let followed = self.followed().clone();
-        if !followed.is_known() {
+        let (is_known, head) = {
+            let followed = self.followed();
+            (followed.is_known(), followed.position(EventLog::STREAM))
+        };
+        if !is_known {
             return Err(Problem::new(Reason::Internal, "the list names no heads"));
         }
-        if let Some(head) = followed.position(EventLog::STREAM) {
+        if let Some(head) = head {
             self.events.begin_anew(head);
         }
         Ok(())
@@ -282,17 +288,6 @@ impl Feed {
     fn advance(&self, stream: String, position: Option<Position>) {
         self.guard.advance(&stream, position);
         self.followed().advance(stream, position);
-    }
-
-    /// Refuses heads that were told after `floor` had been followed and stand
-    /// before it.
-    fn judge(
-        &self,
-        floor: &Floor,
-        heads: &[StreamPosition],
-        restored_epoch: u64,
-    ) -> Result<(), Problem> {
-        self.guard.judge(floor, heads, restored_epoch)
     }
 
     fn take(&self, message: WatchResponse) -> Result<(), Problem> {

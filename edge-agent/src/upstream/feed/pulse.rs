@@ -57,7 +57,8 @@ impl Feed {
         let asked_at = self.ambient.clock.since_boot();
         let answer = in_time(TIMEOUT, client.get_heads(request)).await?;
         self.served(asked_at);
-        self.judge(&floor, &answer.heads, answer.restored_epoch)?;
+        self.guard
+            .judge(&floor, &answer.heads, answer.restored_epoch)?;
         let server_time = answer
             .server_time
             .ok_or_else(|| Problem::new(Reason::Internal, "the answer has no time"))?;

@@ -6,7 +6,7 @@ use authguardian_proto::reason::Reason;
 
 use super::{
     super::{Alarm, Archive, Witness},
-    FIRST, Log, machine, open, refused, size, take,
+    FIRST, Log, SECOND, machine, open, refused, size, take,
 };
 use crate::clock::manual::ManualClock;
 
@@ -31,7 +31,7 @@ async fn what_is_kept_is_there_after_the_process_and_for_its_owner_only() {
     let room = dir.path().join("witness");
     assert_eq!(mode(&room), 0o700);
     assert_eq!(mode(&room.join("checkpoint.json")), 0o600);
-    assert!(!room.join("new").exists());
+    assert!(!room.join("checkpoint.new").exists());
 }
 
 #[tokio::test]
@@ -39,7 +39,11 @@ async fn what_a_kill_left_half_written_does_not_count() {
     let dir = tempfile::tempdir().unwrap();
     let log = Log::new(FIRST).grow("a", 5);
     take(&open(dir.path()), log.answer(None)).await;
-    fs::write(dir.path().join("witness/new"), b"{\"machine_id\": \"mch").unwrap();
+    fs::write(
+        dir.path().join("witness/checkpoint.new"),
+        b"{\"machine_id\": \"mch",
+    )
+    .unwrap();
     let witness = open(dir.path());
     assert_eq!((size(&witness), witness.opening()), (Some(5), None));
     take(&witness, log.grow("a", 1).answer(Some(5))).await;
@@ -100,7 +104,7 @@ async fn what_cannot_be_written_is_not_kept_until_it_can() {
     let log = Log::new(FIRST).grow("a", 5);
     let witness = open(dir.path());
     take(&witness, log.answer(None)).await;
-    let new = dir.path().join("witness/new");
+    let new = dir.path().join("witness/checkpoint.new");
     fs::create_dir(&new).unwrap();
     let log = log.grow("a", 1);
     assert_eq!(take(&witness, log.answer(Some(5))).await, "");
@@ -125,12 +129,80 @@ async fn what_was_refused_is_known_after_the_process_and_not_told_again() {
     assert_eq!(refused(&witness).as_deref(), Some("fork"));
     assert_eq!(take(&witness, fork.answer(Some(5))).await, "");
     // both notes are there, each signed: two things were said of one log
-    let evidence = fs::read_to_string(dir.path().join("witness/refused.json")).unwrap();
-    let evidence: serde_json::Value = serde_json::from_str(&evidence).unwrap();
-    assert_eq!(evidence["checkpoint"], fork.answer(None).checkpoint);
-    assert_eq!(evidence["kept"], witness.request().kept);
+    for name in ["refused.json", "refused-fork-1.json"] {
+        let evidence = fs::read_to_string(dir.path().join("witness").join(name)).unwrap();
+        let evidence: serde_json::Value = serde_json::from_str(&evidence).unwrap();
+        assert_eq!(evidence["checkpoint"], fork.answer(None).checkpoint);
+        assert_eq!(evidence["kept"], witness.request().kept);
+    }
 
     take(&witness, log.grow("a", 1).answer(Some(5))).await;
     assert_eq!(refused(&open(dir.path())), None);
-    assert!(dir.path().join("witness/refused-before.json").exists());
+    assert_eq!(evidence(dir.path()), ["refused-fork-1.json"]);
+}
+
+#[tokio::test]
+async fn what_is_refused_by_turns_is_told_once_and_no_evidence_takes_anothers_place() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = Log::new(FIRST).grow("a", 5);
+    let fork = log.beside(FIRST).grow("b", 7);
+    let cut = log.beside(FIRST).grow("a", 4);
+    let witness = open(dir.path());
+    take(&witness, log.answer(None)).await;
+    let mut told = Vec::new();
+    for _ in 0..3 {
+        told.push(take(&witness, fork.answer(Some(5))).await);
+        told.push(take(&witness, cut.answer(Some(4))).await);
+    }
+    assert_eq!(told, ["REVISION_CONFLICT", "STALE", "", "", "", ""]);
+    let first = fs::read(dir.path().join("witness/refused-fork-1.json")).unwrap();
+    assert_eq!(refused(&witness).as_deref(), Some("cut"));
+
+    // by another checkpoint it is something new
+    take(&witness, log.grow("a", 1).answer(Some(5))).await;
+    let told = take(&witness, fork.answer(Some(5))).await;
+    assert_eq!(told, "REVISION_CONFLICT");
+    let names = [
+        "refused-cut-1.json",
+        "refused-fork-1.json",
+        "refused-fork-2.json",
+        "refused.json",
+    ];
+    assert_eq!(evidence(dir.path()), names);
+    assert_eq!(
+        fs::read(dir.path().join("witness/refused-fork-1.json")).unwrap(),
+        first
+    );
+}
+
+#[tokio::test]
+async fn entries_that_are_lost_are_told_also_where_it_cannot_be_kept_that_all_fits_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = Log::new(FIRST).grow("a", 5);
+    let witness = open(dir.path());
+    take(&witness, log.answer(None)).await;
+    take(&witness, log.beside(FIRST).grow("b", 7).answer(Some(5))).await;
+    let path = dir.path().join("witness/refused.json");
+    fs::remove_file(&path).unwrap();
+    fs::create_dir(&path).unwrap();
+    let short = log.beside(FIRST).grow("a", 3);
+    let next = log.beside(SECOND).grow("c", 1);
+    assert_eq!(take(&witness, short.gone_over(5, &next)).await, "STALE");
+    assert_eq!(
+        refused(&witness).as_deref(),
+        Some("fork"),
+        "until it can be kept"
+    );
+    fs::remove_dir(&path).unwrap();
+    assert_eq!(take(&witness, next.answer(Some(1))).await, "");
+    assert_eq!(refused(&witness), None);
+}
+
+/// The names of what is kept of refusals.
+fn evidence(dir: &Path) -> Vec<String> {
+    let entries = fs::read_dir(dir.join("witness")).unwrap();
+    let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let mut names: Vec<_> = names.filter(|name| name.starts_with("refused")).collect();
+    names.sort();
+    names
 }
