@@ -57,7 +57,7 @@ CROSS JOIN LATERAL (
     SELECT machine.id AS machine_id FROM machine
     WHERE machine.state = 'active' AND machine.created_at <= budget.held_since
       AND (machine.agent_ids IS NULL OR '*' = ANY (budget.spenders) OR machine.agent_ids && budget.spenders)
-    UNION
+    UNION ALL -- a machine may stand there twice: whoever asks whether there is any stops at the first
     SELECT slice.machine_id FROM budget_slice AS slice
     WHERE slice.task_id = budget.task_id AND NOT slice.is_closed AND slice.is_restored
 ) AS one

@@ -212,7 +212,7 @@ async fn follow_identity(
 async fn open_database(config: &Config, ambient: &Ambient) -> Result<Db> {
     let db = db::open(&config.database, Arc::clone(&ambient.clock)).await?;
     let mut connection = db.read().await?;
-    refuse_old_schema(&mut connection).await?;
+    db::refuse_old_schema(&mut connection).await?;
     db.quorum.observe(&mut connection).await?;
     drop(connection);
     Ok(db)
@@ -240,19 +240,4 @@ async fn open_log(
     let (domain, epoch) = (&installation.trust_domain, installation.epoch);
     audit::log::open(&mut tx, ambient, domain, epoch).await?;
     db.commit(tx).await
-}
-
-async fn refuse_old_schema(connection: &mut sqlx::PgConnection) -> Result<()> {
-    let newest = MIGRATOR
-        .iter()
-        .map(|migration| migration.version)
-        .max()
-        .unwrap_or_default();
-    if crate::db::schema_version(connection).await? < newest {
-        return Err(Error::new(
-            authguardian_proto::reason::Reason::Unavailable,
-            "the database's schema is older than this program: run `control-plane migrate` first",
-        ));
-    }
-    Ok(())
 }

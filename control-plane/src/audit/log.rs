@@ -3,7 +3,7 @@
 use std::fmt;
 
 use authguardian_proto::{
-    checkpoint::{CheckpointSigner, VerifierKey},
+    checkpoint::{Checkpoint, CheckpointError, CheckpointSigner, VerifierKey},
     ids::MachineId,
     merkle::Hash,
 };
@@ -11,7 +11,10 @@ use sqlx::PgConnection;
 use time::OffsetDateTime;
 
 use super::{Context, Entry, append, store};
-use crate::{clock::Ambient, error::Result};
+use crate::{
+    clock::Ambient,
+    error::{Error, Result},
+};
 
 /// How far a log has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,17 +62,48 @@ pub struct Signed {
     pub signed_at: OffsetDateTime,
 }
 
-/// What a machine has kept.
+/// A checkpoint that is kept outside of the database.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Witness {
-    /// Which machine.
-    pub machine_id: MachineId,
+pub struct Kept {
     /// Which log.
     pub origin: String,
     /// Size and root.
     pub head: Head,
     /// The signed note.
     pub note: String,
+}
+
+impl Kept {
+    /// Reads a note that one of these keys has signed.
+    ///
+    /// # Errors
+    /// `INVALID_ARGUMENT`, naming the field, when it is none.
+    pub fn open(field: &str, note: &str, public_keys: &[[u8; 32]]) -> Result<Self> {
+        let refused = |error: CheckpointError| {
+            let detail = format!("expected a checkpoint that was signed here: {error}");
+            Error::invalid(field, detail)
+        };
+        let origin = Checkpoint::read_unverified(note).map_err(refused)?.origin;
+        let keys = verifier_keys(&origin, public_keys);
+        let checkpoint = Checkpoint::open(note, &keys).map_err(refused)?;
+        Ok(Self {
+            origin,
+            head: Head {
+                size: i64::try_from(checkpoint.size).map_err(Error::internal)?,
+                root: checkpoint.root,
+            },
+            note: note.to_owned(),
+        })
+    }
+}
+
+/// What a machine has kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Witness {
+    /// Which machine.
+    pub machine_id: MachineId,
+    /// What.
+    pub kept: Kept,
     /// When it last said so.
     pub seen_at: OffsetDateTime,
 }
@@ -115,7 +149,7 @@ pub async fn open(
 
 /// Ends the log that is written to and begins another, whose first entry names
 /// the head of the one before: for a database that was restored. Entries that
-/// were not sealed yet go into the new one.
+/// were not sealed yet go into the new one, after that.
 ///
 /// # Errors
 /// When the database refuses.
@@ -134,6 +168,7 @@ pub async fn end_and_begin(
     if let Some((old, _)) = old {
         let named = Entry::ok(Context::system(), "audit.continue", old.name());
         append(connection, now, &[named]).await?;
+        store::move_back(connection).await?;
     }
     Ok(())
 }

@@ -218,6 +218,8 @@ impl Entry {
 /// Where an entry stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Place {
+    /// Number of the log.
+    pub log: i64,
     /// In which log.
     pub origin: String,
     /// From 0.
@@ -267,19 +269,6 @@ pub async fn append(
     entries: &[Entry],
 ) -> Result<()> {
     store::append(connection, now, entries).await
-}
-
-/// Newest entries about the given agents, older than `before` (a sequence).
-///
-/// # Errors
-/// When the database refuses.
-pub async fn about_agents(
-    connection: &mut PgConnection,
-    agents: &[AgentId],
-    before: Option<i64>,
-    limit: i64,
-) -> Result<Vec<Record>> {
-    store::about_agents(connection, agents, before, limit).await
 }
 
 /// How many entries are committed and not sealed yet.

@@ -7,7 +7,7 @@
 //! waits for the quorum, and a signature is kept only in the epoch in which its
 //! head was sealed.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use authguardian_proto::{
     checkpoint::Checkpoint,
@@ -15,7 +15,6 @@ use authguardian_proto::{
     reason::Reason,
 };
 use sqlx::PgConnection;
-use tokio::sync::Mutex;
 
 use super::{
     Record,
@@ -82,10 +81,17 @@ impl Sealer {
         if !is_work {
             return Ok(0);
         }
-        let mut edge = self.edge.lock().await;
+        // whoever else would run meanwhile loads its own
+        let mut edge = self.edge().take();
+        let sealed = self.seal_all(&mut edge).await;
+        *self.edge() = edge;
+        sealed
+    }
+
+    async fn seal_all(&self, edge: &mut Option<(i64, Frontier)>) -> Result<u64> {
         let mut sealed = 0;
         for _ in 0..BATCHES {
-            match self.step(&mut edge).await? {
+            match self.step(edge).await? {
                 Step::Idle => break,
                 Step::Unsigned(tip) => {
                     self.sign(&tip).await?;
@@ -101,6 +107,10 @@ impl Sealer {
             }
         }
         Ok(sealed)
+    }
+
+    fn edge(&self) -> MutexGuard<'_, Option<(i64, Frontier)>> {
+        self.edge.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// One transaction: entries, leaves and head move together.

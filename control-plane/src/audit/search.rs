@@ -9,8 +9,8 @@ use crate::{db::Db, error::Result};
 /// What an entry has to be; what is `None` fits everything.
 #[derive(Debug, Clone, Default)]
 pub struct Filter {
-    /// Whose affair.
-    pub agent_id: Option<AgentId>,
+    /// Whose affair: one of these agents.
+    pub agent_ids: Option<Vec<AgentId>>,
     /// Through which machine.
     pub machine_id: Option<MachineId>,
     /// What; a `*` at its end stands for anything.
@@ -26,6 +26,12 @@ pub struct Filter {
 }
 
 impl Filter {
+    /// The agents as text.
+    pub(super) fn agents(&self) -> Option<Vec<String>> {
+        let agents = self.agent_ids.as_ref()?;
+        Some(agents.iter().map(ToString::to_string).collect())
+    }
+
     /// The action as a pattern of SQL's `LIKE`.
     pub(super) fn action_pattern(&self) -> Option<String> {
         let action = self.action.as_ref()?;

@@ -3,16 +3,16 @@
 //! log was, whatever happens to the database.
 
 use authguardian_proto::{
-    checkpoint::{Checkpoint, CheckpointError, VerifierKey},
+    checkpoint::VerifierKey,
     ids::MachineId,
-    merkle::{self, Hash, ProofError},
+    merkle::{self, Hash},
     reason::Reason,
 };
 use sqlx::PgConnection;
 
 use super::{
     Context, Entry, Outcome,
-    log::{Head, Log, Witness, verifier_keys},
+    log::{Head, Kept, Log, Witness, verifier_keys},
     store,
 };
 use crate::{
@@ -20,6 +20,9 @@ use crate::{
     db::Db,
     error::{Error, Result},
 };
+
+/// How old it may be what is written of when a machine was last heard.
+const SEEN: time::Duration = time::Duration::minutes(1);
 
 /// What a witness is told.
 #[derive(Debug, Default)]
@@ -60,17 +63,24 @@ pub enum Contradiction {
 }
 
 impl Contradiction {
-    /// One sentence.
-    pub fn sentence(&self, witness: &Witness) -> String {
+    /// One sentence; `whose` begins it and says who has kept it.
+    pub fn sentence(&self, whose: &str, kept: &Kept) -> String {
         let kept = format!(
-            "machine {} has kept a checkpoint of {} entries of `{}`",
-            witness.machine_id, witness.head.size, witness.origin
+            "{whose} a checkpoint of {} entries of `{}`",
+            kept.head.size, kept.origin
         );
         match self {
             Self::Cut { size } => format!("{kept}, and the log has {size}"),
             Self::Other => format!("{kept}, and the log's root at that size is another"),
             Self::NoLog => format!("{kept}, and there is no such log"),
         }
+    }
+}
+
+impl Witness {
+    /// What begins a sentence about what it has kept.
+    pub(super) fn subject(&self) -> String {
+        format!("machine {} has kept", self.machine_id)
     }
 }
 
@@ -103,27 +113,30 @@ pub async fn witness(
         db.barrier(&mut connection).await?;
         return Ok(answer);
     }
-    let witness = read(kept, machine_id, public_keys, ambient)?;
-    let found = contradiction(&mut connection, &logs, &witness).await?;
-    let log = logs.iter().find(|log| log.origin == witness.origin);
-    if let (None, Some(log)) = (&found, log) {
-        let from = witness.head.size.unsigned_abs();
-        if log.ended_at.is_none() {
-            // a head may be sealed and not signed yet: what is told is the signed one
-            if let Some(signed) = signed.filter(|signed| signed.head.size >= witness.head.size) {
-                let to = signed.head.size.unsigned_abs();
-                answer.proof = prove(&mut connection, log, from, to).await?;
+    let kept = Kept::open("kept", kept, public_keys)?;
+    let found = contradiction(&mut connection, &logs, &kept).await?;
+    let log = logs.iter().find(|log| log.origin == kept.origin);
+    match log {
+        Some(log) if log.ended_at.is_some() => {
+            answer.ended = Some(ended(&mut connection, &logs, log, &kept).await?);
+        }
+        // a head may be sealed and not signed yet: what is told is the signed one
+        Some(log) if found.is_none() => {
+            if let Some(signed) = signed.filter(|signed| signed.head.size >= kept.head.size) {
+                answer.proof = prove(&mut connection, log, kept.head, signed.head).await?;
             }
         }
+        _ => {}
     }
-    if let Some(log) = log
-        && log.ended_at.is_some()
-    {
-        answer.ended = Some(ended(&mut connection, &logs, log, &witness).await?);
-    }
+    let known = store::witness::of(&mut connection, machine_id).await?;
     db.barrier(&mut connection).await?;
     drop(connection);
-    note(db, ambient, context, &witness, found).await?;
+    let witness = Witness {
+        machine_id,
+        kept,
+        seen_at: ambient.clock.now(),
+    };
+    note(db, context, (&witness, known), found).await?;
     Ok(answer)
 }
 
@@ -135,63 +148,32 @@ pub async fn witness(
 pub async fn contradiction(
     connection: &mut PgConnection,
     logs: &[Log],
-    witness: &Witness,
+    kept: &Kept,
 ) -> Result<Option<Contradiction>> {
-    let Some(log) = logs.iter().find(|log| log.origin == witness.origin) else {
+    let Some(log) = logs.iter().find(|log| log.origin == kept.origin) else {
         return Ok(Some(Contradiction::NoLog));
     };
-    if log.head.size < witness.head.size {
+    if log.head.size < kept.head.size {
         return Ok(Some(Contradiction::Cut {
             size: log.head.size,
         }));
     }
-    let size = witness.head.size.unsigned_abs();
+    let size = kept.head.size.unsigned_abs();
     let tiles = store::tile::read(connection, log.number, &merkle::root_tiles(size)).await?;
     // a tree with holes has no root, and so not that one
     let root = merkle::root(&tiles, size).ok();
-    Ok((root != Some(witness.head.root)).then_some(Contradiction::Other))
-}
-
-fn read(
-    kept: &str,
-    machine_id: MachineId,
-    public_keys: &[[u8; 32]],
-    ambient: &Ambient,
-) -> Result<Witness> {
-    let refused = |error: CheckpointError| {
-        Error::invalid(
-            "kept",
-            format!("expected a checkpoint that was signed here: {error}"),
-        )
-    };
-    let origin = Checkpoint::read_unverified(kept).map_err(refused)?.origin;
-    let checkpoint =
-        Checkpoint::open(kept, &verifier_keys(&origin, public_keys)).map_err(refused)?;
-    Ok(Witness {
-        machine_id,
-        origin: checkpoint.origin,
-        head: Head {
-            size: i64::try_from(checkpoint.size).map_err(Error::internal)?,
-            root: checkpoint.root,
-        },
-        note: kept.to_owned(),
-        seen_at: ambient.clock.now(),
-    })
+    Ok((root != Some(kept.head.root)).then_some(Contradiction::Other))
 }
 
 async fn ended(
     connection: &mut PgConnection,
     logs: &[Log],
     log: &Log,
-    witness: &Witness,
+    kept: &Kept,
 ) -> Result<Ended> {
     let next = logs.iter().find(|next| next.number > log.number);
-    let (from, to) = (
-        witness.head.size.unsigned_abs(),
-        log.head.size.unsigned_abs(),
-    );
-    let proof = if from <= to {
-        prove(connection, log, from, to).await?
+    let proof = if kept.head.size <= log.head.size {
+        prove(connection, log, kept.head, log.head).await?
     } else {
         Vec::new()
     };
@@ -202,40 +184,46 @@ async fn ended(
     })
 }
 
-async fn prove(connection: &mut PgConnection, log: &Log, from: u64, to: u64) -> Result<Vec<Hash>> {
+async fn prove(
+    connection: &mut PgConnection,
+    log: &Log,
+    from: Head,
+    to: Head,
+) -> Result<Vec<Hash>> {
+    let (from, to) = (from.size.unsigned_abs(), to.size.unsigned_abs());
     let wanted = merkle::consistency_tiles(from, to);
     let tiles = store::tile::read(connection, log.number, &wanted).await?;
-    merkle::prove_consistency(&tiles, from, to).map_err(|error: ProofError| Error::internal(error))
+    merkle::prove_consistency(&tiles, from, to).map_err(Error::internal)
 }
 
-/// Keeps what the machine said. What it said of a log that has ended by a
-/// restore is no alarm, but stands in the new log: entries were lost.
+/// Keeps what a machine said; the same again only now and then, since every
+/// edge says it every few seconds. What is not part of the log is an entry in
+/// it, once.
 async fn note(
     db: &Db,
-    ambient: &Ambient,
     context: Context,
-    witness: &Witness,
+    (witness, known): (&Witness, Option<Witness>),
     found: Option<Contradiction>,
 ) -> Result<()> {
-    let mut tx = db.begin().await?;
-    let known = store::witness::of(&mut tx, witness.machine_id).await?;
     let is_news = known
         .as_ref()
-        .is_none_or(|known| (&known.origin, known.head) != (&witness.origin, witness.head));
-    store::witness::note(&mut tx, witness).await?;
-    if let Some(found) = found {
-        let sentence = found.sentence(witness);
-        tracing::error!(machine_id = %witness.machine_id, origin = witness.origin, size = witness.head.size,
+        .is_none_or(|known| known.kept != witness.kept);
+    if let Some(found) = &found {
+        let sentence = found.sentence(&witness.subject(), &witness.kept);
+        tracing::error!(machine_id = %witness.machine_id, origin = witness.kept.origin, size = witness.kept.head.size,
             "{sentence}: the database was changed or went back in time; run `control-plane audit verify`");
-        if is_news {
-            let subject = format!(
-                "{} {} {}",
-                witness.origin, witness.head.size, witness.head.root
-            );
-            let entry = Entry::ok(context, "audit.contradict", subject)
-                .not_ok(Outcome::Failed, Some(Reason::Internal));
-            super::append(&mut tx, ambient.clock.now(), &[entry]).await?;
-        }
+    }
+    if known.is_some_and(|known| !is_news && witness.seen_at - known.seen_at < SEEN) {
+        return Ok(());
+    }
+    let mut tx = db.begin().await?;
+    store::witness::note(&mut tx, witness).await?;
+    if found.is_some() && is_news {
+        let Head { size, root } = witness.kept.head;
+        let subject = format!("{} {size} {root}", witness.kept.origin);
+        let entry = Entry::ok(context, "audit.contradict", subject)
+            .not_ok(Outcome::Failed, Some(Reason::Internal));
+        super::append(&mut tx, witness.seen_at, &[entry]).await?;
     }
     db.commit(tx).await
 }

@@ -6,9 +6,9 @@ use sqlx::{Connection, PgConnection};
 
 use crate::{
     audit::{self, Context, Entry},
-    budgets,
+    budgets::{self, AsOf},
     clock::Ambient,
-    db::{self, MIGRATOR, Pools},
+    db::{self, Pools},
     error::{Error, Result},
     events::epoch::{self, Seen},
     grants, identity, registry,
@@ -41,6 +41,7 @@ pub async fn fence(
     connection: &mut PgConnection,
     ambient: &Ambient,
     trust_domain: &str,
+    as_of: AsOf,
 ) -> Result<Option<Fenced>> {
     let now = ambient.clock.now();
     let Some(succession) = epoch::begin_restored(connection, now).await? else {
@@ -54,8 +55,8 @@ pub async fn fence(
     let subject = format!("epoch {before} to {epoch}");
     let entry = Entry::ok(Context::system(), "installation.restore", subject);
     audit::append(connection, now, &[entry]).await?;
-    // heads of streams last, in name order
-    let budgets_held = budgets::hold_all(connection, now).await?;
+    let budgets_held = budgets::hold_all(connection, as_of, now).await?;
+    // the head of its stream last
     let grants_ended = grants::end_all(connection, Context::system(), COMMENT, now).await?;
     Ok(Some(Fenced {
         epoch_before: before,
@@ -79,7 +80,7 @@ pub async fn arrive(
     if epoch::arrive(connection).await? != Seen::Restored {
         return Ok(());
     }
-    if let Some(fenced) = fence_and_commit(connection, ambient, trust_domain).await? {
+    if let Some(fenced) = fence_and_commit(connection, ambient, trust_domain, AsOf::Itself).await? {
         tracing::warn!(
             epoch_before = fenced.epoch_before,
             epoch = fenced.epoch,
@@ -92,31 +93,29 @@ pub async fn arrive(
 }
 
 /// Fences a database that was restored by other means, which nothing in it may
-/// tell.
+/// tell; nor may it tell of which time its state is, where it was served since.
 ///
 /// # Errors
 /// `UNAVAILABLE` when the schema is older than this program, the database cannot
 /// be reached, or another control plane began an epoch meanwhile.
-pub async fn in_place(url: &str, ambient: &Ambient) -> Result<Fenced> {
+pub async fn in_place(url: &str, ambient: &Ambient, as_of: AsOf) -> Result<Fenced> {
     let pools = Pools::connect(url, 1).await?;
     let mut connection = pools.primary().await?.connect().await?;
-    let newest = MIGRATOR.iter().map(|migration| migration.version).max();
-    if db::schema_version(&mut connection).await? < newest.unwrap_or_default() {
-        return Err(Error::new(
-            Reason::Unavailable,
-            "the database's schema is older than this program: run `control-plane migrate` first",
-        ));
-    }
-    let fenced = fence_now(&mut connection, ambient).await;
+    db::refuse_old_schema(&mut connection).await?;
+    let fenced = fence_now(&mut connection, ambient, as_of).await;
     pools.close().await;
     fenced
 }
 
 /// Fences a database of this program's schema, whatever it says of itself.
-pub(super) async fn fence_now(connection: &mut PgConnection, ambient: &Ambient) -> Result<Fenced> {
+pub(super) async fn fence_now(
+    connection: &mut PgConnection,
+    ambient: &Ambient,
+    as_of: AsOf,
+) -> Result<Fenced> {
     let installation = epoch::installation(connection).await?;
     ambient.clock.raise_floor(installation.time_floor);
-    let fenced = fence_and_commit(connection, ambient, &installation.trust_domain).await?;
+    let fenced = fence_and_commit(connection, ambient, &installation.trust_domain, as_of).await?;
     fenced.ok_or_else(|| {
         Error::new(
             Reason::Unavailable,
@@ -129,11 +128,12 @@ async fn fence_and_commit(
     connection: &mut PgConnection,
     ambient: &Ambient,
     trust_domain: &str,
+    as_of: AsOf,
 ) -> Result<Option<Fenced>> {
     let mut tx = connection.begin().await?;
     // no standby can get what is written after it without it
     epoch::commit_locally(&mut tx).await?;
-    let fenced = fence(&mut tx, ambient, trust_domain).await?;
+    let fenced = fence(&mut tx, ambient, trust_domain, as_of).await?;
     tx.commit().await?;
     Ok(fenced)
 }

@@ -17,6 +17,7 @@ use super::{
     tool::{Tool, failed},
 };
 use crate::{
+    budgets::AsOf,
     clock::Ambient,
     config::Config,
     db::{self, MIGRATOR, Pools},
@@ -65,7 +66,7 @@ pub async fn restore(
     tool.run(list).await?;
 
     tell(&format!("restores into the database `{}`", tool.database()));
-    // whoever serves it from here on fences it first
+    // whoever serves it from here on fences it: as it arrives there, or within a second
     store::mark_unfenced(&mut connection).await?;
     if let Err(error) = tool.run(arguments(tool.database(), &dump)).await {
         store::unmark(&mut connection).await?;
@@ -78,7 +79,7 @@ pub async fn restore(
     compare(&mut connection, &manifest).await?;
     let migrations = migrate(&mut connection, &manifest).await?;
     tell("fences what was restored");
-    let fenced = fence_now(&mut connection, ambient).await.map_err(|error| {
+    let fenced = fence_now(&mut connection, ambient, AsOf::Itself).await.map_err(|error| {
         failed(format!(
             "the backup is restored and not fenced; run `control-plane restore --in-place` before anything is served: {error}"
         ))
@@ -93,8 +94,7 @@ pub async fn restore(
 
 /// Whether this program, as it is configured, is one for the backup.
 fn check_kind(manifest: &Manifest, config: &Config) -> Result<()> {
-    let newest = MIGRATOR.iter().map(|migration| migration.version).max();
-    let (is, known) = (manifest.facts.schema_version, newest.unwrap_or_default());
+    let (is, known) = (manifest.facts.schema_version, db::newest_schema());
     if is > known {
         return Err(Error::invalid(
             "input",

@@ -14,7 +14,11 @@ use super::{
     store,
     tool::{Tool, failed},
 };
-use crate::{config::DatabaseUrl, db::Pools, error::Result};
+use crate::{
+    config::DatabaseUrl,
+    db::{self, Pools},
+    error::Result,
+};
 
 /// Makes a backup in `output`, which gets its name when all of it is there and
 /// was read again.
@@ -40,6 +44,9 @@ pub async fn take(
     dumping.reads("the server", server)?;
     restoring.reads("the dump", dumping.version)?;
 
+    if db::schema_version(&mut connection).await? > 0 {
+        db::refuse_old_schema(&mut connection).await?;
+    }
     let mut tx = connection.begin().await?;
     let snapshot = store::export_snapshot(&mut tx).await?;
     let facts = store::facts(&mut tx).await?.ok_or_else(|| {

@@ -99,10 +99,14 @@ impl Account {
         given
     }
 
+    /// What of the total is neither spent nor given to anybody.
+    pub fn left(&self) -> Amount {
+        self.total.saturating_sub(self.held())
+    }
+
     /// Covers what a machine has spent beyond what it had with what is left. How much.
     pub fn cover(&mut self, slice: &mut Slice) -> Amount {
-        let left = self.total.saturating_sub(self.held());
-        let covered = slice.overdraft().min(left);
+        let covered = slice.overdraft().min(self.left());
         slice.granted += covered;
         self.overdraft -= covered;
         covered

@@ -38,6 +38,17 @@ pub struct Hold {
     pub is_open: bool,
 }
 
+/// Of which time the state is that a restore has brought back, as far as anybody knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AsOf {
+    /// Nothing was served since: the database's own time floor and newest movement tell.
+    Itself,
+    /// Somebody knows.
+    At(OffsetDateTime),
+    /// Nobody knows, and it may have been served since: as old as each budget.
+    Unknown,
+}
+
 /// What machines are asked that have not told all that they remember.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Recall {
@@ -68,14 +79,18 @@ pub struct Awaited {
 
 /// Holds every budget that is not closed, as the database was restored from a backup; how
 /// many. What machines hold of them by the restored database is to be given back once they
-/// have told of it. The time floor of the installation tells how old the backup is: it is
-/// raised after this. Processes of edges that begin later have greater numbers than any that
+/// have told of it. A budget that is held already may have forgotten more: what was known of
+/// that stays. Processes of edges that begin later have greater numbers than any that
 /// the lost database gave out: the caller sees to that.
 ///
 /// # Errors
 /// When the database refuses.
-pub(crate) async fn hold_all(connection: &mut PgConnection, now: OffsetDateTime) -> Result<u64> {
-    store::hold_all(connection, now).await
+pub(crate) async fn hold_all(
+    connection: &mut PgConnection,
+    as_of: AsOf,
+    now: OffsetDateTime,
+) -> Result<u64> {
+    store::hold_all(connection, as_of, now).await
 }
 
 impl Budgets {
@@ -130,15 +145,9 @@ pub(super) fn release(locked: &mut Locked, task: &TaskId) -> Result<()> {
     let Some(parent) = parent.and_then(|parent| locked.get_mut(&parent)) else {
         return Ok(());
     };
-    let account = parent.present_account();
-    let left = account.total.saturating_sub(account.held());
-    let taken = missing.min(left);
+    let taken = missing.min(parent.present_account().left());
     if taken > 0 {
-        let after = super::Account {
-            outstanding: account.outstanding + taken,
-            ..account
-        };
-        parent.set_present(Kind::ChildToppedUp, taken, Some(task.clone()), after);
+        parent.take_for_child(task, taken, Kind::ChildToppedUp);
         let plan = locked.get_mut(task).ok_or_else(|| not_found(task))?;
         plan.top_up(taken);
     }

@@ -30,6 +30,7 @@ pub use account::{Account, Amount, Contradiction, Slice};
 pub use authguardian_proto::amount::MAX as MAX_AMOUNT;
 pub use budget::{Budget, State, Terms};
 pub use exchange::{Exchange, Heard, NoSlice, Told};
+pub use hold::AsOf;
 pub(crate) use hold::hold_all;
 pub use hold::{Awaited, Hold, Memory, Recall};
 pub use manage::NewBudget;

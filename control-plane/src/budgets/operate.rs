@@ -61,20 +61,25 @@ impl Plan {
                 "expected a budget without a window: what is taken from it does not end with one";
             return Err(Error::invalid("budget.parent", detail));
         }
-        let account = self.present_account();
-        let rest = account.rest();
+        let rest = self.present_account().rest();
         if rest < amount {
             let task = &self.budget.task;
             let detail =
                 format!("budget `{task}` has {rest} left, and {amount} are to be taken from it");
             return Err(Error::new(Reason::BudgetExhausted, detail));
         }
+        self.take_for_child(child, amount, kind);
+        Ok(())
+    }
+
+    /// Takes what there is for a budget below this one.
+    pub(super) fn take_for_child(&mut self, child: &TaskId, amount: Amount, kind: Kind) {
+        let account = self.present_account();
         let after = Account {
             outstanding: account.outstanding + amount,
             ..account
         };
         self.set_present(kind, amount, Some(child.clone()), after);
-        Ok(())
     }
 
     /// Raises the total; what machines have spent beyond what they had is covered first.

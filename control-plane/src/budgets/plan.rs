@@ -96,6 +96,27 @@ pub struct Held {
 }
 
 impl Held {
+    /// Nothing yet: of a machine, its number there and its window.
+    pub(super) fn begin(
+        (machine, epoch, window): (MachineId, i64, Option<OffsetDateTime>),
+        journal: i64,
+        now: OffsetDateTime,
+    ) -> Self {
+        Self {
+            machine,
+            epoch,
+            window,
+            journal,
+            slice: Slice::default(),
+            reserved: 0,
+            needed: 0,
+            heard_at: now,
+            leased_until: now,
+            is_silent: false,
+            is_restored: false,
+        }
+    }
+
     /// What lies idle.
     pub(super) fn free(&self) -> Amount {
         self.slice.outstanding().saturating_sub(self.reserved)
@@ -228,19 +249,8 @@ impl Plan {
         if ask == Ask::default() || !gives || self.barred.contains(&machine) {
             return None;
         }
-        self.held.push(Held {
-            machine,
-            epoch: last + 1,
-            window,
-            journal,
-            slice: Slice::default(),
-            reserved: 0,
-            needed: 0,
-            heard_at: self.now,
-            leased_until: self.now,
-            is_silent: false,
-            is_restored: false,
-        });
+        let slice = (machine, last + 1, window);
+        self.held.push(Held::begin(slice, journal, self.now));
         Some(self.held.len() - 1)
     }
 

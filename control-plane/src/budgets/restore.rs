@@ -23,8 +23,7 @@ impl Account {
         let through = more.min(returned.saturating_sub(slice.returned));
         slice.granted += through;
         slice.returned += through;
-        let left = self.total.saturating_sub(self.held());
-        let restored = (more - through).min(left);
+        let restored = (more - through).min(self.left());
         let before = *slice;
         slice.granted += restored;
         self.overdraft = self.overdraft + slice.overdraft() - before.overdraft();
@@ -138,18 +137,10 @@ impl Plan {
         if !self.accounts.contains_key(&window) {
             self.begin(window);
         }
+        let slice = (machine, report.epoch, window);
         self.held.push(Held {
-            machine,
-            epoch: report.epoch,
-            window,
-            journal,
-            slice: Slice::default(),
-            reserved: 0,
-            needed: 0,
-            heard_at: self.now,
-            leased_until: self.now,
-            is_silent: false,
             is_restored: true,
+            ..Held::begin(slice, journal, self.now)
         });
         self.held.len() - 1
     }

@@ -14,7 +14,7 @@ use super::{
 use crate::{
     clock::SystemClock,
     config::{Config, Database, DatabaseUrl},
-    db::{self, Db, MIGRATOR},
+    db::{self, Db},
     error::Error,
     identity::seal::MasterKeys,
 };
@@ -181,11 +181,7 @@ async fn version(db: &Db, config: &Database) -> Finding {
 }
 
 async fn schema(db: &Db) -> Finding {
-    let newest = MIGRATOR
-        .iter()
-        .map(|migration| migration.version)
-        .max()
-        .unwrap_or_default();
+    let newest = db::newest_schema();
     let applied = async { db::schema_version(&mut *db.read().await?).await };
     match applied.await {
         Ok(0) => failed("schema", "there is none: run `control-plane migrate`"),

@@ -28,9 +28,17 @@ pub(super) fn write_private(path: &Path, text: &str) -> Result<(), Failure> {
         file.sync_all()?;
         fs::rename(&temporary, path)?;
         // the name is durable only with its directory
-        File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()
+        File::open(directory_of(path))?.sync_all()
     };
     write().map_err(|error| refused(path, &error))
+}
+
+/// Where a file is: a bare name is here.
+fn directory_of(path: &Path) -> &Path {
+    let parent = path
+        .parent()
+        .filter(|parent| !parent.as_os_str().is_empty());
+    parent.unwrap_or(Path::new("."))
 }
 
 /// Reads a file; `None` when there is none.
@@ -53,4 +61,16 @@ pub(super) fn remove_file(path: &Path) -> Result<(), Failure> {
 /// What the system said of a path.
 pub(super) fn refused(path: &Path, error: &io::Error) -> Failure {
     Failure::internal(format!("`{}`: {error}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bare_name_is_a_file_of_this_directory() {
+        for (path, directory) in [("proof.json", "."), ("./a", "."), ("a/b", "a"), ("/a", "/")] {
+            assert_eq!(directory_of(Path::new(path)), Path::new(directory));
+        }
+    }
 }

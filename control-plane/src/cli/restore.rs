@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use serde::Serialize;
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 use super::{
     ConfigArgs, ambient,
@@ -13,6 +14,7 @@ use super::{
 };
 use crate::{
     backup::{self, Fenced, Restored},
+    budgets::AsOf,
     config::Config,
 };
 use authguardian_proto::reason::Problem;
@@ -20,7 +22,7 @@ use authguardian_proto::reason::Problem;
 const EXAMPLES: &str = "\
 Examples:
   control-plane restore --input /var/backups/authguardian/2026-12-02
-  control-plane restore --in-place --yes
+  control-plane restore --in-place --as-of 2026-12-02T04:00:00Z --yes
 
 `--input` restores a backup of `control-plane backup` into the database of `database.url`, which has
 to be there and empty, and fences it. `--in-place` fences the database that is there, after it was
@@ -53,6 +55,11 @@ pub(crate) struct RestoreArgs {
     /// Fence the database that is there
     #[arg(long, conflicts_with = "input")]
     in_place: bool,
+
+    /// Of which time the state is that was restored, such as `2026-12-02T04:00:00Z`; machines are
+    /// asked for what they have spent since. Without it, for all that they remember
+    #[arg(long, value_name = "TIME", requires = "in_place", value_parser = parse_time)]
+    as_of: Option<OffsetDateTime>,
 
     /// Do not ask before the fence of a database that is there
     #[arg(long, requires = "in_place")]
@@ -99,7 +106,8 @@ impl RestoreArgs {
             return Err(Problem::invalid("yes", detail).into());
         }
         let url = config.database.url.expose();
-        let fenced = backup::fence::in_place(url, &ambient()?).await?;
+        let as_of = self.as_of.map_or(AsOf::Unknown, AsOf::At);
+        let fenced = backup::fence::in_place(url, &ambient()?, as_of).await?;
         Ok(View::of(fenced))
     }
 }
@@ -111,14 +119,13 @@ async fn from_backup(config: &Config, input: &Path) -> Result<View, Failure> {
         migrations,
         fenced,
     } = restored;
-    let format = &time::format_description::well_known::Rfc3339;
     tell(&format!(
         "restored and fenced; the control plane starts with the master key of then only, in `{}`",
         config.identity.master_key_file.display()
     ));
     Ok(View {
         installation_id: Some(manifest.facts.installation_id.to_string()),
-        backed_up_at: manifest.created_at.format(format).ok(),
+        backed_up_at: manifest.created_at.format(&Rfc3339).ok(),
         migrations: Some(migrations),
         ..View::of(fenced)
     })
@@ -137,4 +144,9 @@ impl View {
             join_tokens_ended: fenced.join_tokens_ended,
         }
     }
+}
+
+fn parse_time(text: &str) -> Result<OffsetDateTime, String> {
+    OffsetDateTime::parse(text, &Rfc3339)
+        .map_err(|_| "expected a time such as `2026-12-02T04:00:00Z`".to_owned())
 }

@@ -40,31 +40,32 @@ impl Arrival {
     }
 
     /// A standby that answers the primary's address (during a failover) is no
-    /// place to write to or to read outcomes from.
+    /// place to write to or to read outcomes from. What the hook does takes as
+    /// long as it takes: broken off, it would begin again on the next connection.
     pub(super) async fn at(&self, connection: &mut PgConnection) -> sqlx::Result<()> {
-        tokio::time::timeout(LOOK, self.look(connection))
-            .await
-            .unwrap_or(Err(sqlx::Error::PoolTimedOut))
-    }
-
-    async fn look(&self, connection: &mut PgConnection) -> sqlx::Result<()> {
-        let (standby, identifier, timeline): (bool, String, i64) =
-            sqlx::query_as(SERVER).fetch_one(&mut *connection).await?;
-        if standby {
-            return Err(sqlx::Error::Configuration("the server is a standby".into()));
-        }
+        let looked = tokio::time::timeout(LOOK, look(connection)).await;
+        let this = looked.unwrap_or(Err(sqlx::Error::PoolTimedOut))?;
         let Some(hook) = self.hook.get() else {
             return Ok(());
         };
         let mut known = self.known.lock().await;
-        let this = Some((identifier, timeline));
-        if *known != this {
+        if known.as_ref() != Some(&this) {
             let done = hook(connection).await;
             done.map_err(|error| sqlx::Error::Configuration(error.into()))?;
-            *known = this;
+            *known = Some(this);
         }
         Ok(())
     }
+}
+
+/// Identifier and timeline of the server.
+async fn look(connection: &mut PgConnection) -> sqlx::Result<(String, i64)> {
+    let (standby, identifier, timeline): (bool, String, i64) =
+        sqlx::query_as(SERVER).fetch_one(connection).await?;
+    if standby {
+        return Err(sqlx::Error::Configuration("the server is a standby".into()));
+    }
+    Ok((identifier, timeline))
 }
 
 const SERVER: &str = server!();

@@ -222,3 +222,24 @@ pub async fn schema_version(connection: &mut PgConnection) -> Result<i64> {
             .await?,
     )
 }
+
+/// The newest migration that this program knows.
+pub fn newest_schema() -> i64 {
+    let versions = MIGRATOR.iter().map(|migration| migration.version);
+    versions.max().unwrap_or_default()
+}
+
+/// Refuses a database that this program's migrations have not all been applied
+/// to.
+///
+/// # Errors
+/// `UNAVAILABLE`; when the database cannot be read.
+pub async fn refuse_old_schema(connection: &mut PgConnection) -> Result<()> {
+    if schema_version(connection).await? < newest_schema() {
+        return Err(Error::new(
+            Reason::Unavailable,
+            "the database's schema is older than this program: run `control-plane migrate` first",
+        ));
+    }
+    Ok(())
+}

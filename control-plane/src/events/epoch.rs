@@ -158,3 +158,11 @@ pub async fn restored_epoch(connection: &mut PgConnection) -> Result<i64> {
 pub async fn raise_time_floor(connection: &mut PgConnection, floor: OffsetDateTime) -> Result<()> {
     store::raise_time_floor(connection, floor).await
 }
+
+/// The database's epoch.
+///
+/// # Errors
+/// When the database refuses.
+pub async fn current(connection: &mut PgConnection) -> Result<i64> {
+    store::epoch(connection).await
+}

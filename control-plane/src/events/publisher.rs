@@ -139,15 +139,18 @@ impl Publisher {
             return Ok(());
         }
         let mut connection = self.db.read().await?;
-        for (stream, position, occurred_at) in seen {
-            let made = store::made_at(&mut connection, *stream, position.revision).await?;
-            let is_another = |(made_at, restored_epoch): &(OffsetDateTime, i64)| {
-                position.epoch >= *restored_epoch && made_at != occurred_at
-            };
-            if made.as_ref().is_some_and(is_another) {
-                self.db.barrier(&mut connection).await?;
-                return Err(another(*stream, *position));
-            }
+        let places: Vec<_> = seen
+            .iter()
+            .map(|(stream, at, _)| (*stream, at.revision))
+            .collect();
+        let made = store::made_at(&mut connection, &places).await?;
+        let another = seen.iter().find(|(stream, at, occurred_at)| {
+            let made = made.get(&(*stream, at.revision));
+            made.is_some_and(|made| at.epoch >= made.restored_epoch && made.at != *occurred_at)
+        });
+        if let Some((stream, position, _)) = another {
+            self.db.barrier(&mut connection).await?;
+            return Err(other_change(*stream, *position));
         }
         Ok(())
     }
@@ -387,7 +390,7 @@ fn ahead(stream: Stream, position: Position, end: Position) -> Error {
 }
 
 /// What was published is not what is in the database.
-fn another(stream: Stream, position: Position) -> Error {
+fn other_change(stream: Stream, position: Position) -> Error {
     put_back(stream, position, "is another change in the database")
 }
 

@@ -1,5 +1,7 @@
 //! All SQL of the change streams.
 
+use std::collections::HashMap;
+
 use sqlx::{PgConnection, types::Json};
 use time::OffsetDateTime;
 
@@ -329,21 +331,46 @@ pub(super) async fn stand(
     .await?)
 }
 
-/// When the change at a revision was made, and the epoch of the newest restore;
-/// `None`: it is not there, or no longer.
+/// A change that is there.
+pub(super) struct Made {
+    pub(super) at: OffsetDateTime,
+    /// Of the newest restore.
+    pub(super) restored_epoch: i64,
+}
+
+/// Those changes that are there, by stream and revision.
 pub(super) async fn made_at(
     connection: &mut PgConnection,
-    stream: Stream,
-    revision: i64,
-) -> Result<Option<(OffsetDateTime, i64)>> {
-    let row = sqlx::query!(
-        "SELECT occurred_at, restored_epoch FROM change, installation WHERE stream = $1 AND revision = $2",
-        stream.as_str(),
-        revision,
+    places: &[(Stream, i64)],
+) -> Result<HashMap<(Stream, i64), Made>> {
+    let (streams, revisions): (Vec<String>, Vec<i64>) = places
+        .iter()
+        .map(|(stream, revision)| (stream.as_str().to_owned(), *revision))
+        .unzip();
+    let rows = sqlx::query!(
+        "SELECT stream, revision, occurred_at, restored_epoch FROM installation, change
+         JOIN unnest($1::text[], $2::bigint[]) AS seen (stream, revision) USING (stream, revision)",
+        &streams,
+        &revisions,
     )
-    .fetch_optional(connection)
+    .fetch_all(connection)
     .await?;
-    Ok(row.map(|row| (row.occurred_at, row.restored_epoch)))
+    let made = rows.into_iter().filter_map(|row| {
+        let place = (Stream::parse(&row.stream)?, row.revision);
+        let made = Made {
+            at: row.occurred_at,
+            restored_epoch: row.restored_epoch,
+        };
+        Some((place, made))
+    });
+    Ok(made.collect())
+}
+
+/// The database's epoch.
+pub(super) async fn epoch(connection: &mut PgConnection) -> Result<i64> {
+    Ok(sqlx::query_scalar!("SELECT epoch FROM installation")
+        .fetch_one(connection)
+        .await?)
 }
 
 /// The epoch that the newest restore has begun; 0: there was none.

@@ -16,7 +16,11 @@ use super::{
     report::{Once, reported},
 };
 use crate::{
-    audit::{self, Record, witness},
+    audit::{
+        Record,
+        search::{Filter, search},
+        witness,
+    },
     clock::Ambient,
     db::Db,
     error::Error,
@@ -56,10 +60,11 @@ impl AuditService for Audit {
                 ))
             })?),
         };
-        let mut connection = self.db.read().await?;
-        let records =
-            audit::about_agents(&mut connection, &session.agents, before, i64::from(size)).await?;
-        self.db.barrier(&mut connection).await?;
+        let filter = Filter {
+            agent_ids: Some(session.agents.clone()),
+            ..Filter::default()
+        };
+        let records = search(&self.db, &filter, before, i64::from(size)).await?;
         Ok(Response::new(ListOwnEntriesResponse {
             next_page_token: next_page_token(&records, size, |record| record.sequence.to_string()),
             entries: records.into_iter().map(message_of).collect(),

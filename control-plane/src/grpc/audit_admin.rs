@@ -1,6 +1,6 @@
 //! `AuditAdminService`.
 
-use std::{pin::Pin, time::Duration};
+use std::{collections::HashMap, pin::Pin, time::Duration};
 
 use authguardian_proto::{
     audit::v1::{
@@ -92,7 +92,7 @@ impl AuditAdminService for AuditAdmin {
                     }
                     if !follow {
                         // what is not sealed yet comes last, and is the end
-                        let pending = tail.pending(MAX_LINES.min(lines)).await?;
+                        let pending = tail.pending(lines).await?;
                         let is_end = pending.is_empty();
                         return Ok((!is_end).then(|| (told(pending), None)));
                     }
@@ -139,15 +139,23 @@ impl AuditAdminService for AuditAdmin {
             None => None,
         };
         let mut witnesses = Vec::new();
+        // many have kept the same
+        let mut judged: HashMap<String, bool> = HashMap::new();
         for witness in audit::witnesses(&mut connection).await? {
-            let found = contradiction(&mut connection, &logs, &witness).await?;
+            let consistent = match judged.get(&witness.kept.note) {
+                Some(known) => *known,
+                None => contradiction(&mut connection, &logs, &witness.kept)
+                    .await?
+                    .is_none(),
+            };
+            judged.insert(witness.kept.note, consistent);
             witnesses.push(Witness {
                 machine_id: witness.machine_id.to_string(),
-                origin: witness.origin,
-                size: witness.head.size.unsigned_abs(),
-                root: witness.head.root.0.to_vec(),
+                origin: witness.kept.origin,
+                size: witness.kept.head.size.unsigned_abs(),
+                root: witness.kept.head.root.0.to_vec(),
                 seen_at: Some(timestamp(witness.seen_at)),
-                consistent: found.is_none(),
+                consistent,
             });
         }
         let pending = audit::pending_count(&mut connection).await?;
@@ -170,8 +178,7 @@ impl AuditAdminService for AuditAdmin {
             checkpoint,
             public_keys: self.identity.checkpoint_keys().await?,
         };
-        let begun =
-            Verification::begin(self.db.clone(), self.ambient.clone(), &origin, outside).await?;
+        let begun = Verification::begin(self.db.clone(), &origin, outside).await?;
         let stop = self.stop.clone();
         let told = stream::try_unfold(begun, move |mut verification| {
             let stop = stop.clone();
@@ -312,7 +319,7 @@ fn filter(message: SearchEntriesRequest) -> Result<Filter, Error> {
         })?),
     };
     Ok(Filter {
-        agent_id: parse_optional("agent_id", &message.agent_id)?,
+        agent_ids: parse_optional("agent_id", &message.agent_id)?.map(|agent| vec![agent]),
         machine_id: parse_optional("machine_id", &message.machine_id)?,
         action: text(message.action),
         outcome,

@@ -76,6 +76,10 @@ impl EventService for Events {
             );
         }
         let after = after.iter().map(wanted).collect::<Result<Vec<_>>>()?;
+        if seen.len() > Stream::ALL.len() {
+            let detail = "expected one change for each wanted stream at most";
+            return Err(Error::invalid("seen", detail).into());
+        }
         let seen = seen.iter().map(seen_change);
         let seen = seen.collect::<Result<Vec<_>>>()?;
         let subscription = async {

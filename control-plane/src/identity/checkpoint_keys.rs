@@ -23,12 +23,11 @@ impl Identity {
     /// # Errors
     /// `UNAVAILABLE` when the database cannot be read.
     pub async fn checkpoint_keys(&self) -> Result<Vec<[u8; 32]>> {
-        let keys =
-            store::public_keys_of_all_times(&mut *self.db.read().await?, Purpose::Audit).await?;
+        let keys = store::public_keys(&mut *self.db.read().await?, Purpose::Audit).await?;
         keys.into_iter()
-            .map(|(id, public)| {
-                let wrong = || Error::internal(format!("key {id} is not 32 bytes"));
-                public.try_into().map_err(|_| wrong())
+            .map(|key| {
+                let wrong = || Error::internal(format!("key {} is not 32 bytes", key.id));
+                key.public.try_into().map_err(|_| wrong())
             })
             .collect()
     }

@@ -17,10 +17,11 @@ impl Identity {
         let keys = store::public_keys(&mut *self.db.read().await?, Purpose::Grant).await?;
         let keys: Vec<_> = keys
             .iter()
-            .map(|(id, public)| {
+            .filter(|key| key.counts)
+            .map(|key| {
                 json!({
                     "kty": "OKP", "crv": "Ed25519", "use": "sig", "alg": "EdDSA",
-                    "kid": id.to_string(), "x": URL_SAFE_NO_PAD.encode(public),
+                    "kid": key.id.to_string(), "x": URL_SAFE_NO_PAD.encode(&key.public),
                 })
             })
             .collect();

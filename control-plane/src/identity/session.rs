@@ -26,6 +26,7 @@ use super::{
 use crate::{
     audit::{self, Actor, Context, Entry},
     error::{Error, Result},
+    events,
 };
 
 mod end;
@@ -216,7 +217,7 @@ impl Identity {
             machine,
             zone: zone.min(at.terms.max_zone),
             machine_generation: at.session_generation,
-            epoch: store::epoch(&mut tx).await?,
+            epoch: events::epoch::current(&mut tx).await?,
             auth_time: now.unix_timestamp(),
             iat: now.unix_timestamp(),
             exp: end_of(now, key.expires_at).unix_timestamp(),

@@ -543,11 +543,7 @@ async fn every_act_is_audited_in_order() {
         .revoke_token(caller(&session), Arc::clone(&session), token)
         .await
         .unwrap();
-    let mut connection = rig.app.db.read().await.unwrap();
-    let mut entries =
-        control_plane::audit::about_agents(&mut connection, &session.agents, None, 10)
-            .await
-            .unwrap();
+    let mut entries = rig.about_agents(&session.agents).await;
     entries.retain(|entry| entry.action.starts_with("grant."));
     let told: Vec<_> = entries
         .iter()

@@ -3,11 +3,14 @@
 use std::time::Duration;
 
 use authguardian_proto::{
-    ids::{AdminTokenId, RequestId},
+    ids::{AdminTokenId, AgentId, RequestId},
     reason::Problem,
 };
 use control_plane::{
-    audit::{Actor, Context},
+    audit::{
+        Actor, Context, Record,
+        search::{Filter, search},
+    },
     error::Result,
     events::Stream,
 };
@@ -35,6 +38,15 @@ impl Rig {
             .fetch_all(self.database.pool())
             .await
             .unwrap()
+    }
+
+    /// The newest audit entries about these agents, as `grants://audit` shows them.
+    pub(crate) async fn about_agents(&self, agents: &[AgentId]) -> Vec<Record> {
+        let filter = Filter {
+            agent_ids: Some(agents.to_vec()),
+            ..Filter::default()
+        };
+        search(&self.app.db, &filter, None, 10).await.unwrap()
     }
 
     /// Waits until some connection to this database waits for a lock.

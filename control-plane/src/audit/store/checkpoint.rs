@@ -97,12 +97,11 @@ pub(in crate::audit) async fn thin(
     limit: i64,
 ) -> Result<u64> {
     let done = sqlx::query!(
-        "DELETE FROM audit_checkpoint AS old WHERE (log, size) IN (
-             SELECT log, size FROM audit_checkpoint AS old WHERE signed_at < $1 AND EXISTS (
-                 SELECT FROM audit_checkpoint AS later
-                 WHERE later.log = old.log AND later.size > old.size
-                   AND date_trunc('hour', later.signed_at) = date_trunc('hour', old.signed_at))
-             LIMIT $2)",
+        "DELETE FROM audit_checkpoint WHERE (log, size) IN (
+             SELECT log, size FROM (
+                 SELECT log, size, signed_at, lead(signed_at) OVER (PARTITION BY log ORDER BY size) AS next
+                 FROM audit_checkpoint WHERE signed_at < $1) AS old
+             WHERE date_trunc('hour', next) = date_trunc('hour', signed_at) LIMIT $2)",
         before,
         limit,
     )

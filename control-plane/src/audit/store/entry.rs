@@ -1,6 +1,6 @@
 //! Entries as acts append them, before they are sealed.
 
-use authguardian_proto::ids::{AgentId, MachineId};
+use authguardian_proto::ids::MachineId;
 use sqlx::PgConnection;
 use time::OffsetDateTime;
 use uuid::Uuid;
@@ -99,39 +99,22 @@ pub(in crate::audit) async fn append(
     Ok(())
 }
 
-/// Entries about the agents, sealed or not, newest first.
-#[tracing::instrument(name = "db.audit_entry.about_agents", skip_all)]
-pub(in crate::audit) async fn about_agents(
-    connection: &mut PgConnection,
-    agents: &[AgentId],
-    before: Option<i64>,
-    limit: i64,
-) -> Result<Vec<Record>> {
-    let agents: Vec<String> = agents.iter().map(ToString::to_string).collect();
-    let rows = sqlx::query_as!(
-        Row,
-        r#"SELECT NULL::text AS origin, NULL::bigint AS index, sequence AS "sequence!",
-                  occurred_at AS "occurred_at!", caller AS "caller!", key_id, machine_id, peer_address,
-                  zone, action AS "action!", subject AS "subject!", agent_id, outcome AS "outcome!",
-                  reason, request_id, trace_id, count AS "count!"
-           FROM audit_entry
-           WHERE agent_id = ANY ($1) AND ($2::bigint IS NULL OR sequence < $2)
-           UNION ALL
-           (SELECT audit_log.origin, sealed.index, sealed.sequence, sealed.occurred_at, sealed.caller,
-                   sealed.key_id, sealed.machine_id, sealed.peer_address, sealed.zone, sealed.action,
-                   sealed.subject, sealed.agent_id, sealed.outcome, sealed.reason, sealed.request_id,
-                   sealed.trace_id, sealed.count
-            FROM sealed_audit_entry AS sealed JOIN audit_log USING (log)
-            WHERE agent_id = ANY ($1) AND ($2::bigint IS NULL OR sequence < $2)
-            ORDER BY sequence DESC LIMIT $3)
-           ORDER BY 3 DESC LIMIT $3"#,
-        &agents,
-        before,
-        limit,
+/// Puts everything that waits behind the entry that was appended last.
+#[tracing::instrument(name = "db.audit_entry.move_back", skip_all)]
+pub(in crate::audit) async fn move_back(connection: &mut PgConnection) -> Result<()> {
+    sqlx::query!(
+        "WITH moved AS (
+             DELETE FROM audit_entry WHERE sequence < (SELECT max(sequence) FROM audit_entry) RETURNING *
+         )
+         INSERT INTO audit_entry (occurred_at, caller, key_id, machine_id, peer_address, zone, action, subject,
+                                  agent_id, outcome, reason, request_id, trace_id, count)
+         SELECT occurred_at, caller, key_id, machine_id, peer_address, zone, action, subject,
+                agent_id, outcome, reason, request_id, trace_id, count
+         FROM moved ORDER BY sequence"
     )
-    .fetch_all(connection)
+    .execute(connection)
     .await?;
-    Ok(rows.into_iter().map(Record::from).collect())
+    Ok(())
 }
 
 /// What is committed and not sealed yet, oldest first.
@@ -142,7 +125,7 @@ pub(in crate::audit) async fn pending(
 ) -> Result<Vec<Record>> {
     let rows = sqlx::query_as!(
         Row,
-        "SELECT NULL::text AS origin, NULL::bigint AS index, sequence, occurred_at, caller, key_id, machine_id,
+        "SELECT NULL::bigint AS log, NULL::text AS origin, NULL::bigint AS index, sequence, occurred_at, caller, key_id, machine_id,
                 peer_address, zone, action, subject, agent_id, outcome, reason, request_id, trace_id, count
          FROM audit_entry ORDER BY sequence LIMIT $1",
         limit,

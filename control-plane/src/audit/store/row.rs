@@ -7,6 +7,8 @@ use uuid::Uuid;
 use crate::audit::{Place, Record};
 
 pub(super) struct Row {
+    /// The first three are there once it is sealed.
+    pub(super) log: Option<i64>,
     pub(super) origin: Option<String>,
     pub(super) index: Option<i64>,
     pub(super) sequence: i64,
@@ -29,10 +31,11 @@ pub(super) struct Row {
 impl From<Row> for Record {
     fn from(row: Row) -> Self {
         Self {
-            place: row
-                .origin
-                .zip(row.index)
-                .map(|(origin, index)| Place { origin, index }),
+            place: (row.log.zip(row.origin).zip(row.index)).map(|((log, origin), index)| Place {
+                log,
+                origin,
+                index,
+            }),
             sequence: row.sequence,
             occurred_at: row.occurred_at,
             caller: row.caller,

@@ -43,7 +43,7 @@ pub(in crate::audit) async fn seal(
                FROM taken ORDER BY sequence
                RETURNING *
            )
-           SELECT $2::text AS origin, index, sequence, occurred_at, caller, key_id, machine_id, peer_address,
+           SELECT log, $2::text AS origin, index, sequence, occurred_at, caller, key_id, machine_id, peer_address,
                   zone, action, subject, agent_id, outcome, reason, request_id, trace_id, count
            FROM sealed ORDER BY index"#,
         log,
@@ -66,7 +66,7 @@ pub(in crate::audit) async fn range(
 ) -> Result<Vec<Record>> {
     let rows = sqlx::query_as!(
         Row,
-        "SELECT $2::text AS origin, index, sequence, occurred_at, caller, key_id, machine_id, peer_address,
+        "SELECT log, $2::text AS origin, index, sequence, occurred_at, caller, key_id, machine_id, peer_address,
                 zone, action, subject, agent_id, outcome, reason, request_id, trace_id, count
          FROM sealed_audit_entry WHERE log = $1 AND index >= $3 AND index < $4 ORDER BY index LIMIT $5",
         log,
@@ -112,7 +112,8 @@ pub(in crate::audit) async fn after(
     cursor: Cursor,
     limit: i64,
 ) -> Result<(Vec<Record>, Cursor)> {
-    let rows = sqlx::query!(
+    let rows = sqlx::query_as!(
+        Row,
         r#"SELECT entry.log, signed.origin AS "origin!", entry.index, sequence, occurred_at, caller, key_id,
                   machine_id, peer_address, zone, action, subject, agent_id, outcome, reason, request_id,
                   trace_id, count
@@ -128,32 +129,13 @@ pub(in crate::audit) async fn after(
     )
     .fetch_all(connection)
     .await?;
-    let end = rows.last().map_or(cursor, |row| Cursor {
-        log: row.log,
-        index: row.index + 1,
+    let records: Vec<Record> = rows.into_iter().map(Record::from).collect();
+    let last = records.last().and_then(|record| record.place.as_ref());
+    let end = last.map_or(cursor, |place| Cursor {
+        log: place.log,
+        index: place.index + 1,
     });
-    let records = rows.into_iter().map(|row| {
-        Record::from(Row {
-            origin: Some(row.origin),
-            index: Some(row.index),
-            sequence: row.sequence,
-            occurred_at: row.occurred_at,
-            caller: row.caller,
-            key_id: row.key_id,
-            machine_id: row.machine_id,
-            peer_address: row.peer_address,
-            zone: row.zone,
-            action: row.action,
-            subject: row.subject,
-            agent_id: row.agent_id,
-            outcome: row.outcome,
-            reason: row.reason,
-            request_id: row.request_id,
-            trace_id: row.trace_id,
-            count: row.count,
-        })
-    });
-    Ok((records.collect(), end))
+    Ok((records, end))
 }
 
 /// Entries of a log that its head does not cover: their index, and the head's

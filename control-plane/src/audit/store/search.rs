@@ -27,31 +27,32 @@ pub(in crate::audit) async fn search(
     limit: i64,
 ) -> Result<Vec<Record>> {
     plan_each(connection).await?;
+    let agents = filter.agents();
     let rows = sqlx::query_as!(
         Row,
-        r#"SELECT NULL::text AS origin, NULL::bigint AS index, sequence AS "sequence!",
+        r#"SELECT NULL::bigint AS log, NULL::text AS origin, NULL::bigint AS index, sequence AS "sequence!",
                   occurred_at AS "occurred_at!", caller AS "caller!", key_id, machine_id, peer_address,
                   zone, action AS "action!", subject AS "subject!", agent_id, outcome AS "outcome!",
                   reason, request_id, trace_id, count AS "count!"
            FROM audit_entry
-           WHERE ($1::bigint IS NULL OR sequence < $1) AND ($2::text IS NULL OR agent_id = $2)
+           WHERE ($1::bigint IS NULL OR sequence < $1) AND ($2::text[] IS NULL OR agent_id = ANY ($2))
              AND ($3::uuid IS NULL OR machine_id = $3) AND ($4::text IS NULL OR action LIKE $4)
              AND ($5::text IS NULL OR outcome = $5) AND ($6::timestamptz IS NULL OR occurred_at >= $6)
              AND ($7::timestamptz IS NULL OR occurred_at < $7) AND ($8::text IS NULL OR subject = $8)
            UNION ALL
-           (SELECT audit_log.origin, sealed.index, sealed.sequence, sealed.occurred_at, sealed.caller,
+           (SELECT log, audit_log.origin, sealed.index, sealed.sequence, sealed.occurred_at, sealed.caller,
                    sealed.key_id, sealed.machine_id, sealed.peer_address, sealed.zone, sealed.action,
                    sealed.subject, sealed.agent_id, sealed.outcome, sealed.reason, sealed.request_id,
                    sealed.trace_id, sealed.count
             FROM sealed_audit_entry AS sealed JOIN audit_log USING (log)
-            WHERE ($1::bigint IS NULL OR sequence < $1) AND ($2::text IS NULL OR agent_id = $2)
+            WHERE ($1::bigint IS NULL OR sequence < $1) AND ($2::text[] IS NULL OR agent_id = ANY ($2))
               AND ($3::uuid IS NULL OR machine_id = $3) AND ($4::text IS NULL OR action LIKE $4)
               AND ($5::text IS NULL OR outcome = $5) AND ($6::timestamptz IS NULL OR occurred_at >= $6)
               AND ($7::timestamptz IS NULL OR occurred_at < $7) AND ($8::text IS NULL OR subject = $8)
             ORDER BY sequence DESC LIMIT $9)
-           ORDER BY 3 DESC LIMIT $9"#,
+           ORDER BY 4 DESC LIMIT $9"#,
         before,
-        filter.agent_id.as_ref().map(ToString::to_string),
+        agents.as_deref(),
         filter.machine_id.map(authguardian_proto::ids::MachineId::as_uuid),
         filter.action_pattern(),
         filter.outcome.map(super::super::Outcome::as_str),

@@ -20,8 +20,6 @@ pub(super) struct Bodies {
     orphans: HashMap<Hash, i64>,
     deleted: Vec<i64>,
     dropped: u64,
-    /// Those that were too many to be kept.
-    beyond: Vec<Finding>,
 }
 
 /// The leaf hashes from the tile `from` on, up to the first one that is
@@ -104,7 +102,7 @@ impl Bodies {
     /// Now that all leaves are known: an entry whose leaf stands elsewhere was
     /// moved, any other was changed.
     pub(super) fn end(&mut self, log: &Log) -> Vec<Finding> {
-        let mut found = std::mem::take(&mut self.beyond);
+        let mut found = Vec::new();
         for (index, hash) in std::mem::take(&mut self.strangers) {
             found.push(match self.orphans.get(&hash) {
                 Some(sealed) => Finding::of(

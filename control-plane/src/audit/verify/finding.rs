@@ -1,7 +1,7 @@
 //! What does not fit.
 
 use super::super::{
-    log::{Log, Witness},
+    log::{Kept, Log, Witness},
     witness::Contradiction,
 };
 
@@ -82,39 +82,28 @@ impl Finding {
     }
 
     pub(super) fn witness(witness: &Witness, found: &Contradiction) -> Self {
-        let kind = match found {
-            Contradiction::Cut { .. } => Kind::Cut,
-            Contradiction::Other | Contradiction::NoLog => Kind::Witness,
-        };
-        Self {
-            kind,
-            origin: witness.origin.clone(),
-            index: None,
-            detail: found.sentence(witness),
-        }
+        Self::kept(Kind::Witness, &witness.subject(), &witness.kept, found)
     }
 
-    pub(super) fn outside(kept: &Witness, found: &Contradiction) -> Self {
-        let of = format!(
-            "the checkpoint from outside is of {} entries of `{}`",
-            kept.head.size, kept.origin
-        );
-        let (kind, detail) = match found {
-            Contradiction::Cut { size } => (Kind::Cut, format!("{of}, and the log has {size}")),
-            Contradiction::Other => (
-                Kind::OutsideCheckpoint,
-                format!("{of}, and the log's root at that size is another"),
-            ),
-            Contradiction::NoLog => (
-                Kind::OutsideCheckpoint,
-                format!("{of}, and there is no such log"),
-            ),
+    pub(super) fn outside(kept: &Kept, found: &Contradiction) -> Self {
+        Self::kept(
+            Kind::OutsideCheckpoint,
+            "from outside there is",
+            kept,
+            found,
+        )
+    }
+
+    fn kept(kind: Kind, whose: &str, kept: &Kept, found: &Contradiction) -> Self {
+        let kind = match found {
+            Contradiction::Cut { .. } => Kind::Cut,
+            Contradiction::Other | Contradiction::NoLog => kind,
         };
         Self {
             kind,
             origin: kept.origin.clone(),
             index: None,
-            detail,
+            detail: found.sentence(whose, kept),
         }
     }
 }

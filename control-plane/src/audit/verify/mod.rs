@@ -12,21 +12,17 @@ mod bodies;
 mod finding;
 mod heads;
 
-use authguardian_proto::{
-    checkpoint::{Checkpoint, VerifierKey},
-    merkle::Frontier,
-};
+use authguardian_proto::{checkpoint::VerifierKey, merkle::Frontier};
 pub(super) use bodies::leaves;
 pub use finding::{Finding, Kind};
 
 use self::{bodies::Bodies, heads::Heads};
 use super::{
-    log::{Head, Log, Witness, verifier_keys},
+    log::{Kept, Log, verifier_keys},
     store,
     witness::contradiction,
 };
 use crate::{
-    clock::Ambient,
     db::Db,
     error::{Error, Result},
 };
@@ -70,7 +66,6 @@ pub struct Progress {
 #[derive(Debug)]
 pub struct Verification {
     db: Db,
-    ambient: Ambient,
     outside: Outside,
     /// Logs that are still to be read; the last one is being read.
     logs: Vec<Log>,
@@ -98,7 +93,7 @@ impl Verification {
     /// # Errors
     /// `INVALID_ARGUMENT` when there is no such log, or the checkpoint from
     /// outside is none that was signed here.
-    pub async fn begin(db: Db, ambient: Ambient, origin: &str, outside: Outside) -> Result<Self> {
+    pub async fn begin(db: Db, origin: &str, outside: Outside) -> Result<Self> {
         let mut connection = db.read().await?;
         let all = store::log::all(&mut connection).await?;
         drop(connection);
@@ -116,7 +111,6 @@ impl Verification {
         logs.reverse();
         let mut this = Self {
             db,
-            ambient,
             outside,
             logs,
             all,
@@ -227,26 +221,11 @@ impl Verification {
         if self.outside.checkpoint.is_empty() {
             return Ok(());
         }
-        let refused = |error| {
-            Error::invalid(
-                "checkpoint",
-                format!("expected a checkpoint that was signed here: {error}"),
-            )
-        };
-        let note = &self.outside.checkpoint;
-        let origin = Checkpoint::read_unverified(note).map_err(refused)?.origin;
-        let keys = verifier_keys(&origin, &self.outside.public_keys);
-        let checkpoint = Checkpoint::open(note, &keys).map_err(refused)?;
-        let kept = Witness {
-            machine_id: authguardian_proto::ids::MachineId::from_uuid(uuid::Uuid::nil()),
-            origin: checkpoint.origin,
-            head: Head {
-                size: i64::try_from(checkpoint.size).map_err(Error::internal)?,
-                root: checkpoint.root,
-            },
-            note: note.clone(),
-            seen_at: self.ambient.clock.now(),
-        };
+        let kept = Kept::open(
+            "checkpoint",
+            &self.outside.checkpoint,
+            &self.outside.public_keys,
+        )?;
         let mut connection = self.db.read().await?;
         let found = contradiction(&mut connection, &self.all, &kept).await?;
         drop(connection);
@@ -263,7 +242,9 @@ impl Verification {
         let logs = store::log::all(&mut connection).await?;
         let mut found = Vec::new();
         for witness in store::witness::all(&mut connection).await? {
-            if let Some(contradiction) = contradiction(&mut connection, &logs, &witness).await? {
+            if let Some(contradiction) =
+                contradiction(&mut connection, &logs, &witness.kept).await?
+            {
                 found.push(Finding::witness(&witness, &contradiction));
             }
         }

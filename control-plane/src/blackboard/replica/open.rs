@@ -9,7 +9,7 @@ use super::{delta::stands_for, eligible};
 use crate::{
     blackboard::{Blackboard, store},
     error::Result,
-    events::Position,
+    events::{self, Position},
 };
 
 /// How long what a replica has not heard of is kept for it.
@@ -74,7 +74,7 @@ impl Blackboard {
         }
         let have: Vec<_> = have.into_iter().collect();
         store::acknowledge(&mut tx, machine, &have).await?;
-        let epoch = store::epoch(&mut tx).await?;
+        let epoch = events::epoch::current(&mut tx).await?;
         self.db.quorum.commit(tx).await?;
         Ok(Opened {
             incarnation,

@@ -29,13 +29,6 @@ pub(in crate::blackboard) async fn lease_replica(
     u32::try_from(last).map_err(Error::internal)
 }
 
-/// The epoch of the database.
-pub(in crate::blackboard) async fn epoch(connection: &mut PgConnection) -> Result<i64> {
-    Ok(sqlx::query_scalar!("SELECT epoch FROM installation")
-        .fetch_one(connection)
-        .await?)
-}
-
 /// Whether a replica writes as one that it was given, or as one of not too many that
 /// it has made up.
 pub(in crate::blackboard) async fn is_known_incarnation(

@@ -7,7 +7,7 @@ use super::task;
 use crate::{
     budgets::{
         exchange::Exchange,
-        hold::{Awaited, Recall},
+        hold::{AsOf, Awaited, Recall},
     },
     error::Result,
 };
@@ -40,14 +40,27 @@ impl Recalls {
 #[tracing::instrument(name = "db.budget.hold_all", skip_all)]
 pub(in crate::budgets) async fn hold_all(
     connection: &mut PgConnection,
+    as_of: AsOf,
     now: OffsetDateTime,
 ) -> Result<u64> {
+    let known = match as_of {
+        AsOf::At(time) => Some(time),
+        AsOf::Itself | AsOf::Unknown => None,
+    };
+    // in the order in which others lock them
     let held = sqlx::query!(
-        "UPDATE budget SET is_held = true, held_since = $1,
-                held_as_of = LEAST($1, (SELECT GREATEST(time_floor, (SELECT max(occurred_at) FROM budget_movement))
-                                        FROM installation))
-         WHERE state < 2",
+        "WITH locked AS MATERIALIZED (
+             SELECT task_id FROM budget WHERE state < 2 ORDER BY task_id FOR NO KEY UPDATE
+         ), itself AS (
+             SELECT GREATEST(time_floor, (SELECT max(occurred_at) FROM budget_movement)) AS at FROM installation
+         )
+         UPDATE budget SET is_held = true, held_since = $1,
+                held_as_of = LEAST($1, CASE WHEN is_held THEN held_as_of END,
+                                   CASE WHEN $3 THEN created_at ELSE COALESCE($2, itself.at) END)
+         FROM locked, itself WHERE budget.task_id = locked.task_id",
         now,
+        known,
+        as_of == AsOf::Unknown,
     )
     .execute(&mut *connection)
     .await?;
@@ -139,7 +152,7 @@ pub(in crate::budgets) async fn awaited(
     task: &TaskId,
 ) -> Result<Vec<Awaited>> {
     let rows = sqlx::query!(
-        r#"SELECT machine_id AS "machine_id!", remembers_since FROM budget_awaited
+        r#"SELECT DISTINCT machine_id AS "machine_id!", remembers_since FROM budget_awaited
          WHERE task_id = $1 ORDER BY machine_id LIMIT 1000"#,
         task.as_str(),
     )

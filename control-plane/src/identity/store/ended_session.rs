@@ -35,13 +35,6 @@ pub(in crate::identity) async fn is_session_ended(
     Ok(row.ended)
 }
 
-/// The database's epoch, which sessions carry.
-pub(in crate::identity) async fn epoch(connection: &mut PgConnection) -> Result<i64> {
-    Ok(sqlx::query_scalar!("SELECT epoch FROM installation")
-        .fetch_one(connection)
-        .await?)
-}
-
 #[tracing::instrument(name = "db.ended_session.since", skip_all)]
 pub(in crate::identity) async fn sessions_ended_since(
     connection: &mut PgConnection,

@@ -135,37 +135,31 @@ pub(in crate::identity) async fn ca_certificates(
         .collect())
 }
 
-/// Those of a purpose that count, without their secrets, by id.
-pub(in crate::identity) async fn public_keys(
-    connection: &mut PgConnection,
-    purpose: Purpose,
-) -> Result<Vec<(SigningKeyId, Vec<u8>)>> {
-    let rows = sqlx::query!(
-        "SELECT id, public FROM own_key WHERE purpose = $1 AND dropped_at IS NULL ORDER BY id",
-        purpose.as_str(),
-    )
-    .fetch_all(connection)
-    .await?;
-    let keys = rows
-        .into_iter()
-        .map(|row| (SigningKeyId::from_uuid(row.id), row.public));
-    Ok(keys.collect())
+/// What a key of ours is checked with.
+pub(in crate::identity) struct PublicKey {
+    pub(in crate::identity) id: SigningKeyId,
+    pub(in crate::identity) public: Vec<u8>,
+    /// What it signed is accepted.
+    pub(in crate::identity) counts: bool,
 }
 
 /// Those of a purpose that there ever were, oldest first.
-pub(in crate::identity) async fn public_keys_of_all_times(
+pub(in crate::identity) async fn public_keys(
     connection: &mut PgConnection,
     purpose: Purpose,
-) -> Result<Vec<(SigningKeyId, Vec<u8>)>> {
+) -> Result<Vec<PublicKey>> {
     let rows = sqlx::query!(
-        "SELECT id, public FROM own_key WHERE purpose = $1 ORDER BY created_at, id",
+        r#"SELECT id, public, dropped_at IS NULL AS "counts!" FROM own_key WHERE purpose = $1
+           ORDER BY created_at, id"#,
         purpose.as_str(),
     )
     .fetch_all(connection)
     .await?;
-    let keys = rows
-        .into_iter()
-        .map(|row| (SigningKeyId::from_uuid(row.id), row.public));
+    let keys = rows.into_iter().map(|row| PublicKey {
+        id: SigningKeyId::from_uuid(row.id),
+        public: row.public,
+        counts: row.counts,
+    });
     Ok(keys.collect())
 }
 

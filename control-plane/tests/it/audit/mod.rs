@@ -94,8 +94,8 @@ impl Rig {
             checkpoint: checkpoint.to_owned(),
             public_keys: self.app.identity.checkpoint_keys().await.unwrap(),
         };
-        let (db, ambient) = (self.app.db.clone(), self.app.ambient.clone());
-        let mut verification = Verification::begin(db, ambient, "", outside).await.unwrap();
+        let db = self.app.db.clone();
+        let mut verification = Verification::begin(db, "", outside).await.unwrap();
         let mut findings = Vec::new();
         while let Some(mut progress) = verification.step().await.unwrap() {
             findings.append(&mut progress.findings);

@@ -64,7 +64,7 @@ async fn entries_are_found_by_everything_that_can_be_asked_for_sealed_or_not() {
     );
     assert_eq!(
         by(Filter {
-            agent_id: Some("data_analyst".parse().unwrap()),
+            agent_ids: Some(vec!["data_analyst".parse().unwrap()]),
             ..acts()
         })
         .await,
@@ -72,7 +72,7 @@ async fn entries_are_found_by_everything_that_can_be_asked_for_sealed_or_not() {
     );
     assert_eq!(
         by(Filter {
-            agent_id: Some("other".parse().unwrap()),
+            agent_ids: Some(vec!["other".parse().unwrap()]),
             ..acts()
         })
         .await,
@@ -244,4 +244,35 @@ async fn retention_drops_bodies_and_keeps_every_proof() {
         .await
         .unwrap();
     assert_eq!(rig.found().await, [("deleted", Some(old.head.size))]);
+}
+
+#[tokio::test]
+async fn of_old_checkpoints_the_last_of_each_hour_is_kept() {
+    let rig = Rig::open().await;
+    let mut sizes = Vec::new();
+    for hour in 0..2 {
+        for number in 0..3 {
+            rig.append([act(hour * 10 + number)]).await;
+            sizes.push(rig.signed().await.1.head.size);
+            rig.clock.advance(std::time::Duration::from_mins(2));
+        }
+        rig.clock.advance(std::time::Duration::from_mins(54));
+    }
+    let of_a_day: i64 = sqlx::query_scalar("SELECT count(*) FROM audit_checkpoint")
+        .fetch_one(rig.database.pool())
+        .await
+        .unwrap();
+    assert!(of_a_day >= 6);
+    rig.clock.advance(std::time::Duration::from_hours(24));
+    while retention::sweep(&rig.app.db, &rig.app.ambient)
+        .await
+        .unwrap()
+        > 0
+    {}
+    let kept: Vec<i64> = sqlx::query_scalar("SELECT size FROM audit_checkpoint ORDER BY size")
+        .fetch_all(rig.database.pool())
+        .await
+        .unwrap();
+    assert_eq!(kept, [sizes[2], sizes[5]]);
+    assert_eq!(rig.verify("").await, []);
 }

@@ -145,3 +145,36 @@ async fn the_key_of_checkpoints_is_rotated_and_old_checkpoints_still_count() {
     assert!(Checkpoint::open(&after.note, &keys[..1]).is_err());
     assert_eq!(rig.verify("").await, []);
 }
+
+#[tokio::test]
+async fn a_log_after_another_begins_with_the_head_of_that_one() {
+    let rig = Rig::open().await;
+    rig.append([act(1)]).await;
+    let (old, _) = rig.signed().await;
+    let (db, ambient) = (&rig.app.db, &rig.app.ambient);
+    let mut tx = db.begin().await.unwrap();
+    let waiting: Vec<_> = (10..15).map(act).collect();
+    audit::append(&mut tx, ambient.clock.now(), &waiting)
+        .await
+        .unwrap();
+    audit::log::end_and_begin(&mut tx, ambient, "example.org", 2)
+        .await
+        .unwrap();
+    db.commit(tx).await.unwrap();
+
+    let (new, _) = rig.signed().await;
+    assert_ne!(new.origin, old.origin);
+    let (_, leaves) = exported(&rig, "").await;
+    let told: Vec<(String, String)> = leaves
+        .iter()
+        .filter_map(|leaf| match leaf {
+            Leaf::Entry(bytes) => AuditLeaf::from_bytes(bytes),
+            Leaf::Dropped(_) => None,
+        })
+        .map(|entry| (entry.action, entry.subject))
+        .collect();
+    assert_eq!(told[0], ("audit.continue".to_owned(), old.name()));
+    let acts = (10..15).map(|number| ("test.act".to_owned(), number.to_string()));
+    assert!(told[1..].iter().cloned().eq(acts), "{told:?}");
+    assert_eq!(rig.verify("").await, []);
+}

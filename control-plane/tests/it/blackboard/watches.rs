@@ -6,6 +6,7 @@ use authguardian_proto::{board::Level, reason::Reason};
 use control_plane::{
     backup::fence,
     blackboard::{BoardUpdate, Change, ChangeKind, Filter, Watch},
+    budgets::AsOf,
     events::Position,
 };
 
@@ -212,7 +213,9 @@ async fn a_watch_goes_on_over_a_promotion_and_not_over_what_a_restore_has_undone
 
     // a restore: what it has kept cannot be told from what it has undone
     let url = rig.config.database.url.expose();
-    let fenced = fence::in_place(url, &rig.app.ambient).await.unwrap();
+    let fenced = fence::in_place(url, &rig.app.ambient, AsOf::Unknown)
+        .await
+        .unwrap();
     let ended = async {
         loop {
             if let Err(error) = live.next().await {

@@ -5,7 +5,8 @@ use authguardian_proto::reason::Reason;
 use control_plane::{
     backup,
     budgets::{
-        Answer, Awaited, Exchange, Heard, Memory, NoSlice, Refused, Report, State, Terms, Window,
+        Answer, AsOf, Awaited, Exchange, Heard, Memory, NoSlice, Refused, Report, State, Terms,
+        Window,
     },
     clock::Clock,
 };
@@ -62,8 +63,18 @@ impl Rig {
         self.clock.advance(std::time::Duration::from_mins(1));
         self.put_budgets_back().await;
         let url = self.config.database.url.expose();
-        let fenced = backup::fence::in_place(url, &self.app.ambient).await;
+        // nothing was served since
+        let fenced = backup::fence::in_place(url, &self.app.ambient, AsOf::Itself).await;
         assert!(fenced.unwrap().budgets_held > 0);
+    }
+
+    /// Of which time the state of a budget is that is held.
+    async fn held_as_of(&self, name: &str) -> OffsetDateTime {
+        sqlx::query_scalar("SELECT held_as_of FROM budget WHERE task_id = $1 AND is_held")
+            .bind(name)
+            .fetch_one(self.database.pool())
+            .await
+            .unwrap()
     }
 
     /// Tells of one slice, or none, and of what the machine remembers.
@@ -750,4 +761,25 @@ async fn a_child_that_was_forgotten_is_made_again_while_its_parent_is_held() {
     );
     assert_eq!(rig.view("parent").await.account.rest(), 8000);
     rig.adds_up("child").await;
+}
+
+#[tokio::test]
+async fn what_a_database_may_have_forgotten_is_as_old_as_somebody_says_and_never_younger() {
+    let rig = Rig::open().await;
+    let created_at = rig.budget("t", terms()).await.created_at;
+    let url = rig.config.database.url.expose();
+    let fence = async |as_of| {
+        rig.clock.advance(std::time::Duration::from_mins(1));
+        let fenced = backup::fence::in_place(url, &rig.app.ambient, as_of).await;
+        assert_eq!(fenced.unwrap().budgets_held, 1);
+        rig.held_as_of("t").await
+    };
+    let itself = fence(AsOf::Itself).await;
+    assert!(itself >= created_at);
+    // what it had forgotten before, it has still forgotten
+    assert_eq!(fence(AsOf::Itself).await, itself);
+    let said = itself - time::Duration::hours(1);
+    assert_eq!(fence(AsOf::At(said)).await, said);
+    assert_eq!(fence(AsOf::At(itself)).await, said);
+    assert_eq!(fence(AsOf::Unknown).await, said.min(created_at));
 }

@@ -9,6 +9,7 @@ use authguardian_proto::{
 use control_plane::{
     audit,
     backup::{Fenced, fence},
+    budgets::AsOf,
     error::Error,
     grants::Decision,
     identity::{Session, join::NewJoinToken, session::MadeSession},
@@ -21,7 +22,9 @@ use crate::{
 
 async fn put_up(rig: &Rig) -> Fenced {
     let url = rig.config.database.url.expose();
-    fence::in_place(url, &rig.app.ambient).await.unwrap()
+    fence::in_place(url, &rig.app.ambient, AsOf::Unknown)
+        .await
+        .unwrap()
 }
 
 async fn log_in(rig: &Rig, machine: MachineId, key: &ApiKey) -> MadeSession {

@@ -13,6 +13,7 @@ use authguardian_proto::{
 };
 use control_plane::{
     backup::fence,
+    budgets::AsOf,
     events::{self, Message, Position, Stream},
     identity::Terms,
 };
@@ -43,7 +44,9 @@ async fn a_position_beyond_the_end_is_told_from_one_that_a_fence_has_ended() {
     assert_eq!(refused(&rig, at(2, 0)).await, ahead, "a later epoch");
 
     let url = rig.config.database.url.expose();
-    let fenced = fence::in_place(url, &rig.app.ambient).await.unwrap();
+    let fenced = fence::in_place(url, &rig.app.ambient, AsOf::Unknown)
+        .await
+        .unwrap();
     let restored = fenced.epoch;
     until_async("the new epoch is published", async || {
         let heads = rig.app.publisher.heads().await.unwrap();
@@ -89,7 +92,9 @@ async fn a_change_that_is_another_one_tells_a_database_that_has_come_as_far_sinc
     let detail = &error.problem().detail;
     assert!(detail.contains("is another change"), "{detail}");
     let url = rig.config.database.url.expose();
-    fence::in_place(url, &rig.app.ambient).await.unwrap();
+    fence::in_place(url, &rig.app.ambient, AsOf::Unknown)
+        .await
+        .unwrap();
     assert!(compare(at(1, 1), other).await.is_none(), "it is fenced");
 }
 
@@ -175,7 +180,7 @@ async fn an_edge_that_has_seen_more_is_heard_by_operators() {
     assert_eq!(before.restored_epoch, 0);
     let url = serving.rig.config.database.url.expose();
     let ambient = &serving.rig.app.ambient;
-    let fenced = fence::in_place(url, ambient).await.unwrap();
+    let fenced = fence::in_place(url, ambient, AsOf::Unknown).await.unwrap();
     let after = heads(&mut client).await;
     assert_eq!(after.restored_epoch, fenced.epoch.unsigned_abs());
     serving.stop().await;

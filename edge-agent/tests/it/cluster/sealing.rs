@@ -229,8 +229,8 @@ async fn check(app: &App, acts: &Acts, seen: &Seen) {
         public_keys,
         ..Outside::default()
     };
-    let (db, ambient) = (app.db.clone(), app.ambient.clone());
-    let mut verification = Verification::begin(db, ambient, "", outside).await.unwrap();
+    let begun = Verification::begin(app.db.clone(), "", outside);
+    let mut verification = begun.await.unwrap();
     while let Some(progress) = verification.step().await.unwrap() {
         assert_eq!(progress.findings, []);
     }

@@ -1,6 +1,6 @@
 //! A database that was copied back without a fence: no edge believes it.
 
-use control_plane::backup::fence;
+use control_plane::{backup::fence, budgets::AsOf};
 use serde_json::{Value, json};
 
 use super::{Site, becomes, copy, granted, verdict};
@@ -72,7 +72,9 @@ async fn a_copied_back_database_is_not_believed_until_it_is_fenced() {
     .await;
 
     let ambient = &control_plane.app.ambient;
-    let fenced = fence::in_place(&copied, ambient).await.unwrap();
+    let fenced = fence::in_place(&copied, ambient, AsOf::Unknown)
+        .await
+        .unwrap();
     assert!(fenced.grants_ended >= 2, "{fenced:?}");
     let client = edge.client(&site.api_key);
     let token = granted(&client).await;

@@ -156,7 +156,7 @@ impl Watched {
             checkpoint: checkpoint.to_owned(),
             public_keys: app.identity.checkpoint_keys().await.unwrap(),
         };
-        let begun = Verification::begin(app.db.clone(), app.ambient.clone(), "", outside);
+        let begun = Verification::begin(app.db.clone(), "", outside);
         let mut verification = begun.await.unwrap();
         let mut found: Vec<Finding> = Vec::new();
         while let Some(mut progress) = verification.step().await.unwrap() {

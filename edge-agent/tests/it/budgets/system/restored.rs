@@ -3,7 +3,11 @@
 use std::cell::RefCell;
 
 use authguardian_proto::reason::Reason;
-use control_plane::{audit::Context, backup, budgets::View};
+use control_plane::{
+    audit::Context,
+    backup,
+    budgets::{AsOf, View},
+};
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 
 use super::site::{Site, comes_to, create, open, view};
@@ -82,7 +86,9 @@ async fn restored(control_plane: ControlPlane) -> ControlPlane {
         statements.push(format!("ALTER TABLE {table} ENABLE TRIGGER USER"));
     }
     run(&url, statements).await;
-    let fenced = backup::fence::in_place(&url, &ambient).await.unwrap();
+    let fenced = backup::fence::in_place(&url, &ambient, AsOf::Unknown)
+        .await
+        .unwrap();
     assert_eq!(fenced.budgets_held, 1);
     stopped.start().await
 }
