@@ -1,4 +1,6 @@
-//! All SQL of backups.
+//! All SQL of backups. What a database holds is asked of databases of earlier
+//! schemas too, before they are migrated: so here, and not of the rooms whose
+//! statements know the newest schema only.
 
 use std::collections::BTreeMap;
 

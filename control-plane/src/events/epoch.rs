@@ -52,9 +52,10 @@ pub struct Succession {
 /// `INVALID_ARGUMENT` when the installation has another trust domain.
 pub async fn open(db: &Db, ambient: &Ambient, trust_domain: &str) -> Result<Installation> {
     let mut tx = db.begin().await?;
-    store::install(&mut tx, ambient.uuid(), trust_domain, ambient.clock.now()).await?;
+    store::installation::install(&mut tx, ambient.uuid(), trust_domain, ambient.clock.now())
+        .await?;
     refresh(&mut tx).await?;
-    let installation = store::installation(&mut tx).await?;
+    let installation = installation(&mut tx).await?;
     db.commit(tx).await?;
     if installation.trust_domain != trust_domain {
         return Err(Error::invalid(
@@ -74,7 +75,7 @@ pub async fn open(db: &Db, ambient: &Ambient, trust_domain: &str) -> Result<Inst
 /// # Errors
 /// When the database cannot be read, or holds none.
 pub async fn installation(connection: &mut PgConnection) -> Result<Installation> {
-    store::installation(connection).await
+    store::installation::installation(connection).await
 }
 
 /// Begins a new epoch where the server was promoted since the database last
@@ -84,18 +85,20 @@ pub async fn installation(connection: &mut PgConnection) -> Result<Installation>
 /// # Errors
 /// When the database refuses.
 pub async fn refresh(connection: &mut PgConnection) -> Result<Seen> {
-    let server = store::server(&mut *connection).await?;
+    let server = store::installation::server(&mut *connection).await?;
     if server.unfenced || server.identifier != server.known_identifier {
         return Ok(Seen::Restored);
     }
     if server.timeline == server.known_timeline {
         return Ok(Seen::Known);
     }
-    Ok(if store::begin_epoch(connection, &server).await? {
-        Seen::Promoted
-    } else {
-        Seen::Known
-    })
+    Ok(
+        if store::installation::begin_epoch(connection, &server).await? {
+            Seen::Promoted
+        } else {
+            Seen::Known
+        },
+    )
 }
 
 /// As [`refresh`], on the first connection to a server that has become the
@@ -134,8 +137,9 @@ pub async fn begin_restored(
     connection: &mut PgConnection,
     now: OffsetDateTime,
 ) -> Result<Option<Succession>> {
-    let server = store::server(&mut *connection).await?;
-    let begun = store::begin_restored(connection, &server, now.unix_timestamp(), now).await?;
+    let server = store::installation::server(&mut *connection).await?;
+    let begun =
+        store::installation::begin_restored(connection, &server, now.unix_timestamp(), now).await?;
     Ok(begun.map(|now| Succession {
         before: server.epoch,
         now,
@@ -148,7 +152,7 @@ pub async fn begin_restored(
 /// # Errors
 /// When the database cannot be read.
 pub async fn restored_epoch(connection: &mut PgConnection) -> Result<i64> {
-    store::restored_epoch(connection).await
+    store::installation::restored_epoch(connection).await
 }
 
 /// Persists that time has come this far.
@@ -156,7 +160,7 @@ pub async fn restored_epoch(connection: &mut PgConnection) -> Result<i64> {
 /// # Errors
 /// When the database refuses.
 pub async fn raise_time_floor(connection: &mut PgConnection, floor: OffsetDateTime) -> Result<()> {
-    store::raise_time_floor(connection, floor).await
+    store::installation::raise_time_floor(connection, floor).await
 }
 
 /// The database's epoch.
@@ -164,5 +168,5 @@ pub async fn raise_time_floor(connection: &mut PgConnection, floor: OffsetDateTi
 /// # Errors
 /// When the database refuses.
 pub async fn current(connection: &mut PgConnection) -> Result<i64> {
-    store::epoch(connection).await
+    store::installation::epoch(connection).await
 }

@@ -3,6 +3,7 @@
 
 pub mod body;
 pub mod epoch;
+mod position;
 mod proof;
 pub mod publisher;
 mod store;
@@ -10,7 +11,8 @@ pub mod subscription;
 mod wakeup;
 
 pub use body::{ChangeBody, RevocationTarget, SuspensionTarget};
-pub use publisher::{BoardHeads, Publisher, is_ahead};
+pub use position::is_ahead;
+pub use publisher::{BoardHeads, Publisher};
 use serde::{Deserialize, Serialize};
 use sqlx::PgConnection;
 pub use subscription::{Message, Subscription};

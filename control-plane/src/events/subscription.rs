@@ -8,7 +8,8 @@ use tokio::sync::broadcast;
 
 use super::{
     Change, Position, Stream,
-    publisher::{Heads, PAGE, Published, compacted},
+    position::compacted,
+    publisher::{Heads, PAGE, Published},
     store,
 };
 use crate::{
