@@ -1,6 +1,6 @@
 //! What goes on beside on a session board and on an eventual one, whatever fails.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use authguardian_history::{History, Position, Recorder, check};
 use tokio::{task::JoinSet, time::Instant};
@@ -10,6 +10,9 @@ use super::system::System;
 use crate::replicas::{merging::Merging, wanderer::Wanderer};
 
 const WANDERERS: usize = 2;
+
+/// Between two deeds of a wanderer.
+const BETWEEN: Duration = Duration::from_millis(10);
 
 /// Clients that go from edge to edge, and writers at each.
 pub(super) struct Beside {
@@ -51,6 +54,7 @@ impl Beside {
                         return;
                     }
                     wanderer.go_on(number, deed).await;
+                    tokio::time::sleep(BETWEEN).await;
                 }
             });
         }

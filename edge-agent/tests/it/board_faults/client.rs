@@ -17,6 +17,10 @@ const PREFIXES: [&str; 4] = ["", "k/", "l/", "lock/"];
 /// Of locks and of what ends by itself.
 const TTL: Duration = Duration::from_secs(2);
 
+/// Between two calls, at most: clients that never pause leave no processor for what is to come
+/// back, and are told in vain most of the time that it is not.
+const BETWEEN_MICROS: u64 = 20_000;
+
 /// Before a call is repeated whose outcome was not told.
 const PAUSE: Duration = Duration::from_millis(25);
 
@@ -71,6 +75,8 @@ impl Worker {
             let call = self.call(number);
             let request_id = format!("{}-{number}", self.name);
             unresolved.extend(self.carry_out(call, request_id).await);
+            let pause = Duration::from_micros(self.dice.below(BETWEEN_MICROS));
+            tokio::time::sleep(pause).await;
         }
         unresolved
     }
