@@ -57,7 +57,8 @@ pub(crate) struct RestoreArgs {
     in_place: bool,
 
     /// Of which time the state is that was restored, such as `2026-12-02T04:00:00Z`; machines are
-    /// asked for what they have spent since. Without it, for all that they remember
+    /// asked for what they have spent since. Without it, for all since each budget was made: one whose
+    /// journal is younger has to be settled
     #[arg(long, value_name = "TIME", requires = "in_place", value_parser = parse_time)]
     as_of: Option<OffsetDateTime>,
 

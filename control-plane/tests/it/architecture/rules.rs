@@ -80,6 +80,7 @@ pub(super) const EDGE: Crate = Crate {
             "config",
             "dial",
             "error",
+            "files",
             "freshness",
             "lifecycle",
             "tail",

@@ -68,9 +68,9 @@ impl Rig {
         assert!(fenced.unwrap().budgets_held > 0);
     }
 
-    /// Of which time the state of a budget is that is held.
-    async fn held_as_of(&self, name: &str) -> OffsetDateTime {
-        sqlx::query_scalar("SELECT held_as_of FROM budget WHERE task_id = $1 AND is_held")
+    /// When a budget was made that is held, and of which time its state is.
+    async fn ages(&self, name: &str) -> (OffsetDateTime, OffsetDateTime) {
+        sqlx::query_as("SELECT created_at, held_as_of FROM budget WHERE task_id = $1 AND is_held")
             .bind(name)
             .fetch_one(self.database.pool())
             .await
@@ -766,20 +766,26 @@ async fn a_child_that_was_forgotten_is_made_again_while_its_parent_is_held() {
 #[tokio::test]
 async fn what_a_database_may_have_forgotten_is_as_old_as_somebody_says_and_never_younger() {
     let rig = Rig::open().await;
-    let created_at = rig.budget("t", terms()).await.created_at;
+    rig.budget("t", terms()).await;
+    rig.clock.advance(std::time::Duration::from_mins(1));
+    let moved = rig.app.budgets.top_up(once("up"), task("t"), 5).await;
+    moved.unwrap();
     let url = rig.config.database.url.expose();
     let fence = async |as_of| {
         rig.clock.advance(std::time::Duration::from_mins(1));
         let fenced = backup::fence::in_place(url, &rig.app.ambient, as_of).await;
         assert_eq!(fenced.unwrap().budgets_held, 1);
-        rig.held_as_of("t").await
+        rig.ages("t").await
     };
-    let itself = fence(AsOf::Itself).await;
-    assert!(itself >= created_at);
+    let (created_at, itself) = fence(AsOf::Itself).await;
+    assert_eq!(itself - created_at, time::Duration::minutes(1));
     // what it had forgotten before, it has still forgotten
-    assert_eq!(fence(AsOf::Itself).await, itself);
-    let said = itself - time::Duration::hours(1);
-    assert_eq!(fence(AsOf::At(said)).await, said);
-    assert_eq!(fence(AsOf::At(itself)).await, said);
-    assert_eq!(fence(AsOf::Unknown).await, said.min(created_at));
+    assert_eq!(fence(AsOf::Itself).await.1, itself);
+    let said = itself - time::Duration::seconds(30);
+    assert_eq!(fence(AsOf::At(said)).await.1, said);
+    assert_eq!(fence(AsOf::At(itself)).await.1, said);
+    assert_eq!(fence(AsOf::Unknown).await.1, created_at);
+    // what has a budget is no older than it
+    let before = created_at - time::Duration::hours(1);
+    assert_eq!(fence(AsOf::At(before)).await.1, created_at);
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use authguardian_proto::{
     common::v1::Position as PositionMessage,
     events::v1::{
-        GetHeadsRequest, GetHeadsResponse, StreamPosition, WatchRequest,
+        GetHeadsRequest, GetHeadsResponse, SeenChange, StreamPosition, WatchRequest,
         event_service_client::EventServiceClient,
     },
     reason::Reason,
@@ -183,6 +183,38 @@ async fn an_edge_that_has_seen_more_is_heard_by_operators() {
     let fenced = fence::in_place(url, ambient, AsOf::Unknown).await.unwrap();
     let after = heads(&mut client).await;
     assert_eq!(after.restored_epoch, fenced.epoch.unsigned_abs());
+    serving.stop().await;
+}
+
+#[tokio::test]
+async fn what_a_reader_says_to_have_seen_is_bounded() {
+    let serving = Serving::start().await;
+    let edge = serving.join("build-7", Terms::default()).await;
+    let mut client = EventServiceClient::new(edge.channel.clone());
+    let seen = SeenChange {
+        stream: "identity".to_owned(),
+        position: Some(PositionMessage {
+            epoch: 1,
+            revision: 999,
+        }),
+        occurred_at: Some(prost_types::Timestamp::default()),
+    };
+    let mut watch = async |count| {
+        let request = WatchRequest {
+            after: vec![StreamPosition {
+                stream: "identity".to_owned(),
+                position: None,
+            }],
+            seen: vec![seen.clone(); count],
+            ..WatchRequest::default()
+        };
+        let watching = client.watch(request).await;
+        watching.map(drop).map_err(|status| from_status(&status))
+    };
+    watch(Stream::ALL.len()).await.unwrap();
+    let problem = watch(Stream::ALL.len() + 1).await.unwrap_err();
+    assert_eq!(problem.reason, Reason::InvalidArgument);
+    assert_eq!(problem.field.as_deref(), Some("seen"));
     serving.stop().await;
 }
 

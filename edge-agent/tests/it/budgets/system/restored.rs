@@ -86,7 +86,10 @@ async fn restored(control_plane: ControlPlane) -> ControlPlane {
         statements.push(format!("ALTER TABLE {table} ENABLE TRIGGER USER"));
     }
     run(&url, statements).await;
-    let fenced = backup::fence::in_place(&url, &ambient, AsOf::Unknown)
+    let mut connection = PgConnection::connect(&url).await.unwrap();
+    let newest = sqlx::query_scalar("SELECT max(occurred_at) FROM backup.budget_movement");
+    let as_of = AsOf::At(newest.fetch_one(&mut connection).await.unwrap());
+    let fenced = backup::fence::in_place(&url, &ambient, as_of)
         .await
         .unwrap();
     assert_eq!(fenced.budgets_held, 1);
