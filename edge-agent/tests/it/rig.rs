@@ -28,7 +28,7 @@ use control_plane::{
     testing::TestDatabase,
 };
 use tempfile::TempDir;
-use tokio::task::JoinHandle;
+use tokio::{net::TcpSocket, task::JoinHandle};
 
 use crate::{edge::Edge, wait::DEADLINE};
 
@@ -53,6 +53,8 @@ pub(crate) struct Stopped {
     /// Dropped with the last control plane on it.
     _database: Arc<dyn Any + Send + Sync>,
     _files: Arc<TempDir>,
+    /// Bound to the edge port and never listening: nobody else is given it while nothing serves there.
+    _edge_port: Arc<TcpSocket>,
 }
 
 impl ControlPlane {
@@ -273,12 +275,17 @@ impl Stopped {
         ] {
             address.set_port(0);
         }
+        let edge_port = TcpSocket::new_v4().unwrap();
+        edge_port.set_reuseaddr(true).unwrap();
+        edge_port.bind(listen.edge_grpc).unwrap();
+        listen.edge_grpc = edge_port.local_addr().unwrap();
         configure(&mut config);
         app::migrate(config.database.url.expose()).await.unwrap();
         Self {
             config,
             _database: database,
             _files: files,
+            _edge_port: Arc::new(edge_port),
         }
     }
 
