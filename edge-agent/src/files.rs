@@ -17,7 +17,7 @@ pub(crate) fn private() -> OpenOptions {
     options
 }
 
-/// Makes a directory and its parents, mode 0700, where it is missing; its name lasts.
+/// Makes a directory and its parents, mode 0700, where it is missing; its own name lasts.
 ///
 /// # Errors
 /// When it cannot be made.
@@ -92,10 +92,12 @@ pub(crate) fn rename(from: &Path, to: &Path) -> io::Result<()> {
 /// # Errors
 /// When it is there, or may be there again after a crash.
 pub(crate) fn remove(path: &Path) -> io::Result<()> {
-    if remove_name(path)? {
-        sync_parent(path)?;
+    remove_name(path)?;
+    // also where it was missing: a try before this one may have come as far
+    match sync_parent(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        synced => synced,
     }
-    Ok(())
 }
 
 /// A name lasts as what is in the file does.
@@ -116,11 +118,10 @@ pub(crate) fn about(path: &Path) -> impl Fn(io::Error) -> io::Error + '_ {
     move |error| io::Error::new(error.kind(), format!("`{}`: {error}", path.display()))
 }
 
-/// Whether there was one.
-fn remove_name(path: &Path) -> io::Result<bool> {
+fn remove_name(path: &Path) -> io::Result<()> {
     match fs::remove_file(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-        removed => removed.map(|()| true),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        removed => removed,
     }
 }
 

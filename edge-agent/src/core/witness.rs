@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use authguardian_proto::{reason::Problem, zone::Zone};
+use authguardian_proto::{audit::v1::WitnessCheckpointResponse, reason::Problem, zone::Zone};
 use tokio_util::sync::CancellationToken;
 
 use super::Core;
@@ -26,19 +26,20 @@ impl Core {
             self.tell(alarm);
         }
         let mut pause = self.ambient.part_of(every.min(FIRST));
-        let looking = async {
-            loop {
-                tokio::time::sleep(pause).await;
-                self.look_at_audit_log().await;
-                pause = self.ambient.jittered(every);
-            }
+        let asking = async |pause| {
+            tokio::time::sleep(pause).await;
+            let kept = self.witness.request();
+            self.upstream.witness_checkpoint(kept).await
         };
-        let _: Option<()> = stop.run_until_cancelled(looking).await;
+        // what is told is judged to the end: what comes to last is told too
+        while let Some(told) = stop.run_until_cancelled(asking(pause)).await {
+            self.judge_audit_log(told).await;
+            pause = self.ambient.jittered(every);
+        }
     }
 
-    async fn look_at_audit_log(&self) {
-        let asking = self.upstream.witness_checkpoint(self.witness.request());
-        let alarm = match asking.await {
+    async fn judge_audit_log(&self, told: Result<WitnessCheckpointResponse, Problem>) {
+        let alarm = match told {
             Ok(told) => self.witness.take(told).await,
             Err(problem) if is_about_what_is_kept(&problem) => self.witness.disowned().await,
             Err(problem) => {

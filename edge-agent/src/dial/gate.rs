@@ -7,7 +7,9 @@ use arc_swap::ArcSwapOption;
 use authguardian_proto::reason::Problem;
 
 /// Services that nothing is changed or decided by, and the call without which
-/// the machine would be locked out for good once its certificate has ended.
+/// the machine would be locked out for good once its certificate has ended. It
+/// brings the CAs that its certificate is of: those of the control plane that is
+/// not believed.
 const ALWAYS: [&str; 3] = [
     "/authguardian.events.v1.EventService/",
     "/grpc.health.v1.Health/",

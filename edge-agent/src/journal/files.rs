@@ -54,7 +54,9 @@ impl Files {
             let entry = entry?;
             let name = entry.file_name();
             if files::is_left_over(Path::new(&name)) {
-                fs::remove_file(entry.path())?;
+                if let Err(error) = fs::remove_file(entry.path()) {
+                    tracing::debug!(%error, path = %entry.path().display(), "what a crash has left stays");
+                }
             } else if let Some(sequence) = name.to_str().and_then(sequence_of) {
                 found.push((sequence, entry.metadata()?.len()));
             }
@@ -101,13 +103,31 @@ impl Files {
     /// Keeps a damaged one for whoever wants to look into it, and no more as one of the
     /// journal; beside those that were damaged before.
     pub(super) fn set_damaged_aside(&self, sequence: u64) -> io::Result<PathBuf> {
+        let aside = self.free_aside(sequence)?;
+        files::rename(&self.path(sequence), &aside)?;
+        Ok(aside)
+    }
+
+    /// Likewise, and has `lines` in its place; where that fails it is as it was.
+    pub(super) fn keep_damaged(
+        &self,
+        sequence: u64,
+        content: &[u8],
+        lines: &[u8],
+    ) -> io::Result<PathBuf> {
+        let aside = self.free_aside(sequence)?;
+        files::replace(&aside, content)?;
+        self.replace(sequence, lines)?;
+        Ok(aside)
+    }
+
+    fn free_aside(&self, sequence: u64) -> io::Result<PathBuf> {
         let mut again: u32 = 0;
         let mut aside = self.damaged(sequence, again);
         while aside.try_exists()? {
             again += 1;
             aside = self.damaged(sequence, again);
         }
-        files::rename(&self.path(sequence), &aside)?;
         Ok(aside)
     }
 

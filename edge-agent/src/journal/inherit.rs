@@ -60,7 +60,7 @@ pub(super) fn inherit(files: &Files) -> io::Result<Inherited> {
 /// of it.
 ///
 /// # Errors
-/// When it cannot be read, or not be kept aside: what is in it is not known, and stays.
+/// When it cannot be read, or none of it could be and it cannot be kept aside: it stays.
 pub(super) fn read(files: &Files, sequence: u64) -> io::Result<Option<Batch>> {
     let Some(content) = files.read(sequence)? else {
         let path = files.path(sequence);
@@ -78,27 +78,23 @@ pub(super) fn read(files: &Files, sequence: u64) -> io::Result<Option<Batch>> {
         };
     }
     let Replayed { batch, damage } = replayed;
-    if let Some(damage) = damage {
-        set_aside(files, sequence, batch.as_ref(), &damage)?;
-    }
-    Ok(batch)
-}
-
-/// Keeps a file aside, and what could be read of it as the batch.
-fn set_aside(
-    files: &Files,
-    sequence: u64,
-    batch: Option<&Batch>,
-    damage: &Damage,
-) -> io::Result<()> {
+    let Some(damage) = damage else {
+        return Ok(batch);
+    };
     let path = files.path(sequence);
-    let aside = files.set_damaged_aside(sequence)?;
+    let aside = match &batch {
+        None => files.set_damaged_aside(sequence)?,
+        Some(batch) => match files.keep_damaged(sequence, &content, &batch.lines()) {
+            Ok(aside) => aside,
+            Err(error) => {
+                // what can be read of it can be read again
+                tracing::warn!(%error, %damage, path = %path.display(), "a part of the journal of calls is damaged, and cannot be kept aside");
+                return Ok(Some(batch.clone()));
+            }
+        },
+    };
     tracing::error!(%damage, path = %path.display(), aside = %aside.display(), "a part of the journal of calls is damaged: what ended here then may be missing in the audit log");
-    let kept = batch.map_or(Ok(()), |batch| files.replace(sequence, &batch.lines()));
-    if let Err(error) = kept {
-        tracing::debug!(%error, "what could be read of it is not kept");
-    }
-    Ok(())
+    Ok(batch)
 }
 
 fn waiting(sequence: u64, bytes: u64) -> Waiting {

@@ -232,15 +232,16 @@ impl Journal {
         // in order, each is written before the next is sent
         if !is_inherited || written >= current {
             tracing::error!(journal_id = %batch.journal_id(), sequence, written, "the control plane has later calls of this journal than this disk, which was set back: another journal begins");
-            self.begin_anew();
+            self.begin_anew(batch);
         }
         if is_inherited {
             self.drop_first(sequence);
         }
     }
 
-    /// What this process has closed and counts is of another journal.
-    fn begin_anew(&self) {
+    /// What this process has closed and counts is of another journal; `first`: what waits
+    /// first, as it was sent.
+    fn begin_anew(&self, first: &Batch) {
         let id = self.ambient.uuid();
         let own: Vec<_> = {
             let mut state = self.state();
@@ -249,6 +250,7 @@ impl Journal {
         };
         for (sequence, place) in own {
             let batch = match place {
+                _ if sequence == first.sequence() => Some(first.clone()),
                 Place::Memory(batch, _) => Some(Arc::unwrap_or_clone(batch)),
                 // one that cannot be read now hears again of a higher number once it is sent
                 Place::Disk(_) => self.read(sequence).ok().flatten(),

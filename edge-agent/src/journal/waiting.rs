@@ -108,7 +108,7 @@ impl Queue {
         self.at_hand.as_ref()
     }
 
-    /// The first was read, and lasts.
+    /// The first was read.
     pub(super) fn set_at_hand(&mut self, batch: Arc<Batch>) {
         self.at_hand = Some(batch);
     }

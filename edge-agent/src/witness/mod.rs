@@ -73,6 +73,10 @@ struct State {
     /// In the order in which they were left.
     ended: Vec<Left>,
     refused: Option<Refused>,
+    /// Whether that is on disk, with its evidence.
+    is_refused_kept: bool,
+    /// What was told to be refused by what is kept.
+    told: Vec<Refused>,
     /// Of what was found at the start.
     opening: Option<Alarm>,
     /// The disk refused the last time.
@@ -83,14 +87,15 @@ impl Witness {
     /// Opens what is kept in the edge's directory; reads and writes files.
     ///
     /// # Errors
-    /// When a file is there and cannot be read. One that is damaged is set
-    /// aside, and an alarm of it follows.
+    /// When a file is there and cannot be read, or what has to be kept aside
+    /// cannot be. One that is damaged is kept aside, and an alarm of it follows.
     pub fn open(data_dir: &Path, machine_id: MachineId, ambient: Ambient) -> io::Result<Arc<Self>> {
         let files = Files::of(data_dir);
         let mut state = State::default();
         let newest = state.undamaged(files.newest()?)?;
         state.ended = state.undamaged(files.ended()?)?.unwrap_or_default();
         state.refused = state.undamaged(files.refused()?)?;
+        state.is_refused_kept = true;
         let (own, foreign) = match newest {
             Some((keeper, kept)) if keeper != machine_id => (None, Some(kept)),
             newest => (newest.map(|(_, kept)| kept), None),
@@ -256,29 +261,45 @@ impl Witness {
     fn refuse(&self, refusal: &Refusal, told: &WitnessCheckpointResponse) -> Option<Alarm> {
         let kept = self.kept().map(|kept| kept.note);
         let refused = Refused::new(refusal, self.ambient.clock.now(), kept, told);
-        let last = self.state().refused.clone();
-        if last.is_some_and(|last| refused.is_like(&last)) {
+        let (last, is_kept) = {
+            let state = self.state();
+            (state.refused.clone(), state.is_refused_kept)
+        };
+        if let Some(last) = last.filter(|last| refused.is_like(last)) {
+            if !is_kept {
+                self.keep_refused(&last);
+            }
             return None;
         }
         tracing::error!(
             kind = refusal.kind(),
             "{refusal}: what is kept stays; run `control-plane audit verify --checkpoint` with what `edge-agent checkpoint` prints"
         );
-        let known = self.files.keep_evidence(&refused);
-        let was_known = match known.and_then(|known| {
-            self.files.keep_refused(&refused)?;
-            Ok(known)
-        }) {
-            Ok(known) => known,
-            Err(error) => {
-                tracing::warn!(%error, "the checkpoint that is refused may not be kept as evidence");
-                false
-            }
-        };
-        self.state().refused = Some(refused);
-        (!was_known).then_some(Alarm {
+        let was_known = self.keep_refused(&refused);
+        let mut state = self.state();
+        state
+            .told
+            .retain(|told| told.is_by_what_was_kept_for(&refused));
+        let was_told = state.told.iter().any(|told| refused.is_like(told));
+        if !was_told {
+            state.told.push(refused.clone());
+        }
+        state.refused = Some(refused);
+        (!was_known && !was_told).then_some(Alarm {
             reason: refusal.reason(),
         })
+    }
+
+    /// Keeps a refusal, and as evidence; whether there was evidence that is like it.
+    fn keep_refused(&self, refused: &Refused) -> bool {
+        let evidence = self.files.keep_evidence(refused);
+        let current = self.files.keep_refused(refused);
+        self.state().is_refused_kept = evidence.is_ok() && current.is_ok();
+        let was_known = matches!(evidence, Ok(true));
+        if let Err(error) = evidence.and(current) {
+            tracing::warn!(%error, "the checkpoint that is refused is not kept as evidence yet");
+        }
+        was_known
     }
 
     /// What is told fits.

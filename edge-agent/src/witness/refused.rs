@@ -42,6 +42,11 @@ impl Refused {
         }
     }
 
+    /// Whether the same checkpoint was kept as another one was refused.
+    pub(super) fn is_by_what_was_kept_for(&self, other: &Self) -> bool {
+        self.kept == other.kept
+    }
+
     /// Whether it is nothing new after another one: the same kind of thing, by
     /// the same checkpoint.
     pub(super) fn is_like(&self, before: &Self) -> bool {

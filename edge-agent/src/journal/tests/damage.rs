@@ -180,3 +180,20 @@ async fn what_is_refused_for_good_is_kept_aside_and_stops_nothing() {
     assert!(edge.ship(Way::Through).await);
     assert_eq!(edge.log.count(), 1);
 }
+
+#[tokio::test]
+async fn what_can_be_read_of_a_damaged_file_is_told_also_where_the_file_cannot_be_kept_aside() {
+    let mut edge = Edge::new();
+    edge.journal.note(call(1));
+    let path = edge.current();
+    let mut content = fs::read(&path).unwrap();
+    content.extend_from_slice(b"nonsense\n");
+    fs::write(&path, &content).unwrap();
+    // where what is kept aside would be written first
+    fs::create_dir(path.with_extension("new")).unwrap();
+    edge.restart(BOOT);
+    assert_eq!(fs::read(&path).unwrap(), content);
+    assert_eq!(edge.damaged().len(), 0);
+    assert!(edge.ship(Way::Through).await);
+    assert_eq!(edge.log.count(), 1);
+}

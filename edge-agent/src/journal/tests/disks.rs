@@ -172,3 +172,18 @@ async fn a_higher_number_than_was_used_begins_another_journal() {
     assert!(edge.ship(Way::Through).await);
     assert_eq!((edge.log.count(), edge.log.written.len()), (6, 2));
 }
+
+#[tokio::test]
+async fn what_was_sent_goes_into_another_journal_also_where_its_file_is_gone() {
+    let mut edge = Edge::new();
+    edge.journal.note(call(1));
+    edge.ship(Way::RequestLost).await;
+    let batch = edge.journal.next().await.unwrap().unwrap();
+    let id = batch.journal_id().to_string();
+    edge.log.written.insert(id.clone(), 1 << 40);
+    edge.log.is_set_back = true;
+    fs::remove_file(&edge.files()[0]).unwrap();
+    assert!(edge.ship(Way::Through).await);
+    assert_eq!(edge.log.count(), 1);
+    assert!(edge.log.written.keys().any(|other| *other != id));
+}

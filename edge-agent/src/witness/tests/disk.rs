@@ -198,6 +198,36 @@ async fn entries_that_are_lost_are_told_also_where_it_cannot_be_kept_that_all_fi
     assert_eq!(refused(&witness), None);
 }
 
+#[tokio::test]
+async fn evidence_that_could_not_be_kept_is_once_it_can_and_nothing_is_told_twice() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = Log::new(FIRST).grow("a", 5);
+    let fork = log.beside(FIRST).grow("b", 7);
+    let cut = log.beside(FIRST).grow("a", 4);
+    let witness = open(dir.path());
+    take(&witness, log.answer(None)).await;
+    let room = dir.path().join("witness");
+    let in_the_way = ["refused.new", "refused-fork-1.new", "refused-cut-1.new"];
+    for name in in_the_way {
+        fs::create_dir(room.join(name)).unwrap();
+    }
+    let mut told = Vec::new();
+    for _ in 0..2 {
+        told.push(take(&witness, fork.answer(Some(5))).await);
+        told.push(take(&witness, cut.answer(Some(4))).await);
+    }
+    assert_eq!(told, ["REVISION_CONFLICT", "STALE", "", ""]);
+    for name in in_the_way {
+        fs::remove_dir(room.join(name)).unwrap();
+    }
+    assert_eq!(take(&witness, cut.answer(Some(4))).await, "");
+    assert_eq!(evidence(dir.path()), ["refused-cut-1.json", "refused.json"]);
+    assert_eq!(take(&witness, fork.answer(Some(5))).await, "");
+    let kept = ["refused-cut-1.json", "refused-fork-1.json", "refused.json"];
+    assert_eq!(evidence(dir.path()), kept);
+    assert_eq!(refused(&open(dir.path())).as_deref(), Some("fork"));
+}
+
 /// The names of what is kept of refusals.
 fn evidence(dir: &Path) -> Vec<String> {
     let entries = fs::read_dir(dir.join("witness")).unwrap();
