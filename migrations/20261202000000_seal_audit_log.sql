@@ -92,7 +92,9 @@ CREATE TABLE audit_witness (
     size       bigint      NOT NULL CHECK (size > 0),
     root       bytea       NOT NULL CHECK (octet_length(root) = 32),
     note       text        NOT NULL, -- the signed note itself
-    seen_at    timestamptz NOT NULL
+    seen_at    timestamptz NOT NULL,
+    -- it is not part of the log, and that is an entry in it
+    contradicts boolean    NOT NULL
 );
 
 -- How far the journals of edges are written.

@@ -106,6 +106,8 @@ pub struct Witness {
     pub kept: Kept,
     /// When it last said so.
     pub seen_at: OffsetDateTime,
+    /// Whether that was not part of the log then, of which an entry tells.
+    pub contradicts: bool,
 }
 
 /// The keys of checkpoints, which another room keeps.
@@ -147,9 +149,21 @@ pub async fn open(
     Ok(())
 }
 
+/// Has whoever appends or seals wait until the transaction ends: what they have
+/// begun is there after this. It comes first in a transaction.
+///
+/// # Errors
+/// When the database refuses.
+pub async fn hold(connection: &mut PgConnection) -> Result<()> {
+    // in the order in which a sealer takes them
+    store::log::lock_current(connection).await?;
+    store::lock(connection).await
+}
+
 /// Ends the log that is written to and begins another, whose first entry names
 /// the head of the one before: for a database that was restored. Entries that
-/// were not sealed yet go into the new one, after that.
+/// were not sealed yet go into the new one, after that. Others are to be held
+/// before: see [`hold`].
 ///
 /// # Errors
 /// When the database refuses.
@@ -160,7 +174,6 @@ pub async fn end_and_begin(
     epoch: i64,
 ) -> Result<()> {
     let now = ambient.clock.now();
-    // a sealer that is at work is waited for: the head is the last one
     let old = store::log::lock_current(connection).await?;
     store::log::end(connection, now).await?;
     let origin = origin(ambient, trust_domain);

@@ -135,6 +135,7 @@ pub async fn witness(
         machine_id,
         kept,
         seen_at: ambient.clock.now(),
+        contradicts: found.is_some(),
     };
     note(db, context, (&witness, known), found).await?;
     Ok(answer)
@@ -197,7 +198,7 @@ async fn prove(
 }
 
 /// Keeps what a machine said; the same again only now and then, since every
-/// edge says it every few seconds. What is not part of the log is an entry in
+/// edge says it every few seconds. That it is not part of the log is an entry in
 /// it, once.
 async fn note(
     db: &Db,
@@ -205,9 +206,9 @@ async fn note(
     (witness, known): (&Witness, Option<Witness>),
     found: Option<Contradiction>,
 ) -> Result<()> {
-    let is_news = known
-        .as_ref()
-        .is_none_or(|known| known.kept != witness.kept);
+    let is_news = known.as_ref().is_none_or(|known| {
+        (&known.kept, known.contradicts) != (&witness.kept, witness.contradicts)
+    });
     if let Some(found) = &found {
         let sentence = found.sentence(&witness.subject(), &witness.kept);
         tracing::error!(machine_id = %witness.machine_id, origin = witness.kept.origin, size = witness.kept.head.size,

@@ -44,6 +44,8 @@ pub async fn fence(
     as_of: AsOf,
 ) -> Result<Option<Fenced>> {
     let now = ambient.clock.now();
+    // acts that are on their way come before the new log, whose first entry tells of the old one
+    audit::log::hold(connection).await?;
     let Some(succession) = epoch::begin_restored(connection, now).await? else {
         return Ok(None);
     };

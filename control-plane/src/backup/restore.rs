@@ -6,6 +6,7 @@ use std::{
 };
 
 use sqlx::PgConnection;
+use time::format_description::well_known::Rfc3339;
 
 use super::{
     Tell,
@@ -81,7 +82,8 @@ pub async fn restore(
     tell("fences what was restored");
     let fenced = fence_now(&mut connection, ambient, AsOf::Itself).await.map_err(|error| {
         failed(format!(
-            "the backup is restored and not fenced; run `control-plane restore --in-place` before anything is served: {error}"
+            "the backup is restored and not fenced; run `{}` before anything is served: {error}",
+            in_place(&manifest)
         ))
     })?;
     pools.close().await;
@@ -191,13 +193,20 @@ async fn compare(connection: &mut PgConnection, manifest: &Manifest) -> Result<(
     }
 }
 
+/// What fences it, where it was not.
+fn in_place(manifest: &Manifest) -> String {
+    let of = manifest.created_at.format(&Rfc3339).unwrap_or_default();
+    format!("control-plane restore --in-place --as-of {of}")
+}
+
 /// Brings an older schema up to date; returns how many migrations that took.
 async fn migrate(connection: &mut PgConnection, manifest: &Manifest) -> Result<usize> {
     let before = manifest.facts.schema_version;
     MIGRATOR.run(&mut *connection).await.map_err(|error| {
         failed(format!(
-            "the backup is restored and its schema not up to date; run `control-plane migrate`, then \
-             `control-plane restore --in-place`, before anything is served: {error}"
+            "the backup is restored and its schema not up to date; run `control-plane migrate`, then `{}`, before \
+             anything is served: {error}",
+            in_place(manifest)
         ))
     })?;
     let now = db::schema_version(connection).await?;

@@ -43,7 +43,7 @@ pub struct Hold {
 pub enum AsOf {
     /// Nothing was served since: the database's own time floor and newest movement tell.
     Itself,
-    /// Somebody knows.
+    /// Somebody knows; but as it says itself where that is earlier.
     At(OffsetDateTime),
     /// Nobody knows, and it may have been served since: as old as each budget.
     Unknown,

@@ -40,8 +40,9 @@ impl Arrival {
     }
 
     /// A standby that answers the primary's address (during a failover) is no
-    /// place to write to or to read outcomes from. What the hook does takes as
-    /// long as it takes: broken off, it would begin again on the next connection.
+    /// place to write to or to read outcomes from. The hook is bounded by the
+    /// time that its caller has for a connection: one that was broken off is
+    /// undone, and runs again on the next.
     pub(super) async fn at(&self, connection: &mut PgConnection) -> sqlx::Result<()> {
         let looked = tokio::time::timeout(LOOK, look(connection)).await;
         let this = looked.unwrap_or(Err(sqlx::Error::PoolTimedOut))?;

@@ -99,6 +99,15 @@ pub(in crate::audit) async fn append(
     Ok(())
 }
 
+/// Has whoever appends or seals wait until the transaction ends.
+#[tracing::instrument(name = "db.audit_entry.lock", skip_all)]
+pub(in crate::audit) async fn lock(connection: &mut PgConnection) -> Result<()> {
+    sqlx::query("LOCK TABLE audit_entry IN SHARE ROW EXCLUSIVE MODE")
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
 /// Puts everything that waits behind the entry that was appended last.
 #[tracing::instrument(name = "db.audit_entry.move_back", skip_all)]
 pub(in crate::audit) async fn move_back(connection: &mut PgConnection) -> Result<()> {

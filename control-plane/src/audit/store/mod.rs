@@ -11,4 +11,4 @@ pub(super) mod search;
 pub(super) mod tile;
 pub(super) mod witness;
 
-pub(super) use entry::{append, move_back, pending, pending_count};
+pub(super) use entry::{append, lock, move_back, pending, pending_count};

@@ -18,6 +18,7 @@ struct Row {
     root: Vec<u8>,
     note: String,
     seen_at: OffsetDateTime,
+    contradicts: bool,
 }
 
 impl TryFrom<Row> for Witness {
@@ -35,6 +36,7 @@ impl TryFrom<Row> for Witness {
                 note: row.note,
             },
             seen_at: row.seen_at,
+            contradicts: row.contradicts,
         })
     }
 }
@@ -43,17 +45,18 @@ impl TryFrom<Row> for Witness {
 #[tracing::instrument(name = "db.audit_witness.note", skip_all)]
 pub(in crate::audit) async fn note(connection: &mut PgConnection, witness: &Witness) -> Result<()> {
     sqlx::query!(
-        "INSERT INTO audit_witness (machine_id, origin, size, root, note, seen_at)
-         VALUES ($1, $2, $3, $4, $5, $6)
+        "INSERT INTO audit_witness (machine_id, origin, size, root, note, seen_at, contradicts)
+         VALUES ($1, $2, $3, $4, $5, $6, $7)
          ON CONFLICT (machine_id) DO UPDATE
          SET origin = excluded.origin, size = excluded.size, root = excluded.root, note = excluded.note,
-             seen_at = excluded.seen_at",
+             seen_at = excluded.seen_at, contradicts = excluded.contradicts",
         witness.machine_id.as_uuid(),
         witness.kept.origin,
         witness.kept.head.size,
         &witness.kept.head.root.0[..],
         witness.kept.note,
         witness.seen_at,
+        witness.contradicts,
     )
     .execute(connection)
     .await?;
@@ -64,7 +67,7 @@ pub(in crate::audit) async fn note(connection: &mut PgConnection, witness: &Witn
 pub(in crate::audit) async fn all(connection: &mut PgConnection) -> Result<Vec<Witness>> {
     let rows = sqlx::query_as!(
         Row,
-        "SELECT machine_id, origin, size, root, note, seen_at FROM audit_witness ORDER BY machine_id"
+        "SELECT machine_id, origin, size, root, note, seen_at, contradicts FROM audit_witness ORDER BY machine_id"
     )
     .fetch_all(connection)
     .await?;
@@ -78,7 +81,8 @@ pub(in crate::audit) async fn of(
 ) -> Result<Option<Witness>> {
     let row = sqlx::query_as!(
         Row,
-        "SELECT machine_id, origin, size, root, note, seen_at FROM audit_witness WHERE machine_id = $1",
+        "SELECT machine_id, origin, size, root, note, seen_at, contradicts FROM audit_witness
+         WHERE machine_id = $1",
         machine_id.as_uuid(),
     )
     .fetch_optional(connection)

@@ -47,7 +47,8 @@ pub(in crate::budgets) async fn hold_all(
         AsOf::At(time) => Some(time),
         AsOf::Itself | AsOf::Unknown => None,
     };
-    // in the order in which others lock them; what has a budget is no older than it
+    // in the order in which others lock them; what has a budget is no older than it, and no younger than
+    // it says itself
     let held = sqlx::query!(
         "WITH locked AS MATERIALIZED (
              SELECT task_id FROM budget WHERE state < 2 ORDER BY task_id FOR NO KEY UPDATE
@@ -56,7 +57,7 @@ pub(in crate::budgets) async fn hold_all(
          )
          UPDATE budget SET is_held = true, held_since = $1,
                 held_as_of = LEAST($1, CASE WHEN is_held THEN held_as_of END,
-                                   GREATEST(created_at, CASE WHEN NOT $3 THEN COALESCE($2, itself.at) END))
+                                   GREATEST(created_at, CASE WHEN NOT $3 THEN LEAST($2, itself.at) END))
          FROM locked, itself WHERE budget.task_id = locked.task_id",
         now,
         known,

@@ -5,10 +5,14 @@ use authguardian_proto::{
     checkpoint::Checkpoint,
     merkle::{self, Frontier},
 };
-use control_plane::audit::{self, export::Leaf};
+use control_plane::{
+    audit::{self, export::Leaf},
+    backup::fence,
+    budgets::AsOf,
+};
 
 use super::{act, exported};
-use crate::rig::Rig;
+use crate::{rig::Rig, wait::until_async};
 
 #[tokio::test]
 async fn what_is_committed_is_sealed_in_order_and_its_head_is_signed() {
@@ -164,17 +168,54 @@ async fn a_log_after_another_begins_with_the_head_of_that_one() {
 
     let (new, _) = rig.signed().await;
     assert_ne!(new.origin, old.origin);
-    let (_, leaves) = exported(&rig, "").await;
-    let told: Vec<(String, String)> = leaves
-        .iter()
-        .filter_map(|leaf| match leaf {
-            Leaf::Entry(bytes) => AuditLeaf::from_bytes(bytes),
-            Leaf::Dropped(_) => None,
-        })
-        .map(|entry| (entry.action, entry.subject))
-        .collect();
+    let told = told(&rig).await;
     assert_eq!(told[0], ("audit.continue".to_owned(), old.name()));
     let acts = (10..15).map(|number| ("test.act".to_owned(), number.to_string()));
     assert!(told[1..].iter().cloned().eq(acts), "{told:?}");
     assert_eq!(rig.verify("").await, []);
+}
+
+#[tokio::test]
+async fn acts_on_their_way_are_waited_for_and_come_after_the_head_of_the_log_that_has_ended() {
+    let rig = Rig::open().await;
+    rig.append([act(1)]).await;
+    let (old, _) = rig.signed().await;
+    let (db, ambient) = (&rig.app.db, rig.app.ambient.clone());
+    let mut on_its_way = db.begin().await.unwrap();
+    audit::append(&mut on_its_way, ambient.clock.now(), &[act(2)])
+        .await
+        .unwrap();
+    let url = rig.config.database.url.expose().to_owned();
+    let fencing = tokio::spawn(async move {
+        let fenced = fence::in_place(&url, &ambient, AsOf::Itself).await;
+        fenced.unwrap()
+    });
+    until_async("the fence waits", async || {
+        let waiting: i64 = sqlx::query_scalar(
+            "SELECT count(*) FROM pg_locks JOIN pg_database ON pg_database.oid = database
+             WHERE datname = current_database() AND relation = 'audit_entry'::regclass AND NOT granted",
+        )
+        .fetch_one(rig.database.pool())
+        .await
+        .unwrap();
+        waiting > 0
+    })
+    .await;
+    db.commit(on_its_way).await.unwrap();
+    fencing.await.unwrap();
+    rig.signed().await;
+    let told = told(&rig).await;
+    assert_eq!(told[0], ("audit.continue".to_owned(), old.name()));
+    let act = ("test.act".to_owned(), "2".to_owned());
+    assert!(told.contains(&act), "{told:?}");
+}
+
+/// Action and subject of each entry of the newest log, in order.
+async fn told(rig: &Rig) -> Vec<(String, String)> {
+    let (_, leaves) = exported(rig, "").await;
+    let entries = leaves.iter().filter_map(|leaf| match leaf {
+        Leaf::Entry(bytes) => AuditLeaf::from_bytes(bytes),
+        Leaf::Dropped(_) => None,
+    });
+    entries.map(|entry| (entry.action, entry.subject)).collect()
 }

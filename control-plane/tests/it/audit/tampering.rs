@@ -239,4 +239,16 @@ async fn a_tail_that_was_cut_with_its_checkpoints_is_found_by_whoever_has_seen_i
         1,
         "what is older is still part of it: {found:?}"
     );
+    // the machine says it again, and again: one entry tells of it
+    for _ in 0..3 {
+        let said = witness(db, ambient, (anonymous(), machine), &seen.note, &keys);
+        said.await.unwrap();
+    }
+    let told: i64 = sqlx::query_scalar(
+        "SELECT count(*) FROM audit_trail WHERE action = 'audit.contradict' AND outcome = 'failed'",
+    )
+    .fetch_one(rig.database.pool())
+    .await
+    .unwrap();
+    assert_eq!(told, 1);
 }
