@@ -767,7 +767,12 @@ async fn a_child_that_was_forgotten_is_made_again_while_its_parent_is_held() {
 async fn what_a_database_may_have_forgotten_is_as_old_as_somebody_says_and_never_younger() {
     let rig = Rig::open().await;
     rig.budget("t", terms()).await;
-    rig.clock.advance(std::time::Duration::from_mins(1));
+    // budgets live by the database's clock, which this one is not to be behind
+    rig.clock.advance(std::time::Duration::from_hours(24 * 60));
+    sqlx::query("UPDATE budget SET created_at = created_at - interval '1 hour'")
+        .execute(rig.database.pool())
+        .await
+        .unwrap();
     let moved = rig.app.budgets.top_up(once("up"), task("t"), 5).await;
     moved.unwrap();
     let url = rig.config.database.url.expose();
@@ -778,14 +783,27 @@ async fn what_a_database_may_have_forgotten_is_as_old_as_somebody_says_and_never
         rig.ages("t").await
     };
     let (created_at, itself) = fence(AsOf::Itself).await;
-    assert_eq!(itself - created_at, time::Duration::minutes(1));
+    assert!(itself >= created_at + time::Duration::hours(1));
     // what it had forgotten before, it has still forgotten
     assert_eq!(fence(AsOf::Itself).await.1, itself);
-    let said = itself - time::Duration::seconds(30);
+    let said = itself - time::Duration::minutes(30);
     assert_eq!(fence(AsOf::At(said)).await.1, said);
     assert_eq!(fence(AsOf::At(itself)).await.1, said);
     assert_eq!(fence(AsOf::Unknown).await.1, created_at);
     // what has a budget is no older than it
     let before = created_at - time::Duration::hours(1);
     assert_eq!(fence(AsOf::At(before)).await.1, created_at);
+}
+
+#[tokio::test]
+async fn nobody_can_say_that_a_state_is_younger_than_it_says_itself() {
+    let rig = Rig::open().await;
+    rig.budget("t", terms()).await;
+    rig.clock.advance(std::time::Duration::from_hours(24 * 60));
+    let url = rig.config.database.url.expose();
+    let later = rig.app.ambient.clock.now() - time::Duration::hours(1);
+    let fenced = backup::fence::in_place(url, &rig.app.ambient, AsOf::At(later)).await;
+    assert_eq!(fenced.unwrap().budgets_held, 1);
+    let (_, as_of) = rig.ages("t").await;
+    assert!(as_of < later, "{as_of}");
 }

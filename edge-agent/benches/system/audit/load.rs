@@ -70,13 +70,13 @@ pub(super) async fn paced(site: &Site, rate: u32, duration: Duration) -> Result<
     }
     let ended = begun.elapsed();
     connection.close().await?;
+    let last = lags.last().copied().unwrap_or_default();
     lags.sort_unstable();
     let at = |share: usize| {
         let lag: Duration = lags[(lags.len() * share / 100).min(lags.len() - 1)];
         lag.as_secs_f64() * 1e3
     };
     let entries = f64::from(BATCH) * counted(batches.len());
-    let last = lags.last().copied().unwrap_or_default();
     Ok(Sealed {
         appended,
         rate: entries / ended.saturating_sub(last).as_secs_f64().max(f64::EPSILON),
