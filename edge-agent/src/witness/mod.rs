@@ -73,7 +73,7 @@ struct State {
     /// In the order in which they were left.
     ended: Vec<Left>,
     refused: Option<Refused>,
-    /// Whether that is on disk, with its evidence.
+    /// Whether this process has seen that it is on disk, with its evidence.
     is_refused_kept: bool,
     /// What was told to be refused by what is kept.
     told: Vec<Refused>,
@@ -95,7 +95,6 @@ impl Witness {
         let newest = state.undamaged(files.newest()?)?;
         state.ended = state.undamaged(files.ended()?)?.unwrap_or_default();
         state.refused = state.undamaged(files.refused()?)?;
-        state.is_refused_kept = true;
         let (own, foreign) = match newest {
             Some((keeper, kept)) if keeper != machine_id => (None, Some(kept)),
             newest => (newest.map(|(_, kept)| kept), None),

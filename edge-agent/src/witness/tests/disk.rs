@@ -1,6 +1,6 @@
 //! What is on disk: whole or not at all, and told when it cannot be used.
 
-use std::{fs, os::unix::fs::PermissionsExt, path::Path};
+use std::{fs, os::unix::fs::PermissionsExt, path::Path, sync::Arc};
 
 use authguardian_proto::reason::Reason;
 
@@ -144,11 +144,7 @@ async fn what_was_refused_is_known_after_the_process_and_not_told_again() {
 #[tokio::test]
 async fn what_is_refused_by_turns_is_told_once_and_no_evidence_takes_anothers_place() {
     let dir = tempfile::tempdir().unwrap();
-    let log = Log::new(FIRST).grow("a", 5);
-    let fork = log.beside(FIRST).grow("b", 7);
-    let cut = log.beside(FIRST).grow("a", 4);
-    let witness = open(dir.path());
-    take(&witness, log.answer(None)).await;
+    let (witness, log, [fork, cut]) = beside_others(dir.path()).await;
     let mut told = Vec::new();
     for _ in 0..3 {
         told.push(take(&witness, fork.answer(Some(5))).await);
@@ -201,11 +197,7 @@ async fn entries_that_are_lost_are_told_also_where_it_cannot_be_kept_that_all_fi
 #[tokio::test]
 async fn evidence_that_could_not_be_kept_is_once_it_can_and_nothing_is_told_twice() {
     let dir = tempfile::tempdir().unwrap();
-    let log = Log::new(FIRST).grow("a", 5);
-    let fork = log.beside(FIRST).grow("b", 7);
-    let cut = log.beside(FIRST).grow("a", 4);
-    let witness = open(dir.path());
-    take(&witness, log.answer(None)).await;
+    let (witness, _, [fork, cut]) = beside_others(dir.path()).await;
     let room = dir.path().join("witness");
     let in_the_way = ["refused.new", "refused-fork-1.new", "refused-cut-1.new"];
     for name in in_the_way {
@@ -226,6 +218,35 @@ async fn evidence_that_could_not_be_kept_is_once_it_can_and_nothing_is_told_twic
     let kept = ["refused-cut-1.json", "refused-fork-1.json", "refused.json"];
     assert_eq!(evidence(dir.path()), kept);
     assert_eq!(refused(&open(dir.path())).as_deref(), Some("fork"));
+}
+
+#[tokio::test]
+async fn evidence_that_a_process_could_not_keep_the_next_one_does() {
+    let dir = tempfile::tempdir().unwrap();
+    let (witness, _, [fork, _]) = beside_others(dir.path()).await;
+    let in_the_way = dir.path().join("witness/refused-fork-1.new");
+    fs::create_dir(&in_the_way).unwrap();
+    assert_eq!(
+        take(&witness, fork.answer(Some(5))).await,
+        "REVISION_CONFLICT"
+    );
+    fs::remove_dir(&in_the_way).unwrap();
+    assert_eq!(evidence(dir.path()), ["refused.json"]);
+    let witness = open(dir.path());
+    assert_eq!(take(&witness, fork.answer(Some(5))).await, "");
+    let kept = ["refused-fork-1.json", "refused.json"];
+    assert_eq!(evidence(dir.path()), kept);
+}
+
+/// A witness that has kept a log of 5 entries; beside it one that is another, and the
+/// same one cut.
+async fn beside_others(dir: &Path) -> (Arc<Witness>, Log, [Log; 2]) {
+    let log = Log::new(FIRST).grow("a", 5);
+    let fork = log.beside(FIRST).grow("b", 7);
+    let cut = log.beside(FIRST).grow("a", 4);
+    let witness = open(dir);
+    take(&witness, log.answer(None)).await;
+    (witness, log, [fork, cut])
 }
 
 /// The names of what is kept of refusals.
