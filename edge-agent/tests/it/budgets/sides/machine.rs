@@ -17,8 +17,8 @@ pub(crate) struct Machine {
     pub(crate) holding: Holding,
     /// Slice and amount of each.
     pub(crate) reservations: Vec<(u64, Amount)>,
-    /// By slice, those of earlier journals included.
-    pub(crate) truth: BTreeMap<u64, Truth>,
+    /// By journal and slice: a database that was put back may give a number once more.
+    pub(crate) truth: BTreeMap<(i64, u64), Truth>,
     /// The last call.
     pub(crate) calls: u64,
     /// The call whose reply is heard; 0: none.
@@ -89,7 +89,7 @@ impl Machine {
             self.raise(row);
             self.sync();
         }
-        self.truth.entry(epoch).or_default().settled += spent;
+        self.truth_of(epoch).settled += spent;
         self.note_use(epoch, 0);
     }
 
@@ -241,20 +241,21 @@ impl Machine {
         self.begin(kept);
     }
 
-    /// An operator says that this much was spent of a slice.
-    pub(crate) fn declare(&mut self, epoch: u64, spent: Amount) {
-        self.truth.entry(epoch).or_default().declared = spent;
+    /// An operator says that this much was spent of a slice of some journal.
+    pub(crate) fn declare(&mut self, journal: i64, epoch: u64, spent: Amount) {
+        self.truth.entry((journal, epoch)).or_default().declared = spent;
     }
 
     /// The power fails after so many of the lines that were not on disk yet have come there.
     pub(crate) fn lose_power(&mut self, after: usize) -> Result<(), Violation> {
         for (epoch, amount) in std::mem::take(&mut self.reservations) {
-            self.truth.entry(epoch).or_default().lost += amount;
+            self.truth_of(epoch).lost += amount;
         }
         self.disk.lose(after);
-        self.begin(self.disk.read());
-        for Kept { epoch, report, .. } in self.holding.kept() {
-            self.truth.entry(epoch).or_default().lose_power(&report)?;
+        let known = self.disk.read();
+        self.begin(known.clone());
+        for Kept { epoch, report, .. } in known {
+            self.truth_of(epoch).lose_power(&report)?;
         }
         Ok(())
     }
@@ -262,7 +263,7 @@ impl Machine {
     /// The disk is lost, and the machine begins anew.
     pub(crate) fn destroy(&mut self) {
         for (epoch, amount) in std::mem::take(&mut self.reservations) {
-            self.truth.entry(epoch).or_default().lost += amount;
+            self.truth_of(epoch).lost += amount;
         }
         self.journal += 1;
         self.disk = Disk::default();
@@ -288,7 +289,8 @@ impl Machine {
     /// What was spent is known, exactly but for what a loss of power has counted too much.
     pub(crate) fn check(&self) -> Result<(), Violation> {
         for kept in self.holding.kept() {
-            let truth = self.truth.get(&kept.epoch).copied().unwrap_or_default();
+            let truth = self.truth.get(&(self.journal, kept.epoch)).copied();
+            let truth = truth.unwrap_or_default();
             if kept.report.spent != truth.settled + truth.over {
                 return Err(format!("{truth:?}, and is known as {kept:?}"));
             }
@@ -318,9 +320,14 @@ impl Machine {
         self.disk.replace(before, &now, ahead, past);
     }
 
+    /// Of a slice of the present journal.
+    fn truth_of(&mut self, epoch: u64) -> &mut Truth {
+        self.truth.entry((self.journal, epoch)).or_default()
+    }
+
     fn note_use(&mut self, epoch: u64, more: Amount) {
         if let Some(Kept { report, .. }) = self.kept(epoch) {
-            let truth = self.truth.entry(epoch).or_default();
+            let truth = self.truth_of(epoch);
             truth.use_up_to(report.spent + report.reserved + more);
         }
     }
@@ -332,7 +339,7 @@ impl Machine {
         let (Some(before), Some(now)) = (before, now) else {
             return;
         };
-        let truth = self.truth.entry(answer.epoch).or_default();
+        let truth = self.truth_of(answer.epoch);
         if answer.reported <= truth.declared {
             truth.over += now.report.spent - before.report.spent;
             truth.use_up_to(now.report.spent);

@@ -30,18 +30,18 @@ impl World {
     fn truly_used(&self, window: Option<OffsetDateTime>) -> Amount {
         let machines = self.machines.iter();
         let used = machines.flat_map(|machine| {
-            let is_in = move |epoch: u64| {
+            let is_in = move |journal: i64, epoch: u64| {
                 let slice = self.control_plane.slice(machine.id, epoch);
-                slice.is_some_and(|held| held.window == window)
+                slice.is_some_and(|held| held.journal == journal && held.window == window)
             };
             let spent = machine
                 .truth
                 .iter()
-                .filter(move |(epoch, _)| is_in(**epoch));
+                .filter(move |((journal, epoch), _)| is_in(*journal, *epoch));
             let reserved = machine
                 .reservations
                 .iter()
-                .filter(move |(epoch, _)| is_in(*epoch));
+                .filter(move |(epoch, _)| is_in(machine.journal, *epoch));
             let spent = spent.map(|(_, truth)| truth.spent());
             spent.chain(reserved.map(|(_, amount)| *amount))
         });

@@ -71,6 +71,20 @@ proptest! {
     }
 }
 
+/// What was spent of the one is not what was spent of the other.
+#[test]
+fn a_slice_that_was_forgotten_with_its_disk_and_its_number_given_again_are_two() {
+    let steps = [
+        Step::Backup,
+        Step::Reserve(0, 1),
+        Step::Exchange(0),
+        Step::LosePower(0, 1),
+        Step::Restore,
+        Step::Destroy(0),
+    ];
+    assert_eq!(run(Window::None, None, &steps), Ok(()));
+}
+
 #[test]
 fn a_crash_that_forgets_spending_is_found() {
     is_found(Fault::ForgetsSpending, Trouble::Power);

@@ -58,8 +58,9 @@ impl World {
     /// out.
     pub(super) fn check_rest(&mut self) -> Result<(), Violation> {
         for machine in &self.machines {
-            for (epoch, truth) in &machine.truth {
-                let Some(held) = self.control_plane.slice(machine.id, *epoch) else {
+            for ((journal, epoch), truth) in &machine.truth {
+                let held = self.control_plane.slice(machine.id, *epoch);
+                let Some(held) = held.filter(|held| held.journal == *journal) else {
                     // a slice of which nothing was spent, or the word of an operator
                     let is_nothing = truth.spent() == 0 || self.has_operated;
                     if self.has_restored && is_nothing {

@@ -160,7 +160,7 @@ impl World {
         if is_its && machine.holding.leased(self.now) == Some(epoch) {
             return Err(format!("{held:?} was settled, and can be spent from"));
         }
-        machine.declare(epoch, spent.unwrap_or(0));
+        machine.declare(held.journal, epoch, spent.unwrap_or(0));
         Ok(())
     }
 
