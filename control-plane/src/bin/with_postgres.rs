@@ -8,10 +8,13 @@
 //! The command finds `AUTHGUARDIAN_TEST_POSTGRES_URL`, the server for
 //! `control_plane::testing`, and `DATABASE_URL`, a database on it to which the
 //! migrations of the working tree have been applied: not those compiled in,
-//! for this also serves to compile queries against a schema that is new.
+//! for this also serves to compile queries against a schema that is new. Its
+//! temporary files go to a directory that is removed with the server, also
+//! those of what is killed.
 
 use std::{
-    os::unix::process::ExitStatusExt,
+    fs::{self, Permissions},
+    os::unix::{fs::PermissionsExt, process::ExitStatusExt},
     path::{Path, PathBuf},
     process::{ExitCode, ExitStatus},
 };
@@ -24,6 +27,7 @@ use control_plane::{
 };
 use rustix::process::{Pid, Signal, kill_process};
 use sqlx::{Connection, PgConnection, migrate::Migrator};
+use tempfile::TempDir;
 use tokio::{
     process::{Child, Command},
     signal::unix::{SignalKind, signal},
@@ -54,13 +58,26 @@ async fn main() -> anyhow::Result<ExitCode> {
         max_connections: 500,
         ..Options::new(data_dir)
     };
+    let scratch = scratch().context("cannot make a directory for temporary files")?;
     let server = PrivatePostgres::start(options).await?;
-    let status = run(&server, &arguments.command).await;
+    let status = run(&server, &arguments.command, scratch.path()).await;
     server.stop().await;
     Ok(exit_code(status?))
 }
 
-async fn run(server: &PrivatePostgres, command: &[String]) -> anyhow::Result<ExitStatus> {
+/// A directory for temporary files that all users may use, as the system's own: root starts
+/// servers as another one.
+fn scratch() -> std::io::Result<TempDir> {
+    let scratch = tempfile::tempdir()?;
+    fs::set_permissions(scratch.path(), Permissions::from_mode(0o1777))?;
+    Ok(scratch)
+}
+
+async fn run(
+    server: &PrivatePostgres,
+    command: &[String],
+    scratch: &Path,
+) -> anyhow::Result<ExitStatus> {
     let mut connection = PgConnection::connect(&server.url()).await?;
     Migrator::new(Path::new(MIGRATIONS))
         .await?
@@ -73,6 +90,7 @@ async fn run(server: &PrivatePostgres, command: &[String]) -> anyhow::Result<Exi
     command.args(arguments);
     command.env(testing::SERVER_VARIABLE, server.url_of("postgres"));
     command.env("DATABASE_URL", server.url());
+    command.env("TMPDIR", scratch);
     let child = command
         .spawn()
         .with_context(|| format!("cannot execute `{program}`"))?;

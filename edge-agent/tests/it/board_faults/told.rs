@@ -1,6 +1,9 @@
 //! Everything that clients and watchers of a board were told, to be judged.
 
-use std::{fmt::Write as _, path::PathBuf};
+use std::{
+    fmt::Write as _,
+    path::{Path, PathBuf},
+};
 
 use authguardian_history::{
     Entry, History, Position, WatchLog,
@@ -40,7 +43,8 @@ impl AllTold {
 
     /// Writes it down for people.
     pub(super) fn keep(&self, name: &str) -> PathBuf {
-        let path = std::env::temp_dir().join(format!("authguardian-history-{name}.txt"));
+        let place = Path::new(env!("CARGO_TARGET_TMPDIR"));
+        let path = place.join(format!("history-{name}.txt"));
         let mut text = String::new();
         for operation in &self.history.operations {
             writeln!(text, "{operation}").unwrap();

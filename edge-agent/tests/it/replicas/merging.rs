@@ -1,7 +1,10 @@
 //! Clients that write to an eventual board at several edges, and what these have in
 //! the end.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use authguardian_history::{
     check,
@@ -18,6 +21,10 @@ use crate::edge::RestClient;
 
 /// Keys that all write to.
 const KEYS: usize = 5;
+
+/// Between two writes of a writer: an edge that is away refuses at once, and every write goes
+/// to all others.
+const BETWEEN: Duration = Duration::from_millis(25);
 
 /// Writers at several edges, until they are told to end.
 pub(crate) struct Merging {
@@ -42,8 +49,7 @@ impl Merging {
                     }
                     let key = format!("{prefix}e{}", number % KEYS);
                     done.push(write(&client, at, key, number, began).await);
-                    // an edge that is away refuses at once
-                    tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+                    tokio::time::sleep(BETWEEN).await;
                 }
                 done
             });
