@@ -106,9 +106,12 @@ impl ControlPlane {
     /// The database is as it was at an earlier time, and is fenced.
     pub(crate) fn put_back(&mut self, backup: Self, as_of: Duration, now: Duration) {
         *self = backup;
+        // what an earlier hold still waits for, this one does too
+        let earlier = self.budget.hold.filter(|hold| hold.is_open);
+        let as_of = earlier.map_or(moment(as_of), |hold| hold.as_of.min(moment(as_of)));
         self.budget.hold = Some(Hold {
             since: moment(now),
-            as_of: moment(as_of),
+            as_of,
             is_open: true,
         });
         self.words.clear();

@@ -85,6 +85,25 @@ fn a_slice_that_was_forgotten_with_its_disk_and_its_number_given_again_are_two()
     assert_eq!(run(Window::None, None, &steps), Ok(()));
 }
 
+/// What the first hold waits for is not known to the backup either that was made in it.
+#[test]
+fn a_hold_that_was_backed_up_waits_for_what_the_one_before_it_did() {
+    let steps = [
+        Step::Backup,
+        Step::Reserve(1, 112),
+        Step::Exchange(1),
+        Step::Reserve(1, 15),
+        Step::Sync(1),
+        Step::Reserve(1, 1),
+        Step::Restore,
+        Step::Destroy(1),
+        Step::Exchange(1),
+        Step::Backup,
+        Step::Restore,
+    ];
+    assert_eq!(run(Window::None, None, &steps), Ok(()));
+}
+
 #[test]
 fn a_crash_that_forgets_spending_is_found() {
     is_found(Fault::ForgetsSpending, Trouble::Power);
