@@ -17,8 +17,12 @@ impl World {
         }
         for (window, account) in &self.control_plane.accounts {
             let used = self.truly_used(*window);
-            // until all have told, what one has got from another may seem to be too much
-            let is_over = account.overdraft > 0 && !self.control_plane.budget.is_held();
+            // until all have told, what one has got from another may seem to be too much; and of a
+            // window that has ended nothing is left to spend that what was forgotten could be
+            // covered with
+            let is_covered = !self.has_restored || *window == self.control_plane.window(self.now);
+            let is_held = self.control_plane.budget.is_held();
+            let is_over = account.overdraft > 0 && is_covered && !is_held;
             if used > account.total || is_over {
                 return Err(format!("{used} are spent or set aside: {account:?}"));
             }

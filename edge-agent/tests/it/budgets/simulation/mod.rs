@@ -104,6 +104,28 @@ fn a_hold_that_was_backed_up_waits_for_what_the_one_before_it_did() {
     assert_eq!(run(Window::None, None, &steps), Ok(()));
 }
 
+/// Calls of before the restore arrive after it, and after the window they tell of.
+#[test]
+fn what_is_told_late_of_a_window_that_was_forgotten_is_not_spent_again() {
+    let steps = [
+        Step::Backup,
+        Step::Reserve(2, 1),
+        Step::Exchange(2),
+        Step::Recall,
+        Step::Reserve(2, 2),
+        Step::Pass(38_615),
+        Step::Exchange(2),
+        Step::Send(2),
+        Step::Send(2),
+        Step::Pass(1),
+        Step::Exchange(2),
+        Step::Pass(11_380),
+        Step::LosePower(2, 1),
+        Step::Restore,
+    ];
+    assert_eq!(run(Window::Minute, None, &steps), Ok(()));
+}
+
 #[test]
 fn a_crash_that_forgets_spending_is_found() {
     is_found(Fault::ForgetsSpending, Trouble::Power);
