@@ -245,6 +245,18 @@ fn the_runner_ends_as_its_command_does() {
     assert_eq!(run("kill -TERM $$").code(), Some(143));
 }
 
+#[test]
+fn temporary_files_of_the_runners_command_go_with_it() {
+    let script = r#"touch "$TMPDIR/left" && stat -c '%a %n' "$TMPDIR" && kill -KILL $$"#;
+    let output = Command::new(RUNNER)
+        .args(["--", "sh", "-c", script])
+        .output();
+    let told = String::from_utf8(output.unwrap().stdout).unwrap();
+    let (mode, place) = told.trim_end().split_once(' ').unwrap();
+    assert_eq!(mode, "1777", "servers of other users have files there too");
+    assert!(!Path::new(place).exists(), "{place}");
+}
+
 /// A directory that anybody can reach, with the runner in it, for a user who cannot reach ours.
 fn public_dir_with_runner() -> (TempDir, PathBuf) {
     let dir = tempfile::tempdir().unwrap();

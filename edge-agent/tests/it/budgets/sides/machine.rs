@@ -252,8 +252,8 @@ impl Machine {
             self.truth_of(epoch).lost += amount;
         }
         self.disk.lose(after);
-        let known = self.disk.read();
-        self.begin(known.clone());
+        self.begin(self.disk.read());
+        let known: Vec<Kept> = self.holding.kept().collect();
         for Kept { epoch, report, .. } in known {
             self.truth_of(epoch).lose_power(&report)?;
         }

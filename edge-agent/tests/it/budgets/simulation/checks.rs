@@ -17,17 +17,25 @@ impl World {
         }
         for (window, account) in &self.control_plane.accounts {
             let used = self.truly_used(*window);
-            // until all have told, what one has got from another may seem to be too much; and of a
-            // window that has ended nothing is left to spend that what was forgotten could be
-            // covered with
-            let is_covered = !self.has_restored || *window == self.control_plane.window(self.now);
+            // until all have told, what one has got from another may seem to be too much
             let is_held = self.control_plane.budget.is_held();
-            let is_over = account.overdraft > 0 && is_covered && !is_held;
+            let is_over = account.overdraft > self.uncovered(*window) && !is_held;
             if used > account.total || is_over {
                 return Err(format!("{used} are spent or set aside: {account:?}"));
             }
         }
         Ok(())
+    }
+
+    /// What was told beyond forgotten slices of a window that has ended: nothing covers it any
+    /// more, for nobody can spend from it.
+    fn uncovered(&self, window: Option<OffsetDateTime>) -> Amount {
+        if window == self.control_plane.window(self.now) {
+            return 0;
+        }
+        let held = self.control_plane.held.iter();
+        let restored = held.filter(|held| held.is_restored && held.window == window);
+        restored.map(|held| held.slice.overdraft()).sum()
     }
 
     /// What was spent in a window, or is set aside.
