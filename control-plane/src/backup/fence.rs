@@ -8,7 +8,7 @@ use crate::{
     audit::{self, Context, Entry},
     budgets::{self, AsOf},
     clock::Ambient,
-    db::{self, Pools},
+    db::{self, Pools, Retries},
     error::{Error, Result},
     events::epoch::{self, Seen},
     grants, identity, registry,
@@ -44,6 +44,9 @@ pub async fn fence(
     as_of: AsOf,
 ) -> Result<Option<Fenced>> {
     let now = ambient.clock.now();
+    // in the order of acts, whose entries come after what they lock
+    identity::restored::lock_join_tokens(connection, now).await?;
+    budgets::lock_all(connection).await?;
     // acts that are on their way come before the new log, whose first entry tells of the old one
     audit::log::hold(connection).await?;
     let Some(succession) = epoch::begin_restored(connection, now).await? else {
@@ -127,6 +130,22 @@ pub(super) async fn fence_now(
 }
 
 async fn fence_and_commit(
+    connection: &mut PgConnection,
+    ambient: &Ambient,
+    trust_domain: &str,
+    as_of: AsOf,
+) -> Result<Option<Fenced>> {
+    // acts that began meanwhile may still wait for it, and it for them
+    let mut retries = Retries::default();
+    loop {
+        match fence_once(connection, ambient, trust_domain, as_of).await {
+            Err(error) => retries.after(error).await?,
+            fenced => return fenced,
+        }
+    }
+}
+
+async fn fence_once(
     connection: &mut PgConnection,
     ambient: &Ambient,
     trust_domain: &str,

@@ -93,6 +93,14 @@ pub(crate) async fn hold_all(
     store::hold_all(connection, as_of, now).await
 }
 
+/// Locks what [`hold_all`] writes, in the order of all others, until the transaction ends.
+///
+/// # Errors
+/// When the database refuses.
+pub(crate) async fn lock_all(connection: &mut PgConnection) -> Result<()> {
+    store::lock_all(connection).await
+}
+
 impl Budgets {
     /// Ends the holds of budgets of which every machine has told; how many.
     ///

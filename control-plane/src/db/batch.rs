@@ -7,10 +7,7 @@ use authguardian_proto::reason::Reason;
 use futures::FutureExt;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
-use super::{
-    Confirmation, Db,
-    constraint::{database_error, is_transient},
-};
+use super::{Confirmation, Db, constraint::Retries};
 use crate::error::{Error, Result};
 
 /// Most calls in one transaction. 1,000 rows in one give 1.5 times the rate of
@@ -27,9 +24,6 @@ const CONFIRMING: usize = 4;
 /// How long a batch may take. Whatever it does itself ends earlier; a database
 /// that hangs never would.
 const LIMIT: Duration = Duration::from_secs(30);
-
-/// How often a batch that met a deadlock or lock timeout is run again whole.
-const TRANSIENT_RETRIES: u32 = 3;
 
 /// One kind of call that is served in batches, each in one transaction.
 pub trait Operation: Send + Sync + 'static {
@@ -235,17 +229,11 @@ async fn serve<O: Operation>(operation: &O, requests: &[O::Request]) -> Vec<Serv
 }
 
 async fn run_whole<O: Operation>(operation: &O, part: &[O::Request]) -> Result<Served<O::Reply>> {
-    let mut retries = 0;
+    let mut retries = Retries::default();
     loop {
         match unless_lost(operation.db(), operation.run(part)).await {
-            Err(error)
-                if retries < TRANSIENT_RETRIES
-                    && database_error(&error).is_some_and(is_transient) =>
-            {
-                retries += 1;
-                tokio::time::sleep(Duration::from_millis(5 << retries)).await;
-            }
-            other => return other,
+            Err(error) => retries.after(error).await?,
+            served => return served,
         }
     }
 }

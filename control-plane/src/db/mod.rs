@@ -15,6 +15,7 @@ mod wakes;
 use std::sync::Arc;
 
 use authguardian_proto::reason::Reason;
+pub use constraint::Retries;
 pub use lease::Lease;
 use pool::Use;
 pub use pool::{Pools, Primary};

@@ -7,6 +7,14 @@ use time::OffsetDateTime;
 use super::store;
 use crate::error::Result;
 
+/// Locks what [`end_join_tokens`] ends, until the transaction ends.
+///
+/// # Errors
+/// When the database refuses.
+pub async fn lock_join_tokens(connection: &mut PgConnection, now: OffsetDateTime) -> Result<()> {
+    store::lock_join_tokens(connection, now).await
+}
+
 /// Ends all join tokens: one that was used since the backup could be used once
 /// more. Returns how many.
 ///

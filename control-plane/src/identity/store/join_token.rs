@@ -109,6 +109,20 @@ pub(in crate::identity) async fn use_join_token(
     Ok(())
 }
 
+/// Locks those that could still be used, used ones included: they can be repeated.
+pub(in crate::identity) async fn lock_join_tokens(
+    connection: &mut PgConnection,
+    now: OffsetDateTime,
+) -> Result<()> {
+    sqlx::query!(
+        "SELECT FROM join_token WHERE expires_at > $1 FOR NO KEY UPDATE",
+        now,
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
 /// Ends those that could still be used; returns how many.
 pub(in crate::identity) async fn end_join_tokens(
     connection: &mut PgConnection,

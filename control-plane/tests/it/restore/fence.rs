@@ -7,7 +7,7 @@ use authguardian_proto::{
     zone::Zone,
 };
 use control_plane::{
-    audit,
+    audit::{self, Context, Entry},
     backup::{Fenced, fence},
     budgets::AsOf,
     error::Error,
@@ -16,6 +16,7 @@ use control_plane::{
 };
 
 use crate::{
+    budgets::terms,
     rig::{Rig, admin, anonymous, requested_key},
     wait::until_async,
 };
@@ -193,6 +194,63 @@ async fn a_restore_that_was_begun_is_ended_by_whoever_serves_the_database() {
     assert_eq!(mark, None);
     let third = rig.beside().await;
     assert_eq!(epoch(&third).await, (now, now), "it was fenced once");
+}
+
+#[tokio::test]
+async fn a_fence_waits_for_acts_that_have_locked_what_it_ends() {
+    let rig = Rig::open().await;
+    rig.budget("t", terms()).await;
+    let mut machine = rig.spender("host").await;
+    rig.slice(&mut machine, "t", 1).await;
+    let (db, ambient) = (&rig.app.db, &rig.app.ambient);
+    for lock in [
+        // that of the machine, which a fence ends once
+        "SELECT FROM join_token FOR UPDATE",
+        "SELECT FROM budget FOR UPDATE",
+        "SELECT FROM budget_slice FOR UPDATE",
+    ] {
+        let mut act = db.begin().await.unwrap();
+        let locked = sqlx::query(lock).execute(&mut *act).await.unwrap();
+        assert!(locked.rows_affected() > 0, "{lock}");
+        let waits = async {
+            rig.until_somebody_waits_for_a_lock().await;
+            let entry = Entry::ok(Context::system(), "test.act", lock);
+            let told = audit::append(&mut act, ambient.clock.now(), &[entry]).await;
+            told.unwrap_or_else(|error| panic!("{lock}: {error}"));
+            db.commit(act).await.unwrap();
+        };
+        let (fenced, ()) = tokio::join!(put_up(&rig), waits);
+        assert_eq!(fenced.budgets_held, 1);
+    }
+}
+
+#[tokio::test]
+async fn a_fence_that_meets_a_deadlock_begins_again() {
+    let rig = Rig::open().await;
+    // a sequence is not rolled back
+    sqlx::raw_sql(
+        "CREATE SEQUENCE attempt;
+         CREATE FUNCTION fail_twice() RETURNS trigger LANGUAGE plpgsql AS $$
+         BEGIN
+             IF nextval('attempt') < 3 THEN
+                 RAISE EXCEPTION 'met' USING ERRCODE = 'deadlock_detected';
+             END IF;
+             RETURN NEW;
+         END $$;
+         CREATE TRIGGER fails BEFORE UPDATE OF epoch ON installation FOR EACH ROW EXECUTE FUNCTION fail_twice()",
+    )
+    .execute(rig.database.pool())
+    .await
+    .unwrap();
+    let before = logs(&rig).await.len();
+    let fenced = put_up(&rig).await;
+    assert_eq!(epoch(&rig).await, (fenced.epoch, fenced.epoch));
+    assert_eq!(logs(&rig).await.len(), before + 1);
+    let attempts: i64 = sqlx::query_scalar("SELECT last_value FROM attempt")
+        .fetch_one(rig.database.pool())
+        .await
+        .unwrap();
+    assert_eq!(attempts, 3);
 }
 
 /// What a restore looks like from inside: the server is not the one on record.
