@@ -1,6 +1,8 @@
 //! Budgets after a restore of the database: what was settled since the backup is not spent
 //! again, and nothing is given before machines have told it.
 
+use std::sync::Arc;
+
 use authguardian_proto::reason::Reason;
 use control_plane::{
     backup,
@@ -8,7 +10,7 @@ use control_plane::{
         Answer, AsOf, Awaited, Exchange, Heard, Memory, NoSlice, Refused, Report, State, Terms,
         Window,
     },
-    clock::Clock,
+    clock::{Ambient, Clock, ManualClock},
 };
 use time::{Duration, OffsetDateTime};
 
@@ -799,10 +801,14 @@ async fn what_a_database_may_have_forgotten_is_as_old_as_somebody_says_and_never
 async fn nobody_can_say_that_a_state_is_younger_than_it_says_itself() {
     let rig = Rig::open().await;
     rig.budget("t", terms()).await;
-    rig.clock.advance(std::time::Duration::from_hours(24 * 60));
+    // the clock of whoever fences: that of the control plane is in its database before long
+    let ambient = Ambient {
+        clock: Arc::new(ManualClock::at(rig.clock.now() + time::Duration::days(60))),
+        ..rig.app.ambient.clone()
+    };
     let url = rig.config.database.url.expose();
-    let later = rig.app.ambient.clock.now() - time::Duration::hours(1);
-    let fenced = backup::fence::in_place(url, &rig.app.ambient, AsOf::At(later)).await;
+    let later = ambient.clock.now() - time::Duration::hours(1);
+    let fenced = backup::fence::in_place(url, &ambient, AsOf::At(later)).await;
     assert_eq!(fenced.unwrap().budgets_held, 1);
     let (_, as_of) = rig.ages("t").await;
     assert!(as_of < later, "{as_of}");
