@@ -106,6 +106,14 @@ pub(super) fn away(task: &TaskId) -> Problem {
     Problem::new(Reason::Unavailable, detail)
 }
 
+/// `free`: what can be set aside here.
+pub(super) fn short(task: &TaskId, free: Amount, unit: &str) -> Problem {
+    let detail = format!(
+        "this machine holds no more than {free} {unit} of the budget of task `{task}` that are free, and the control plane does not answer: try again later"
+    );
+    Problem::new(Reason::Unavailable, detail)
+}
+
 pub(super) fn unheard(task: &TaskId) -> Problem {
     let detail = format!(
         "it is not known here who may spend from the budget of task `{task}`, and the control plane cannot be reached: try again later"

@@ -79,8 +79,7 @@ impl<'a> Wait<'a> {
         let is_answered = self
             .began
             .is_some_and(|began| state.asking.answered > began.asked);
-        let is_stale = state.asking.answered < state.stale;
-        let terms = state.terms.as_ref().filter(|_| !is_stale);
+        let terms = state.terms.as_ref().filter(|_| !state.is_stale());
         let is_new = terms.is_some_and(|terms| terms.asked_at.saturating_add(FRESH) > now);
         let is_late = self.began.is_some_and(|began| began.is_late);
         Heard {
@@ -174,27 +173,37 @@ impl State {
         }
     }
 
-    /// What to do where an amount cannot be set aside now.
+    /// What to do where an amount cannot be set aside now. That the budget has not so much is
+    /// only said where that is known: what this machine lacks may be there all the same.
     pub(super) fn short(&self, task: &TaskId, amount: Amount, stop: Stop, heard: Heard) -> Step {
         let exhausted = || {
             let overdraft = self.holding.overdraft();
             refusal::exhausted(task, self.remaining(), &self.unit, overdraft)
         };
-        let missing = amount.saturating_sub(self.holding.free());
-        let is_hopeless = |state: &Self| {
-            let terms = state.terms.as_ref();
-            terms.is_some_and(|terms| terms.obtainable() < missing)
-        };
+        let is_short = matches!(stop, Stop::Short(_));
+        let lacks = self.lacks(amount) && (heard.is_fresh || is_short);
+        let is_known = heard.is_answered || lacks || is_short && self.holding.overdraft() > 0;
         match stop {
             Stop::Write(row) => Step::Write(row),
-            Stop::Short(_) | Stop::Lease if heard.is_fresh && is_hopeless(self) => {
-                Step::Refuse(exhausted())
-            }
-            Stop::Short(_) => heard.wait_or(exhausted),
-            Stop::Lease | Stop::None if heard.is_fresh => heard.wait_or(exhausted),
+            Stop::Short(_) | Stop::Lease if heard.is_fresh && lacks => Step::Refuse(exhausted()),
+            _ if is_known => heard.wait_or(exhausted),
+            Stop::Short(free) => heard.wait_or(|| refusal::short(task, free, &self.unit)),
             Stop::Lease => heard.wait_or(|| refusal::lease_expired(task)),
             Stop::None => heard.wait_or(|| refusal::away(task)),
         }
+    }
+
+    /// Whether the budget had not so much when it was told of last, nor has anything happened
+    /// to it since.
+    fn lacks(&self, amount: Amount) -> bool {
+        let missing = amount.saturating_sub(self.holding.free());
+        let terms = self.terms.as_ref().filter(|_| !self.is_stale());
+        terms.is_some_and(|terms| terms.obtainable() < missing)
+    }
+
+    /// Something has happened to the budget since it was told of last.
+    fn is_stale(&self) -> bool {
+        self.asking.answered < self.stale
     }
 }
 

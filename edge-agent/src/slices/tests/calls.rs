@@ -221,3 +221,27 @@ async fn a_caller_waits_a_moment_for_more_and_no_longer() {
     let () = given;
     assert_eq!(waiting.unwrap().granted, 50);
 }
+
+#[tokio::test]
+async fn a_budget_is_exhausted_only_where_that_is_known() {
+    let control = Control::with("t", Desk::of(1000));
+    let edge = Edge::new(&control);
+    edge.keep();
+    edge.reserve(60).await.unwrap();
+    edge.slices.hurry(&task("t"));
+    edge.reserve(1).await.unwrap();
+    control.go_away(true);
+    let problem = edge.reserve(900).await.unwrap_err();
+    assert_eq!(problem.reason, Reason::Unavailable);
+    assert!(problem.detail.contains("does not answer"), "{problem}");
+    // what is more than was left cannot be there, unless something has happened since
+    let problem = edge.reserve(1000).await.unwrap_err();
+    assert_eq!(problem.reason, Reason::BudgetExhausted);
+    edge.slices.hurry(&task("t"));
+    let problem = edge.reserve(1000).await.unwrap_err();
+    assert_eq!(problem.reason, Reason::Unavailable);
+    control.go_away(false);
+    while edge.reserve(900).await.is_err() {
+        tokio::task::yield_now().await;
+    }
+}

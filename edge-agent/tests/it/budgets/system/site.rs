@@ -113,6 +113,21 @@ impl Site {
         reserve(&self.client, task, tokens).await
     }
 
+    /// Waits until it is known at this machine that a budget has not so much; it never has.
+    pub(super) async fn lacks(&self, task: &str, tokens: u64) {
+        until_async("it is known to be exhausted", async || {
+            let refusal = self.try_reserve(task, tokens).await.unwrap_err();
+            let reason = refusal["reason"].as_str().unwrap();
+            // a control plane that is slow to answer
+            assert!(
+                ["BUDGET_EXHAUSTED", "UNAVAILABLE"].contains(&reason),
+                "{refusal}"
+            );
+            reason == "BUDGET_EXHAUSTED"
+        })
+        .await;
+    }
+
     /// What was set aside has come to this.
     pub(super) async fn settle(&self, task: &str, reservation: &str, tokens: u64) -> Value {
         settle(&self.client, task, reservation, tokens).await
