@@ -10,7 +10,7 @@ use crate::{
     clock::Ambient,
     db::{self, Pools, Retries},
     error::{Error, Result},
-    events::epoch::{self, Seen},
+    events::epoch::{self, Installation, Seen},
     grants, identity, registry,
 };
 use authguardian_proto::reason::Reason;
@@ -32,8 +32,8 @@ pub struct Fenced {
     pub join_tokens_ended: u64,
 }
 
-/// Fences the database in the transaction of the caller; `None`: another control
-/// plane has done so meanwhile.
+/// Fences the database, which was of this epoch before, in the transaction of
+/// the caller; `None`: another control plane has done so meanwhile.
 ///
 /// # Errors
 /// When the database refuses.
@@ -41,18 +41,18 @@ pub async fn fence(
     connection: &mut PgConnection,
     ambient: &Ambient,
     trust_domain: &str,
+    before: i64,
     as_of: AsOf,
 ) -> Result<Option<Fenced>> {
     let now = ambient.clock.now();
-    // in the order of acts, whose entries come after what they lock
+    // as acts do, which tell of what they have locked
     identity::restored::lock_join_tokens(connection, now).await?;
     budgets::lock_all(connection).await?;
     // acts that are on their way come before the new log, whose first entry tells of the old one
     audit::log::hold(connection).await?;
-    let Some(succession) = epoch::begin_restored(connection, now).await? else {
+    let Some(epoch) = epoch::begin_restored(connection, before, now).await? else {
         return Ok(None);
     };
-    let (before, epoch) = (succession.before, succession.now);
     registry::restored::skip_lost(connection, now).await?;
     let join_tokens_ended = identity::restored::end_join_tokens(connection, now).await?;
     // entries from here on are of the new log
@@ -82,17 +82,18 @@ pub async fn arrive(
     ambient: &Ambient,
     trust_domain: &str,
 ) -> Result<()> {
-    if epoch::arrive(connection).await? != Seen::Restored {
-        return Ok(());
-    }
-    if let Some(fenced) = fence_and_commit(connection, ambient, trust_domain, AsOf::Itself).await? {
-        tracing::warn!(
-            epoch_before = fenced.epoch_before,
-            epoch = fenced.epoch,
-            grants_ended = fenced.grants_ended,
-            budgets_held = fenced.budgets_held,
-            "the database was restored or copied to another server: all that was given before has ended"
-        );
+    while let Seen::Restored(before) = epoch::arrive(connection).await? {
+        let fenced =
+            fence_and_commit(connection, ambient, trust_domain, before, AsOf::Itself).await?;
+        if let Some(fenced) = fenced {
+            tracing::warn!(
+                epoch_before = fenced.epoch_before,
+                epoch = fenced.epoch,
+                grants_ended = fenced.grants_ended,
+                budgets_held = fenced.budgets_held,
+                "the database was restored or copied to another server: all that was given before has ended"
+            );
+        }
     }
     Ok(())
 }
@@ -118,9 +119,14 @@ pub(super) async fn fence_now(
     ambient: &Ambient,
     as_of: AsOf,
 ) -> Result<Fenced> {
-    let installation = epoch::installation(connection).await?;
-    ambient.clock.raise_floor(installation.time_floor);
-    let fenced = fence_and_commit(connection, ambient, &installation.trust_domain, as_of).await?;
+    let Installation {
+        trust_domain,
+        epoch: before,
+        time_floor,
+        ..
+    } = epoch::installation(connection).await?;
+    ambient.clock.raise_floor(time_floor);
+    let fenced = fence_and_commit(connection, ambient, &trust_domain, before, as_of).await?;
     fenced.ok_or_else(|| {
         Error::new(
             Reason::Unavailable,
@@ -133,12 +139,14 @@ async fn fence_and_commit(
     connection: &mut PgConnection,
     ambient: &Ambient,
     trust_domain: &str,
+    before: i64,
     as_of: AsOf,
 ) -> Result<Option<Fenced>> {
-    // acts that began meanwhile may still wait for it, and it for them
+    // what was made since all was locked can be locked by an act that waits for the log, and the
+    // sweeper of the log writes before it locks: whichever of both PostgreSQL ends
     let mut retries = Retries::default();
     loop {
-        match fence_once(connection, ambient, trust_domain, as_of).await {
+        match fence_once(connection, ambient, trust_domain, before, as_of).await {
             Err(error) => retries.after(error).await?,
             fenced => return fenced,
         }
@@ -149,12 +157,13 @@ async fn fence_once(
     connection: &mut PgConnection,
     ambient: &Ambient,
     trust_domain: &str,
+    before: i64,
     as_of: AsOf,
 ) -> Result<Option<Fenced>> {
     let mut tx = connection.begin().await?;
     // no standby can get what is written after it without it
     epoch::commit_locally(&mut tx).await?;
-    let fenced = fence(&mut tx, ambient, trust_domain, as_of).await?;
+    let fenced = fence(&mut tx, ambient, trust_domain, before, as_of).await?;
     tx.commit().await?;
     Ok(fenced)
 }

@@ -93,7 +93,8 @@ pub(crate) async fn hold_all(
     store::hold_all(connection, as_of, now).await
 }
 
-/// Locks what [`hold_all`] writes, in the order of all others, until the transaction ends.
+/// Locks what there is now of what [`hold_all`] writes, until the transaction ends: budgets
+/// before their slices, as exchanges do.
 ///
 /// # Errors
 /// When the database refuses.

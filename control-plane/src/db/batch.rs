@@ -7,7 +7,7 @@ use authguardian_proto::reason::Reason;
 use futures::FutureExt;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
-use super::{Confirmation, Db, constraint::Retries};
+use super::{Confirmation, Db, Retries};
 use crate::error::{Error, Result};
 
 /// Most calls in one transaction. 1,000 rows in one give 1.5 times the rate of

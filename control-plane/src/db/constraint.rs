@@ -1,13 +1,8 @@
 //! What the database refuses, in the words of the domain.
 
-use std::time::Duration;
-
 use authguardian_proto::reason::Reason;
 
-use crate::error::{Error, Result};
-
-/// How often a transaction that met a deadlock or lock timeout is run again whole.
-const TRANSIENT_RETRIES: u32 = 3;
+use crate::error::Error;
 
 /// Constraint name → what its violation means to the caller.
 const CONSTRAINTS: &[(&str, Reason, &str, &str)] = &[
@@ -74,26 +69,6 @@ pub fn is_unreachable(error: &sqlx::Error) -> bool {
 pub fn is_transient(error: &sqlx::Error) -> bool {
     matches!(error, sqlx::Error::Database(refusal)
         if refusal.code().is_some_and(|code| ["40001", "40P01", "55P03"].contains(&&*code)))
-}
-
-/// How often a transaction was run again whole.
-#[derive(Debug, Default)]
-pub struct Retries(u32);
-
-impl Retries {
-    /// Waits for a moment before the transaction is run again, where that [may
-    /// succeed](is_transient): 3 times at most.
-    ///
-    /// # Errors
-    /// This one, where it is not to be run again.
-    pub async fn after(&mut self, error: Error) -> Result<()> {
-        if self.0 == TRANSIENT_RETRIES || !database_error(&error).is_some_and(is_transient) {
-            return Err(error);
-        }
-        self.0 += 1;
-        tokio::time::sleep(Duration::from_millis(5 << self.0)).await;
-        Ok(())
-    }
 }
 
 /// The database error inside of an [`Error`], where there is one.

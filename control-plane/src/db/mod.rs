@@ -9,17 +9,18 @@ pub mod pool;
 pub mod private_postgres;
 pub mod quorum;
 pub mod request;
+mod retries;
 mod servers;
 mod wakes;
 
 use std::sync::Arc;
 
 use authguardian_proto::reason::Reason;
-pub use constraint::Retries;
 pub use lease::Lease;
 use pool::Use;
 pub use pool::{Pools, Primary};
 pub use quorum::{Confirmation, Quorum};
+pub use retries::Retries;
 use sqlx::{PgConnection, Postgres, Transaction};
 pub use wakes::{Wake, Wakes};
 

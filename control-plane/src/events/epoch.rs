@@ -31,18 +31,9 @@ pub enum Seen {
     Known,
     /// One that was promoted: a new epoch has begun.
     Promoted,
-    /// One that the database was restored or copied to: nothing was done, and
-    /// nothing may be before a fence has begun a new epoch.
-    Restored,
-}
-
-/// How an epoch was succeeded by that of a restore.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Succession {
-    /// The epoch that the restored database was of.
-    pub before: i64,
-    /// The one that has begun.
-    pub now: i64,
+    /// One that the database was restored or copied to, in which epoch: nothing
+    /// was done, and nothing may be before a fence has begun a new one.
+    Restored(i64),
 }
 
 /// Opens the installation: makes it at the first start, begins a new epoch
@@ -87,7 +78,7 @@ pub async fn installation(connection: &mut PgConnection) -> Result<Installation>
 pub async fn refresh(connection: &mut PgConnection) -> Result<Seen> {
     let server = store::installation::server(&mut *connection).await?;
     if server.unfenced || server.identifier != server.known_identifier {
-        return Ok(Seen::Restored);
+        return Ok(Seen::Restored(server.epoch));
     }
     if server.timeline == server.known_timeline {
         return Ok(Seen::Known);
@@ -126,24 +117,23 @@ pub async fn commit_locally(connection: &mut PgConnection) -> Result<()> {
     Ok(store::commit_locally(connection).await?)
 }
 
-/// Begins the epoch of a restored database, which none that the lost one came
-/// to can be: not the next number, but that of the seconds since 1970. `None`:
-/// another control plane was first. It holds the installation's row until the
-/// transaction ends.
+/// Begins the epoch of a restored database after this one, which none that the
+/// lost one came to can be: not the next number, but that of the seconds since
+/// 1970. Returns it; `None`: another control plane was first. It holds the
+/// installation's row until the transaction ends.
 ///
 /// # Errors
 /// When the database refuses.
 pub async fn begin_restored(
     connection: &mut PgConnection,
+    before: i64,
     now: OffsetDateTime,
-) -> Result<Option<Succession>> {
-    let server = store::installation::server(&mut *connection).await?;
-    let begun =
-        store::installation::begin_restored(connection, &server, now.unix_timestamp(), now).await?;
-    Ok(begun.map(|now| Succession {
-        before: server.epoch,
-        now,
-    }))
+) -> Result<Option<i64>> {
+    let server = store::installation::Server {
+        epoch: before,
+        ..store::installation::server(&mut *connection).await?
+    };
+    store::installation::begin_restored(connection, &server, now.unix_timestamp(), now).await
 }
 
 /// The epoch that the newest restore has begun: positions, sessions and grants

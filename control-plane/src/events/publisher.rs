@@ -230,7 +230,7 @@ impl Publisher {
     /// the only control plane that listens on it.
     async fn look_around(&self) -> Result<bool> {
         let mut connection = self.db.read().await?;
-        if epoch::arrive(&mut connection).await? == epoch::Seen::Restored {
+        if let epoch::Seen::Restored(_) = epoch::arrive(&mut connection).await? {
             self.db.pools.arrive_again(&mut connection).await?;
         }
         Ok(store::listeners(&mut connection, wakeup::LISTENER).await? < 2)

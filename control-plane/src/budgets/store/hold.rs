@@ -35,14 +35,16 @@ impl Recalls {
     }
 }
 
-/// Locks all budgets that are not closed, then all slices that are open: some have nobody's
-/// budget locked.
+/// Locks all budgets that are not closed, then all slices that are open: silent ones are
+/// fenced without their budgets.
 #[tracing::instrument(name = "db.budget.lock_all", skip_all)]
 pub(in crate::budgets) async fn lock_all(connection: &mut PgConnection) -> Result<()> {
     sqlx::query!("SELECT FROM budget WHERE state < 2 ORDER BY task_id FOR NO KEY UPDATE")
         .execute(&mut *connection)
         .await?;
-    sqlx::query!("SELECT FROM budget_slice WHERE NOT is_closed FOR NO KEY UPDATE")
+    sqlx::query!(
+        "SELECT FROM budget_slice WHERE NOT is_closed ORDER BY task_id, machine_id, epoch FOR NO KEY UPDATE"
+    )
         .execute(connection)
         .await?;
     Ok(())

@@ -115,7 +115,7 @@ pub(in crate::identity) async fn lock_join_tokens(
     now: OffsetDateTime,
 ) -> Result<()> {
     sqlx::query!(
-        "SELECT FROM join_token WHERE expires_at > $1 FOR NO KEY UPDATE",
+        "SELECT FROM join_token WHERE expires_at > $1 ORDER BY id FOR NO KEY UPDATE",
         now,
     )
     .execute(connection)

@@ -14,6 +14,7 @@ use control_plane::{
     grants::Decision,
     identity::{Session, join::NewJoinToken, session::MadeSession},
 };
+use sqlx::PgConnection;
 
 use crate::{
     budgets::terms,
@@ -212,16 +213,76 @@ async fn a_fence_waits_for_acts_that_have_locked_what_it_ends() {
         let mut act = db.begin().await.unwrap();
         let locked = sqlx::query(lock).execute(&mut *act).await.unwrap();
         assert!(locked.rows_affected() > 0, "{lock}");
-        let waits = async {
-            rig.until_somebody_waits_for_a_lock().await;
+        let (before, _) = epoch(&rig).await;
+        // once: a deadlock would be an error of one of both
+        let mut fencing = db.begin().await.unwrap();
+        let pid = backend(&mut fencing).await;
+        let fence = fence::fence(&mut fencing, ambient, "example.org", before, AsOf::Unknown);
+        let acts = async {
+            waiting(&rig, &[pid]).await;
             let entry = Entry::ok(Context::system(), "test.act", lock);
             let told = audit::append(&mut act, ambient.clock.now(), &[entry]).await;
             told.unwrap_or_else(|error| panic!("{lock}: {error}"));
             db.commit(act).await.unwrap();
         };
-        let (fenced, ()) = tokio::join!(put_up(&rig), waits);
-        assert_eq!(fenced.budgets_held, 1);
+        let (fenced, ()) = tokio::join!(fence, acts);
+        let fenced = fenced.unwrap_or_else(|error| panic!("{lock}: {error}"));
+        assert_eq!(fenced.unwrap().budgets_held, 1);
+        db.commit(fencing).await.unwrap();
     }
+}
+
+#[tokio::test]
+async fn control_planes_that_arrive_at_once_fence_a_database_once() {
+    let rig = Rig::open().await;
+    rig.app.stop.cancel();
+    let (db, ambient) = (&rig.app.db, &rig.app.ambient);
+    let before = logs(&rig).await.len();
+    // both have seen that it was restored before one of them has fenced it
+    let mut act = db.begin().await.unwrap();
+    let entry = Entry::ok(Context::system(), "test.act", "on its way");
+    audit::append(&mut act, ambient.clock.now(), &[entry])
+        .await
+        .unwrap();
+    forget_server(&rig).await;
+    let pool = rig.database.pool();
+    let (mut first, mut second) = (pool.acquire().await.unwrap(), pool.acquire().await.unwrap());
+    let pids = [backend(&mut first).await, backend(&mut second).await];
+    let arrive = async |connection| {
+        let arrived = fence::arrive(connection, ambient, "example.org").await;
+        arrived.unwrap();
+    };
+    let goes_on = async {
+        waiting(&rig, &pids).await;
+        db.commit(act).await.unwrap();
+    };
+    tokio::join!(arrive(&mut first), arrive(&mut second), goes_on);
+    let (now, restored) = epoch(&rig).await;
+    assert_eq!((now, now > 1), (restored, true));
+    assert_eq!(logs(&rig).await.len(), before + 1);
+}
+
+/// The server's process of a connection.
+async fn backend(connection: &mut PgConnection) -> i32 {
+    sqlx::query_scalar("SELECT pg_backend_pid()")
+        .fetch_one(connection)
+        .await
+        .unwrap()
+}
+
+/// Waits until all of these connections wait for locks.
+async fn waiting(rig: &Rig, pids: &[i32]) {
+    until_async("they wait for locks", async || {
+        let count: i64 = sqlx::query_scalar(
+            "SELECT count(*) FROM pg_stat_activity WHERE pid = ANY ($1) AND wait_event_type = 'Lock'",
+        )
+        .bind(pids)
+        .fetch_one(rig.database.pool())
+        .await
+        .unwrap();
+        usize::try_from(count) == Ok(pids.len())
+    })
+    .await;
 }
 
 #[tokio::test]
