@@ -344,7 +344,8 @@ impl Tool {
                 name: "request_allocation",
                 title: "Set aside",
                 description: "Sets an amount of a task's budget aside for an agent, before it is spent. All of it or \
-                              nothing: `BUDGET_EXHAUSTED` tells how much is left. Report what was really spent with \
+                              nothing: `BUDGET_EXHAUSTED` tells how much is left, `UNAVAILABLE` that this machine has \
+                              too little and could get no more: try again. Report what was really spent with \
                               `report_spending` and the `reservation_id`; what nobody reports is free again after \
                               `ttl_seconds`.",
                 fields: budgets::ALLOCATE,

@@ -106,10 +106,10 @@ pub(super) fn away(task: &TaskId) -> Problem {
     Problem::new(Reason::Unavailable, detail)
 }
 
-/// `free`: what can be set aside here.
+/// `free`: what can be set aside here, of a budget that may have more.
 pub(super) fn short(task: &TaskId, free: Amount, unit: &str) -> Problem {
     let detail = format!(
-        "this machine holds no more than {free} {unit} of the budget of task `{task}` that are free, and the control plane does not answer: try again later"
+        "this machine has {free} {unit} of the budget of task `{task}` to set aside, and no more has come in time: try again later"
     );
     Problem::new(Reason::Unavailable, detail)
 }

@@ -35,10 +35,10 @@ impl Slices {
     ///
     /// # Errors
     /// `BUDGET_NOT_FOUND`, `PERMISSION_DENIED` for an agent that may not spend from it,
-    /// `BUDGET_FROZEN` also where it is closed, `BUDGET_EXHAUSTED` where the budget has not so
-    /// much, `LEASE_EXPIRED` and `UNAVAILABLE` where this machine has not and the control plane
-    /// is away; `REQUEST_ID_REUSED`,
-    /// `INVALID_ARGUMENT` for what is no amount. Nothing was done then.
+    /// `BUDGET_FROZEN` also where it is closed, `BUDGET_EXHAUSTED` where it is known that the
+    /// budget has not so much; `LEASE_EXPIRED` and `UNAVAILABLE` where this machine has not, and
+    /// no more comes; `REQUEST_ID_REUSED`, `INVALID_ARGUMENT` for what is no amount. Nothing
+    /// was done then.
     pub async fn reserve(
         &self,
         agent: &AgentId,

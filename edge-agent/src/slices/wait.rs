@@ -180,23 +180,30 @@ impl State {
             let overdraft = self.holding.overdraft();
             refusal::exhausted(task, self.remaining(), &self.unit, overdraft)
         };
-        let is_short = matches!(stop, Stop::Short(_));
-        let lacks = self.lacks(amount) && (heard.is_fresh || is_short);
-        let is_known = heard.is_answered || lacks || is_short && self.holding.overdraft() > 0;
+        let short = |free| refusal::short(task, free, &self.unit);
+        // what was known under a lease that has ended counts no more
+        let is_leased = matches!(stop, Stop::Short(_));
+        let is_hopeless = (heard.is_fresh || is_leased) && self.lacks(amount);
+        // others may have what remains beyond that, and have not given it back in time
+        let is_known = is_hopeless || (heard.is_answered && self.remaining() < amount);
         match stop {
             Stop::Write(row) => Step::Write(row),
-            Stop::Short(_) | Stop::Lease if heard.is_fresh && lacks => Step::Refuse(exhausted()),
+            Stop::Short(_) | Stop::Lease if heard.is_fresh && is_hopeless => {
+                Step::Refuse(exhausted())
+            }
             _ if is_known => heard.wait_or(exhausted),
-            Stop::Short(free) => heard.wait_or(|| refusal::short(task, free, &self.unit)),
+            Stop::Short(free) => heard.wait_or(|| short(free)),
+            Stop::Lease | Stop::None if heard.is_answered => heard.wait_or(|| short(0)),
             Stop::Lease => heard.wait_or(|| refusal::lease_expired(task)),
             Stop::None => heard.wait_or(|| refusal::away(task)),
         }
     }
 
-    /// Whether the budget had not so much when it was told of last, nor has anything happened
-    /// to it since.
+    /// Whether the budget had not so much when it was told of last, whoever holds it, nor has
+    /// anything happened to it since.
     fn lacks(&self, amount: Amount) -> bool {
-        let missing = amount.saturating_sub(self.holding.free());
+        let needed = amount.saturating_add(self.holding.overdraft());
+        let missing = needed.saturating_sub(self.holding.free());
         let terms = self.terms.as_ref().filter(|_| !self.is_stale());
         terms.is_some_and(|terms| terms.obtainable() < missing)
     }
