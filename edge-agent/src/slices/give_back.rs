@@ -19,13 +19,17 @@ use super::{
     refusal,
 };
 
+/// How often it is said what is given back: an answer may tell of more that was given, on
+/// an exchange that was broken off.
+const ROUNDS: usize = 2;
+
 impl Slices {
     /// Gives back what is free here, so that other machines can have it; nothing can be set
     /// aside any more. What is set aside already stays so for the next process. Nothing is
     /// said where the control plane has not been heard lately.
     ///
     /// # Errors
-    /// As `exchange`, which is called at most once for a thousand slices; and
+    /// As `exchange`, which is called at most twice for a thousand slices; and
     /// `UNAVAILABLE` where the disk does not take it.
     pub async fn give_back<F>(&self, exchange: impl Fn(ExchangeRequest) -> F) -> Result<(), Problem>
     where
@@ -42,6 +46,32 @@ impl Slices {
         if !turn.is_complete() || self.is_quiet(now) {
             return Ok(());
         }
+        for _ in 0..ROUNDS {
+            self.end_all(&mut purses).await?;
+            let mut asked: Vec<_> = purses
+                .iter()
+                .flat_map(|purse| last_words(purse, now))
+                .collect();
+            while !asked.is_empty() {
+                let rest = asked.split_off(asked.len().min(AT_ONCE));
+                let told = Telling {
+                    asked,
+                    ..Telling::default()
+                };
+                let round = self.ask_for(turn, told, now);
+                let response = exchange(round.request().clone()).await?;
+                self.take(round, response).await;
+                turn = self.turn.clone().lock_owned().await;
+                asked = rest;
+            }
+            purses.retain(|purse| purse.state().holding.free() > 0);
+        }
+        Ok(())
+    }
+
+    /// Ends the spending from all of these, on disk; leaves out those of which that cannot be
+    /// written.
+    async fn end_all(&self, purses: &mut Vec<Arc<Purse>>) -> Result<(), Problem> {
         let mut up_to = 0;
         purses.retain(|purse| {
             let mut state = purse.state();
@@ -53,24 +83,8 @@ impl Slices {
             up_to = up_to.max(written).max(state.unsynced);
             is_written
         });
-        self.journal.sync(up_to).await.map_err(refusal::unwritten)?;
-        let mut asked = Vec::new();
-        for purse in purses {
-            asked.extend(last_words(&purse, now));
-        }
-        while !asked.is_empty() {
-            let rest = asked.split_off(asked.len().min(AT_ONCE));
-            let told = Telling {
-                asked,
-                ..Telling::default()
-            };
-            let round = self.ask_for(turn, told, now);
-            let response = exchange(round.request().clone()).await?;
-            self.take(round, response).await;
-            turn = self.turn.clone().lock_owned().await;
-            asked = rest;
-        }
-        Ok(())
+        let synced = self.journal.sync(up_to).await;
+        synced.map_err(refusal::unwritten)
     }
 }
 

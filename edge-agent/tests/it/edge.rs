@@ -12,7 +12,10 @@ use reqwest::{Client, RequestBuilder, Response, StatusCode};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use tokio::process::{Child, Command};
+use tokio::{
+    net::TcpSocket,
+    process::{Child, Command},
+};
 
 use crate::{
     rig::{ControlPlane, JUSTIFICATION},
@@ -137,10 +140,15 @@ impl Edge {
     }
 
     fn left(self) -> Killed {
+        let address = self.url.trim_start_matches("http://");
+        let port = TcpSocket::new_v4().unwrap();
+        port.set_reuseaddr(true).unwrap();
+        port.bind(address.parse().unwrap()).unwrap();
         Killed {
             dir: self.dir,
             launch: self.launch,
-            address: self.url.trim_start_matches("http://").to_owned(),
+            address: address.to_owned(),
+            port: Some(port),
         }
     }
 
@@ -246,6 +254,8 @@ pub(crate) struct Killed {
     dir: TempDir,
     launch: Launch,
     address: String,
+    /// Bound to its port and never listening: nobody else is given it while it does not run.
+    port: Option<TcpSocket>,
 }
 
 impl Killed {
@@ -255,6 +265,7 @@ impl Killed {
             dir,
             launch,
             address: "127.0.0.1:0".to_owned(),
+            port: None,
         }
     }
 
@@ -268,6 +279,7 @@ impl Killed {
             http().get(&livez).send().await.is_ok()
         })
         .await;
+        drop(self.port);
         Edge {
             url,
             ws: String::new(),
@@ -306,7 +318,9 @@ impl Killed {
 
     /// Runs it again on the same directory and port.
     pub(crate) async fn run_again(self) -> Edge {
-        Edge::run(self.dir, self.launch, None, &self.address).await
+        let edge = Edge::run(self.dir, self.launch, None, &self.address).await;
+        drop(self.port);
+        edge
     }
 }
 

@@ -267,15 +267,19 @@ async fn an_entry_ends_by_itself_as_a_revision_of_its_own() {
     let rig = Rig::open().await;
     let session = rig.analyst().await;
     let written = rig
-        .write(&session, "strong", write_for("a", "1", 1))
+        .write(&session, "strong", write_for("a", "1", 600))
         .await
         .unwrap();
     let read = rig.read(&session, "strong", "a").await.unwrap();
     let entry = read.entry;
     assert_eq!(
         entry.expires_at.unwrap() - entry.written_at,
-        time::Duration::SECOND
+        time::Duration::minutes(10)
     );
+    sqlx::query("UPDATE board_entry SET expires_at = now() - interval '1 second'")
+        .execute(rig.database.pool())
+        .await
+        .unwrap();
     until_async("the entry has ended", async || {
         let read = rig.read(&session, "strong", "a").await;
         read.is_err_and(|error| error.reason() == Reason::KeyNotFound)

@@ -210,7 +210,7 @@ async fn a_fence_waits_for_acts_that_have_locked_what_it_ends() {
         "SELECT FROM budget FOR UPDATE",
         "SELECT FROM budget_slice FOR UPDATE",
     ] {
-        let mut act = db.begin().await.unwrap();
+        let mut act = rig.database.pool().begin().await.unwrap();
         let locked = sqlx::query(lock).execute(&mut *act).await.unwrap();
         assert!(locked.rows_affected() > 0, "{lock}");
         let (before, _) = epoch(&rig).await;
@@ -223,7 +223,7 @@ async fn a_fence_waits_for_acts_that_have_locked_what_it_ends() {
             let entry = Entry::ok(Context::system(), "test.act", lock);
             let told = audit::append(&mut act, ambient.clock.now(), &[entry]).await;
             told.unwrap_or_else(|error| panic!("{lock}: {error}"));
-            db.commit(act).await.unwrap();
+            act.commit().await.unwrap();
         };
         let (fenced, ()) = tokio::join!(fence, acts);
         let fenced = fenced.unwrap_or_else(|error| panic!("{lock}: {error}"));
@@ -236,16 +236,16 @@ async fn a_fence_waits_for_acts_that_have_locked_what_it_ends() {
 async fn control_planes_that_arrive_at_once_fence_a_database_once() {
     let rig = Rig::open().await;
     rig.app.stop.cancel();
-    let (db, ambient) = (&rig.app.db, &rig.app.ambient);
+    let ambient = &rig.app.ambient;
     let before = logs(&rig).await.len();
     // both have seen that it was restored before one of them has fenced it
-    let mut act = db.begin().await.unwrap();
+    let pool = rig.database.pool();
+    let mut act = pool.begin().await.unwrap();
     let entry = Entry::ok(Context::system(), "test.act", "on its way");
     audit::append(&mut act, ambient.clock.now(), &[entry])
         .await
         .unwrap();
     forget_server(&rig).await;
-    let pool = rig.database.pool();
     let (mut first, mut second) = (pool.acquire().await.unwrap(), pool.acquire().await.unwrap());
     let pids = [backend(&mut first).await, backend(&mut second).await];
     let arrive = async |connection| {
@@ -254,7 +254,7 @@ async fn control_planes_that_arrive_at_once_fence_a_database_once() {
     };
     let goes_on = async {
         waiting(&rig, &pids).await;
-        db.commit(act).await.unwrap();
+        act.commit().await.unwrap();
     };
     tokio::join!(arrive(&mut first), arrive(&mut second), goes_on);
     let (now, restored) = epoch(&rig).await;

@@ -1,5 +1,7 @@
 //! How an edge ends.
 
+use std::time::Duration;
+
 use authguardian_proto::reason::Reason;
 
 use super::stub::{BOOT, Control, Desk, Edge, agent, task};
@@ -33,6 +35,25 @@ async fn what_is_free_is_given_back_and_what_is_set_aside_is_kept() {
     edge.slices.settle(&a, &t, second, 100).await.unwrap();
     let all = edge.reserve(700).await.unwrap();
     assert_eq!(all.remaining, 0);
+}
+
+#[tokio::test]
+async fn what_was_given_on_an_exchange_that_was_broken_off_is_given_back_too() {
+    let control = Control::with("t", Desk::of(1000));
+    let edge = Edge::new(&control);
+    let (reserved, ()) = tokio::join!(edge.reserve(100), edge.exchange());
+    reserved.unwrap();
+    edge.clock.advance(Duration::from_secs(2));
+    edge.slices.hurry(&task("t"));
+    let round = edge.slices.round_now().await.unwrap();
+    assert!(round.request().slices[0].wanted > 0);
+    control.exchange(round.request()).unwrap();
+    drop(round);
+    assert!(control.change("t", |desk| desk.slices[&1].granted) > 100);
+    let exchange = |request| std::future::ready(control.exchange(&request));
+    edge.slices.give_back(exchange).await.unwrap();
+    let given = control.change("t", |desk| desk.slices[&1]);
+    assert_eq!(given.granted - given.returned, 100, "{given:?}");
 }
 
 #[tokio::test]

@@ -110,6 +110,10 @@ async fn a_lock_of_two_edges_is_held_by_one_and_a_late_holder_is_fenced() {
     assert!(report.expiries > 0, "{report}");
 }
 
+/// How long a lock is held: by whoever is to lose it, and by whoever is not.
+const BRIEF: Duration = Duration::from_secs(2);
+const LONG: Duration = Duration::from_secs(60);
+
 /// Takes the lock, writes under it and leaves it, a few times.
 async fn contend(way: &Way, name: String, recorder: &Recorder) {
     for turn in 0..10 {
@@ -117,28 +121,28 @@ async fn contend(way: &Way, name: String, recorder: &Recorder) {
         let fencing = loop {
             attempt += 1;
             let id = format!("{name}-{turn}-{attempt}");
-            if let Some(fencing) = lock(way, &name, &id, Act::Acquire, None, recorder).await {
+            if let Some(fencing) = take(way, &name, &id, LONG, recorder).await {
                 break fencing;
             }
         };
         let outcome = write_under(way, &name, &format!("{name}-{turn}"), fencing, recorder).await;
         assert!(matches!(outcome, Outcome::Done(_)), "{outcome:?}");
         let id = format!("{name}-{turn}-leave");
-        lock(way, &name, &id, Act::Release, Some(fencing), recorder).await;
+        lock(way, &name, &id, Act::Release, fencing, recorder).await;
     }
 }
 
 /// One edge's client comes too late: the other's has had the lock since.
 async fn late(ways: &[Way; 2], recorder: &Recorder) {
     let [one, other] = ways;
-    let first = lock(one, "late", "late-take", Act::Acquire, None, recorder)
+    let first = take(one, "late", "late-take", BRIEF, recorder)
         .await
         .unwrap();
     let second = std::cell::Cell::new(None);
     let attempts = AtomicU64::new(0);
     crate::wait::until_async("the lock has ended by itself", async || {
         let id = format!("next-{}", attempts.fetch_add(1, Ordering::Relaxed));
-        second.set(lock(other, "next", &id, Act::Acquire, None, recorder).await);
+        second.set(take(other, "next", &id, LONG, recorder).await);
         second.get().is_some()
     })
     .await;
@@ -147,25 +151,52 @@ async fn late(ways: &[Way; 2], recorder: &Recorder) {
     assert_eq!(outcome, Outcome::Refused(Refusal::Conflict));
     let outcome = write_under(other, "next", "next-write", second.get().unwrap(), recorder).await;
     assert!(matches!(outcome, Outcome::Done(_)), "{outcome:?}");
-    let late = lock(one, "late", "late-renew", Act::Renew, Some(first), recorder).await;
+    let late = lock(one, "late", "late-renew", Act::Renew, first, recorder).await;
     assert_eq!(late, None);
 }
 
-/// The fencing revision, where it is held then.
+/// Takes the lock for so long; the fencing revision, where it is held then.
+async fn take(
+    way: &Way,
+    client: &str,
+    request_id: &str,
+    ttl: Duration,
+    recorder: &Recorder,
+) -> Option<u64> {
+    let call = Call::Lock {
+        act: Act::Acquire,
+        key: "lock".to_owned(),
+        ttl,
+        fencing_revision: None,
+    };
+    holding(way, client, request_id, call, recorder).await
+}
+
+/// Renews or leaves it; likewise.
 async fn lock(
     way: &Way,
     client: &str,
     request_id: &str,
     act: Act,
-    fencing_revision: Option<u64>,
+    fencing_revision: u64,
     recorder: &Recorder,
 ) -> Option<u64> {
     let call = Call::Lock {
         act,
         key: "lock".to_owned(),
-        ttl: Duration::from_secs(2),
-        fencing_revision,
+        ttl: LONG,
+        fencing_revision: Some(fencing_revision),
     };
+    holding(way, client, request_id, call, recorder).await
+}
+
+async fn holding(
+    way: &Way,
+    client: &str,
+    request_id: &str,
+    call: Call,
+    recorder: &Recorder,
+) -> Option<u64> {
     match ask(way, client, request_id, call, recorder).await {
         Outcome::Done(Answer::Locked {
             held: true,

@@ -15,9 +15,11 @@ const EDGES: usize = 20;
 /// Tells grants of `EXTERNAL_SERVICE` from all others by their policy.
 const POLICIES: &str = r#"
 @id("permit-external")
+@max_staleness("60s")
 permit (principal, action == Action::"request", resource == ResourceType::"EXTERNAL_SERVICE");
 
 @id("permit-others")
+@max_staleness("60s")
 permit (principal, action == Action::"request", resource)
 unless { resource == ResourceType::"EXTERNAL_SERVICE" };
 "#;

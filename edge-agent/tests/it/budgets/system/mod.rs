@@ -7,3 +7,5 @@ mod restored;
 mod shutdown;
 mod site;
 mod steady;
+
+pub(super) use site::is_passing;

@@ -75,6 +75,10 @@ async fn a_killed_edge_has_forgotten_nothing_and_reserves_nothing_before_it_was_
     let killed = site.edge.kill().await;
     // the control plane is there, and cannot answer for the budget
     let mut held = control_plane.app.db.begin().await.unwrap();
+    sqlx::query("SET LOCAL idle_in_transaction_session_timeout = 0")
+        .execute(&mut *held)
+        .await
+        .unwrap();
     sqlx::query("SELECT FROM budget FOR UPDATE")
         .execute(&mut *held)
         .await

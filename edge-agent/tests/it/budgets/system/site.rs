@@ -102,10 +102,21 @@ impl Site {
         self.way.hang_up();
     }
 
-    /// Sets so much aside; its reservation.
+    /// Sets so much aside, however slow the control plane is to answer; its reservation.
     pub(super) async fn reserve(&self, task: &str, tokens: u64) -> String {
-        let reserved = self.try_reserve(task, tokens).await;
-        reserved.unwrap_or_else(|problem| panic!("{tokens} of {task}: {problem}"))
+        let reserved = std::cell::Cell::new(None);
+        until_async("it can be set aside", async || {
+            match self.try_reserve(task, tokens).await {
+                Ok(reservation) => reserved.set(Some(reservation)),
+                Err(problem) => assert!(is_passing(&problem), "{tokens} of {task}: {problem}"),
+            }
+            let reservation = reserved.take();
+            let is_reserved = reservation.is_some();
+            reserved.set(reservation);
+            is_reserved
+        })
+        .await;
+        reserved.take().unwrap()
     }
 
     /// Likewise; or why it is refused.
@@ -117,13 +128,9 @@ impl Site {
     pub(super) async fn lacks(&self, task: &str, tokens: u64) {
         until_async("it is known to be exhausted", async || {
             let refusal = self.try_reserve(task, tokens).await.unwrap_err();
-            let reason = refusal["reason"].as_str().unwrap();
-            // a control plane that is slow to answer
-            assert!(
-                ["BUDGET_EXHAUSTED", "UNAVAILABLE"].contains(&reason),
-                "{refusal}"
-            );
-            reason == "BUDGET_EXHAUSTED"
+            let is_known = refusal["reason"] == "BUDGET_EXHAUSTED";
+            assert!(is_known || is_passing(&refusal), "{refusal}");
+            is_known
         })
         .await;
     }
@@ -138,6 +145,11 @@ impl Site {
         let reservation = self.reserve(task, tokens).await;
         self.settle(task, &reservation, tokens).await;
     }
+}
+
+/// Whether nothing more is said than that the control plane has not answered in time.
+pub(in crate::budgets) fn is_passing(problem: &Value) -> bool {
+    ["UNAVAILABLE", "LEASE_EXPIRED"].contains(&problem["reason"].as_str().unwrap())
 }
 
 /// Sets so much aside; its reservation, or why it is refused.
