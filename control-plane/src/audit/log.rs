@@ -150,8 +150,8 @@ pub async fn open(
 }
 
 /// Has whoever appends or seals wait until the transaction ends: what they have
-/// begun is there after this. In a transaction it comes after what acts lock
-/// that is to be written, and before all that is.
+/// begun is there after this. In a transaction it comes after the rows that acts
+/// lock, and before anything is written.
 ///
 /// # Errors
 /// When the database refuses.

@@ -143,7 +143,7 @@ async fn fence_and_commit(
     as_of: AsOf,
 ) -> Result<Option<Fenced>> {
     // what was made since all was locked can be locked by an act that waits for the log, and the
-    // sweeper of the log writes before it locks: whichever of both PostgreSQL ends
+    // sweeper of the log writes before it locks: PostgreSQL ends one of both then
     let mut retries = Retries::default();
     loop {
         match fence_once(connection, ambient, trust_domain, before, as_of).await {

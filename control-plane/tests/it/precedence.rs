@@ -214,6 +214,10 @@ async fn goes_first<T: Send + 'static>(
     let lock = |mut tx: sqlx::Transaction<'static, sqlx::Postgres>, of_machine: bool| {
         let (machine, key) = (session.machine, session.api_key_id);
         async move {
+            sqlx::query("SET LOCAL idle_in_transaction_session_timeout = 0")
+                .execute(&mut *tx)
+                .await
+                .unwrap();
             if of_machine {
                 lock_machines(&mut tx, &[machine]).await.unwrap();
             } else {

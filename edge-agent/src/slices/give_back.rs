@@ -14,7 +14,7 @@ use super::{
     Slices,
     exchange::{AT_ONCE, Asked},
     holding::Told,
-    purse::Purse,
+    purse::{Purse, State},
     recall::Telling,
     refusal,
 };
@@ -37,7 +37,7 @@ impl Slices {
     {
         self.is_ending.store(true, Ordering::Release);
         let mut purses: Vec<_> = self.purses.pin().values().cloned().collect();
-        purses.retain(|purse| purse.state().holding.latest().is_some());
+        purses.retain(|purse| purse.state().holding.may_hold());
         let now = self.ambient.clock.since_boot();
         if purses.is_empty() || self.is_quiet(now) {
             return Ok(());
@@ -64,7 +64,7 @@ impl Slices {
                 turn = self.turn.clone().lock_owned().await;
                 asked = rest;
             }
-            purses.retain(|purse| purse.state().holding.free() > 0);
+            purses.retain(|purse| purse.state().has_more_to_give());
         }
         Ok(())
     }
@@ -88,15 +88,22 @@ impl Slices {
     }
 }
 
-/// What is told last of the slices of a task.
+impl State {
+    /// Whether an answer has told of something to give back, or it was given back then.
+    fn has_more_to_give(&self) -> bool {
+        self.holding.free() > 0 || self.asking.due() == Some(Duration::ZERO)
+    }
+}
+
+/// What is told last of the slices of a task; of one that may have been given and was not heard
+/// of, nothing, so that it is named.
 fn last_words(purse: &Arc<Purse>, now: Duration) -> Vec<Asked> {
     let mut state = purse.state();
     let slices = state.told(now);
-    let slices = slices.into_iter().filter(|told| told.epoch > 0);
-    let last = slices.map(|told| Told {
+    let last = slices.into_iter().map(|told| Told {
         wanted: 0,
         needed: 0,
-        ends: true,
+        ends: told.epoch > 0,
         ..told
     });
     let count = state.asking.asked;

@@ -247,6 +247,11 @@ impl Holding {
         last.map(|part| part.epoch)
     }
 
+    /// Whether there is a slice, or may be one of which nothing was heard.
+    pub fn may_hold(&self) -> bool {
+        self.has_asked || self.latest().is_some()
+    }
+
     /// All that is known of its slices.
     pub fn kept(&self) -> impl Iterator<Item = Kept> {
         self.parts().map(Part::kept)

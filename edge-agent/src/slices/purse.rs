@@ -194,6 +194,15 @@ impl State {
         self.holding.free().saturating_add(elsewhere)
     }
 
+    /// What was spent of the budget beyond all that there is, as far as it is known here.
+    pub(super) fn overdrawn(&self) -> Amount {
+        let (left, overdrawn) = self.terms.as_ref().map_or((0, 0), |terms| {
+            (terms.account.remaining, terms.account.overdraft)
+        });
+        // what remains covers that of this machine
+        overdrawn.max(self.holding.overdraft().saturating_sub(left))
+    }
+
     /// Releases what was not settled in time. Whether there was something.
     pub(super) fn release_expired(
         &mut self,

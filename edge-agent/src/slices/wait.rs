@@ -176,16 +176,14 @@ impl State {
     /// What to do where an amount cannot be set aside now. That the budget has not so much is
     /// only said where that is known: what this machine lacks may be there all the same.
     pub(super) fn short(&self, task: &TaskId, amount: Amount, stop: Stop, heard: Heard) -> Step {
-        let exhausted = || {
-            let overdraft = self.holding.overdraft();
-            refusal::exhausted(task, self.remaining(), &self.unit, overdraft)
-        };
+        let exhausted = || refusal::exhausted(task, self.remaining(), &self.unit, self.overdrawn());
         let short = |free| refusal::short(task, free, &self.unit);
         // what was known under a lease that has ended counts no more
         let is_leased = matches!(stop, Stop::Short(_));
         let is_hopeless = (heard.is_fresh || is_leased) && self.lacks(amount);
         // others may have what remains beyond that, and have not given it back in time
-        let is_known = is_hopeless || (heard.is_answered && self.remaining() < amount);
+        let has_not = self.remaining() < amount || self.overdrawn() > 0;
+        let is_known = is_hopeless || (heard.is_answered && has_not);
         match stop {
             Stop::Write(row) => Step::Write(row),
             Stop::Short(_) | Stop::Lease if heard.is_fresh && is_hopeless => {

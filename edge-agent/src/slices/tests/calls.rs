@@ -265,4 +265,36 @@ async fn overdraft_of_this_machine_is_none_of_a_budget_that_has_enough() {
     // what is overdrawn is taken from what was left first
     let problem = edge.reserve(6000).await.unwrap_err();
     assert_eq!(problem.reason, Reason::BudgetExhausted);
+    assert!(problem.detail.contains("5000 tokens remain"), "{problem}");
+}
+
+#[tokio::test]
+async fn a_budget_that_another_machine_has_overdrawn_is_exhausted() {
+    let control = Control::with("t", Desk::of(1000));
+    let edge = Edge::new(&control);
+    let (reserved, ()) = tokio::join!(edge.reserve(500), edge.exchange());
+    let (a, t, reserved) = (agent("a"), task("t"), reserved.unwrap().reservation);
+    edge.slices.settle(&a, &t, reserved, 0).await.unwrap();
+    control.change("t", |desk| desk.overdrawn = 70);
+    edge.slices.hurry(&t);
+    edge.exchange().await;
+    edge.keep();
+    let problem = edge.reserve(10).await.unwrap_err();
+    assert_eq!(problem.reason, Reason::BudgetExhausted);
+    assert!(problem.detail.contains("overdrawn by 70"), "{problem}");
+}
+
+#[tokio::test]
+async fn an_answer_that_brings_nothing_does_not_make_a_budget_exhausted() {
+    let control = Control::with("t", Desk::of(1000));
+    let edge = Edge::new(&control);
+    edge.keep();
+    edge.reserve(60).await.unwrap();
+    control.change("t", |desk| desk.is_slow = true);
+    edge.slices.hurry(&task("t"));
+    let problem = edge.reserve(900).await.unwrap_err();
+    assert_eq!(problem.reason, Reason::Unavailable);
+    assert!(problem.detail.contains("no more has come"), "{problem}");
+    control.change("t", |desk| desk.is_slow = false);
+    edge.reserve(900).await.unwrap();
 }

@@ -1,6 +1,6 @@
 //! How an edge ends.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use authguardian_proto::reason::Reason;
 
@@ -37,10 +37,9 @@ async fn what_is_free_is_given_back_and_what_is_set_aside_is_kept() {
     assert_eq!(all.remaining, 0);
 }
 
-#[tokio::test]
-async fn what_was_given_on_an_exchange_that_was_broken_off_is_given_back_too() {
-    let control = Control::with("t", Desk::of(1000));
-    let edge = Edge::new(&control);
+/// An edge with 100 set aside that has asked for more, and has not heard what came of it.
+async fn broken_off(control: &Arc<Control>) -> Edge {
+    let edge = Edge::new(control);
     let (reserved, ()) = tokio::join!(edge.reserve(100), edge.exchange());
     reserved.unwrap();
     edge.clock.advance(Duration::from_secs(2));
@@ -48,12 +47,49 @@ async fn what_was_given_on_an_exchange_that_was_broken_off_is_given_back_too() {
     let round = edge.slices.round_now().await.unwrap();
     assert!(round.request().slices[0].wanted > 0);
     control.exchange(round.request()).unwrap();
-    drop(round);
     assert!(control.change("t", |desk| desk.slices[&1].granted) > 100);
+    edge
+}
+
+/// How much of its first slice is out after the edge has ended.
+async fn out(control: &Control, edge: &Edge) -> u64 {
     let exchange = |request| std::future::ready(control.exchange(&request));
     edge.slices.give_back(exchange).await.unwrap();
     let given = control.change("t", |desk| desk.slices[&1]);
-    assert_eq!(given.granted - given.returned, 100, "{given:?}");
+    given.granted - given.returned
+}
+
+#[tokio::test]
+async fn what_was_given_on_an_exchange_that_was_broken_off_is_given_back_too() {
+    let control = Control::with("t", Desk::of(1000));
+    let edge = broken_off(&control).await;
+    assert_eq!(out(&control, &edge).await, 100);
+    // also where it is asked for
+    let control = Control::with("t", Desk::of(1000));
+    let edge = broken_off(&control).await;
+    control.change("t", |desk| desk.give_back = 1000);
+    assert_eq!(out(&control, &edge).await, 100);
+}
+
+#[tokio::test]
+async fn a_slice_of_which_nothing_was_heard_is_given_back() {
+    let control = Control::with("t", Desk::of(1000));
+    let edge = Edge::new(&control);
+    // the control plane was heard before
+    edge.exchange().await;
+    let asks = async {
+        let asking = edge.reserve(100);
+        let round = async {
+            tokio::task::yield_now().await;
+            edge.clock.advance(Duration::from_secs(1));
+            let round = edge.slices.round_now().await.unwrap();
+            control.exchange(round.request()).unwrap();
+        };
+        tokio::join!(asking, round).0
+    };
+    assert_eq!(asks.await.unwrap_err().reason, Reason::Unavailable);
+    assert_eq!(control.change("t", |desk| desk.slices[&1].granted), 100);
+    assert_eq!(out(&control, &edge).await, 0);
 }
 
 #[tokio::test]

@@ -52,6 +52,10 @@ pub(super) struct Desk {
     pub(super) elsewhere: Amount,
     /// So much is asked back.
     pub(super) give_back: Amount,
+    /// Others have spent so much beyond what there is.
+    pub(super) overdrawn: Amount,
+    /// Nothing is given for now.
+    pub(super) is_slow: bool,
     /// All slices up to this epoch are of a window that has ended.
     pub(super) over: u64,
 }
@@ -83,14 +87,18 @@ impl Desk {
             slices: BTreeMap::new(),
             elsewhere: 0,
             give_back: 0,
+            overdrawn: 0,
+            is_slow: false,
             over: 0,
         }
     }
 
     fn account(&self) -> Account {
         let current = || self.slices.range(self.over + 1..).map(|(_, given)| given);
-        let reported = current().map(|given| given.reported).sum();
+        let reported: Amount = current().map(|given| given.reported).sum();
+        let reported = reported + self.overdrawn;
         let overdraft: Amount = current().map(|given| given.overdraft()).sum();
+        let overdraft = overdraft + self.overdrawn;
         let held: Amount = current().map(|given| given.outstanding()).sum();
         let outstanding = held + self.elsewhere;
         let used = reported - overdraft + outstanding;
@@ -136,6 +144,7 @@ impl Desk {
         let is_active = self.state == State::Active;
         if let Some(given) = self.slices.get_mut(&epoch)
             && is_active
+            && !self.is_slow
             && !report.ends
             && !is_over
         {

@@ -15,6 +15,10 @@ use crate::faults::{caller::AGENT, system::System};
 
 /// Increments of both edges together.
 const INCREMENTS: u64 = 10_000;
+/// How long whoever is to lose a lock holds it.
+const BRIEF: Duration = Duration::from_secs(2);
+/// How long whoever is not to lose it does, at most.
+const LONG: Duration = Duration::from_secs(60);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ten_thousand_increments_of_two_edges_come_to_ten_thousand() {
@@ -110,10 +114,6 @@ async fn a_lock_of_two_edges_is_held_by_one_and_a_late_holder_is_fenced() {
     assert!(report.expiries > 0, "{report}");
 }
 
-/// How long a lock is held: by whoever is to lose it, and by whoever is not.
-const BRIEF: Duration = Duration::from_secs(2);
-const LONG: Duration = Duration::from_secs(60);
-
 /// Takes the lock, writes under it and leaves it, a few times.
 async fn contend(way: &Way, name: String, recorder: &Recorder) {
     for turn in 0..10 {
@@ -190,6 +190,7 @@ async fn lock(
     holding(way, client, request_id, call, recorder).await
 }
 
+/// The fencing revision after that call, where the lock is held then.
 async fn holding(
     way: &Way,
     client: &str,

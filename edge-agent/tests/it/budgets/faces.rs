@@ -6,7 +6,7 @@ use control_plane::{
 };
 use serde_json::{Value, json};
 
-use super::system::is_passing;
+use super::system::answered;
 use crate::{
     audit::entries,
     boards::{
@@ -19,7 +19,7 @@ use crate::{
         speaker::{Face, Speaker},
     },
     rig::{ControlPlane, Rig},
-    wait::{DEADLINE, until_async},
+    wait::until_async,
 };
 
 const ANALYST: &str = "data_analyst";
@@ -54,20 +54,6 @@ async fn close(control_plane: &ControlPlane, task: &str) {
     let budgets = &control_plane.app.budgets;
     let closing = budgets.close(Context::system(), task.parse().unwrap());
     closing.await.unwrap();
-}
-
-/// Asks again while no more is said than that the control plane has not answered in time.
-async fn answered(mut call: impl AsyncFnMut() -> Result<Value, Value>) -> Result<Value, Value> {
-    let asking = async {
-        loop {
-            match call().await {
-                Err(refusal) if is_passing(&refusal) => {}
-                outcome => return outcome,
-            }
-        }
-    };
-    let outcome = tokio::time::timeout(DEADLINE, asking).await;
-    outcome.expect("the control plane answers")
 }
 
 /// What comes of an allocation by REST.

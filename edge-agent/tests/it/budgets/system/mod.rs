@@ -8,4 +8,4 @@ mod shutdown;
 mod site;
 mod steady;
 
-pub(super) use site::is_passing;
+pub(super) use site::answered;

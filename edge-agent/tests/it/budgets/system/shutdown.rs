@@ -3,8 +3,9 @@
 use authguardian_proto::reason::Reason;
 use control_plane::budgets::{Exchange, Memory, View};
 use serde_json::json;
+use tokio::time::{Duration, Instant};
 
-use super::site::{Site, comes_to, create, open, settling, view};
+use super::site::{Site, comes_to, create, is_passing, open, settling, view};
 use crate::{
     edge::{Edge, Launch},
     proxy::Proxy,
@@ -14,6 +15,7 @@ use crate::{
 
 #[tokio::test]
 async fn an_edge_that_ends_gives_back_what_is_free_and_its_next_process_settles_the_rest() {
+    const LEASE: Duration = Duration::from_secs(30);
     let (control_plane, api_key) = open(30).await;
     create(&control_plane, "q4", 1000).await;
     let mut a = Site::start(&control_plane, "a", &api_key).await;
@@ -30,7 +32,9 @@ async fn an_edge_that_ends_gives_back_what_is_free_and_its_next_process_settles_
         (100, 120, 780)
     );
     // the others need not wait for a lease
+    let began = Instant::now();
     let all = b.reserve("q4", 780).await;
+    assert!(began.elapsed() < LEASE);
     b.lacks("q4", 1).await;
 
     a.edge = stopped.run_again().await;
@@ -86,10 +90,7 @@ async fn a_killed_edge_has_forgotten_nothing_and_reserves_nothing_before_it_was_
     site.edge = killed.run_again().await;
     site.client = site.edge.client(&api_key);
     let refusal = site.try_reserve("q4", 1).await.unwrap_err();
-    assert!(
-        ["LEASE_EXPIRED", "UNAVAILABLE"].contains(&refusal["reason"].as_str().unwrap()),
-        "{refusal}"
-    );
+    assert!(is_passing(&refusal), "{refusal}");
     let (first, tokens) = kept.remove(0);
     site.settle("q4", &first, tokens).await;
     let again = settling("q4", &first, tokens);

@@ -1,5 +1,7 @@
 //! One edge that spends, and the control plane as its tests see it.
 
+use std::time::Duration;
+
 use control_plane::{
     audit::Context,
     budgets::{NewBudget, Terms, View, Window},
@@ -10,7 +12,7 @@ use crate::{
     edge::{Edge, Launch, RestClient},
     proxy::Proxy,
     rig::ControlPlane,
-    wait::until_async,
+    wait::{DEADLINE, until_async},
 };
 
 /// Whom all calls are for.
@@ -104,19 +106,8 @@ impl Site {
 
     /// Sets so much aside, however slow the control plane is to answer; its reservation.
     pub(super) async fn reserve(&self, task: &str, tokens: u64) -> String {
-        let reserved = std::cell::Cell::new(None);
-        until_async("it can be set aside", async || {
-            match self.try_reserve(task, tokens).await {
-                Ok(reservation) => reserved.set(Some(reservation)),
-                Err(problem) => assert!(is_passing(&problem), "{tokens} of {task}: {problem}"),
-            }
-            let reservation = reserved.take();
-            let is_reserved = reservation.is_some();
-            reserved.set(reservation);
-            is_reserved
-        })
-        .await;
-        reserved.take().unwrap()
+        let reserved = answered(async || self.try_reserve(task, tokens).await).await;
+        reserved.unwrap_or_else(|problem| panic!("{tokens} of {task}: {problem}"))
     }
 
     /// Likewise; or why it is refused.
@@ -148,8 +139,26 @@ impl Site {
 }
 
 /// Whether nothing more is said than that the control plane has not answered in time.
-pub(in crate::budgets) fn is_passing(problem: &Value) -> bool {
+pub(super) fn is_passing(problem: &Value) -> bool {
     ["UNAVAILABLE", "LEASE_EXPIRED"].contains(&problem["reason"].as_str().unwrap())
+}
+
+/// Asks again while no more is said than that the control plane has not answered in time.
+pub(in crate::budgets) async fn answered<T>(
+    mut call: impl AsyncFnMut() -> Result<T, Value>,
+) -> Result<T, Value> {
+    let asking = async {
+        loop {
+            match call().await {
+                Err(refusal) if is_passing(&refusal) => {
+                    tokio::time::sleep(Duration::from_millis(10)).await;
+                }
+                outcome => return outcome,
+            }
+        }
+    };
+    let outcome = tokio::time::timeout(DEADLINE, asking).await;
+    outcome.expect("the control plane answers")
 }
 
 /// Sets so much aside; its reservation, or why it is refused.
