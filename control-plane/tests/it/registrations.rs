@@ -496,7 +496,7 @@ async fn a_hundred_thousand_refused_registrations_are_all_told_by_a_few_rows_of_
     const AT_ONCE: i64 = 50;
     const EACH: i64 = 2_000;
     let wired = Wired::open().await;
-    let began = std::time::Instant::now();
+    let began = tokio::time::Instant::now();
     let floods = (0..AT_ONCE).map(|_| {
         let (mut client, token) = (wired.client.clone(), wired.token.clone());
         tokio::spawn(async move {

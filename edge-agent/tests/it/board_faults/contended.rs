@@ -18,7 +18,7 @@ const INCREMENTS: u64 = 10_000;
 /// How long whoever is to lose a lock holds it.
 const BRIEF: Duration = Duration::from_secs(2);
 /// How long whoever is not to lose it does, at most.
-const LONG: Duration = Duration::from_secs(60);
+const LONG: Duration = Duration::from_mins(1);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ten_thousand_increments_of_two_edges_come_to_ten_thousand() {

@@ -158,7 +158,7 @@ pub(in crate::budgets) async fn answered<T>(
         }
     };
     let outcome = tokio::time::timeout(DEADLINE, asking).await;
-    outcome.expect("the control plane answers")
+    outcome.unwrap_or_else(|_| panic!("the control plane does not answer"))
 }
 
 /// Sets so much aside; its reservation, or why it is refused.
