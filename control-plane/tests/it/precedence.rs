@@ -26,8 +26,8 @@ use crate::{
     wait::{until, until_async},
 };
 
-/// Less than a lock is waited for, and more than a busy machine takes.
-const PROMPT: Duration = Duration::from_secs(8);
+/// Far less than a lock is waited for, and more than a busy machine takes.
+const PROMPT: Duration = Duration::from_secs(3);
 
 /// Calls of one key at one machine, as fast as they are answered.
 struct Load {

@@ -496,7 +496,6 @@ async fn a_hundred_thousand_refused_registrations_are_all_told_by_a_few_rows_of_
     const AT_ONCE: i64 = 50;
     const EACH: i64 = 2_000;
     let wired = Wired::open().await;
-    let began = tokio::time::Instant::now();
     let floods = (0..AT_ONCE).map(|_| {
         let (mut client, token) = (wired.client.clone(), wired.token.clone());
         tokio::spawn(async move {
@@ -524,10 +523,9 @@ async fn a_hundred_thousand_refused_registrations_are_all_told_by_a_few_rows_of_
     let all = AT_ONCE * EACH;
     until_async("all are told", async || written().await.1 == all).await;
     let (rows, _) = written().await;
-    let took = began.elapsed();
     assert!(
-        rows.unsigned_abs() <= 20 + 2 * took.as_secs(),
-        "{rows} rows in {took:?}: about one for each second of the flood"
+        rows <= 200,
+        "{rows} rows: about one for each second of the flood"
     );
     wired.serving.stop().await;
 }

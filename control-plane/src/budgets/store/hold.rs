@@ -45,8 +45,8 @@ pub(in crate::budgets) async fn lock_all(connection: &mut PgConnection) -> Resul
     sqlx::query!(
         "SELECT FROM budget_slice WHERE NOT is_closed ORDER BY task_id, machine_id, epoch FOR NO KEY UPDATE"
     )
-        .execute(connection)
-        .await?;
+    .execute(connection)
+    .await?;
     Ok(())
 }
 

@@ -11,7 +11,7 @@ use std::{
 
 use tokio::{task::JoinSet, time::Instant};
 
-use super::site::{Site, comes_to, create, is_passing, open, reserve, settle};
+use super::site::{Site, comes_to, create, open, reserve, settle};
 use crate::{board_faults::dice::Dice, edge::RestClient};
 
 const TOTAL: u64 = 10_000;
@@ -116,8 +116,10 @@ impl Spender {
                 match reserve(&self.client, self.task, amount).await {
                     Ok(reservation) => break Some(reservation),
                     Err(problem) => {
-                        let is_exhausted = problem["reason"] == "BUDGET_EXHAUSTED";
-                        assert!(is_exhausted || is_passing(&problem), "{problem}");
+                        let reason = problem["reason"].as_str().unwrap();
+                        // a control plane that is slow to answer; no lease ends here
+                        let expected = ["BUDGET_EXHAUSTED", "UNAVAILABLE"];
+                        assert!(expected.contains(&reason), "{problem}");
                         let left = self.left();
                         done.refused += u64::from(left >= amount);
                         match self.amounts {
